@@ -1,0 +1,132 @@
+"""`Mixture`: named, non-negative weights over domains that sum to one.
+
+Every room may import this module; it knows nothing of corpora, models or laws. Weights are looked up by domain
+name, never by position, so two tables whose columns are in another order still mean the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mixscale.errors import InputError
+
+ROUNDING = 0.01
+"""Largest distance of a sum from one that is taken for rounding (three decimals over tens of domains)."""
+
+
+class Mixture(Mapping[str, float]):
+    """Weights over domains: non-negative, finite, summing to one; zeros and vertices are legal.
+
+    Args:
+        weights: weight of each domain. Their sum must be one to within 1e-6; use `Mixture.normalised` for weights
+            that were rounded or are given in other units.
+
+    Raises:
+        InputError: a weight is negative or not finite, the sum is not one, or there is no domain.
+    """
+
+    __slots__ = ("_weights",)
+
+    def __init__(self, weights: Mapping[str, float]):
+        values = _checked(weights)
+        total = sum(values.values())
+        if abs(total - 1.0) > 1e-6:
+            shown = ", ".join(f"{k}={v / total:.4g}" for k, v in values.items())
+            raise InputError(f"mixture weights sum to {total:.6g}; they must sum to 1. Normalised they would be: {shown}")
+        self._weights = {k: v / total for k, v in values.items()}
+
+    @classmethod
+    def normalised(cls, weights: Mapping[str, float]) -> Mixture:
+        """The mixture proportional to `weights` (counts, tokens, rounded shares); their sum must be positive."""
+        values = _checked(weights)
+        total = sum(values.values())
+        return cls({k: v / total for k, v in values.items()})
+
+    @classmethod
+    def uniform(cls, domains: Iterable[str]) -> Mixture:
+        return cls.normalised({d: 1.0 for d in domains})
+
+    @classmethod
+    def vertex(cls, domains: Iterable[str], domain: str) -> Mixture:
+        """All weight on one domain, which must be among `domains`."""
+        names = list(domains)
+        if domain not in names:
+            raise InputError(f"domain '{domain}' is not among {', '.join(names)}")
+        return cls({d: float(d == domain) for d in names})
+
+    @classmethod
+    def from_array(cls, domains: Sequence[str], weights_K: np.ndarray) -> Mixture:
+        """From weights in the order of `domains`, shape (K,); off the simplex by rounding at most is normalised."""
+        if len(domains) != len(weights_K):
+            raise InputError(f"{len(weights_K)} weights for {len(domains)} domains ({', '.join(domains)})")
+        weights = {d: float(w) for d, w in zip(domains, weights_K, strict=True)}
+        total = sum(weights.values())
+        return cls.normalised(weights) if abs(total - 1.0) <= ROUNDING else cls(weights)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self._weights)
+
+    def array(self, domains: Sequence[str] | None = None) -> np.ndarray:
+        """Weights in the order of `domains` (default: own order), float64, shape (K,).
+
+        Raises:
+            InputError: `domains` and the mixture's names differ; a domain of weight zero may be left out.
+        """
+        order = self.domains if domains is None else tuple(domains)
+        lost = [d for d, w in self._weights.items() if w > 0 and d not in order]
+        if lost:
+            raise InputError(f"mixture has domain '{lost[0]}', which is not among {', '.join(order)}")
+        return np.array([self._weights.get(d, 0.0) for d in order])
+
+    def tempered(self, temperature: float) -> Mixture:
+        """Weights raised to `temperature` and normalised: 1 keeps them, 0 is uniform over the present domains."""
+        return Mixture.normalised({d: w**temperature if w > 0 else 0.0 for d, w in self._weights.items()})
+
+    def distance(self, other: Mixture) -> float:
+        """Total variation distance: half the sum of absolute differences, from 0 to 1."""
+        names = sorted({*self.domains, *other.domains})
+        return 0.5 * float(np.abs(self.array(names) - other.array(names)).sum())
+
+    def __getitem__(self, domain: str) -> float:
+        return self._weights[domain]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mixture) and self._weights == other._weights
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._weights.items()))
+
+    def __repr__(self) -> str:
+        return "Mixture(" + ", ".join(f"{d} {w:.1%}" for d, w in self._weights.items()) + ")"
+
+
+def project_to_simplex(point_K: np.ndarray) -> np.ndarray:
+    """Nearest point (Euclidean) of the simplex to `point_K`, shape (K,); Held, Wolfe and Crowder (1974)."""
+    sorted_K = np.sort(point_K)[::-1]
+    excess_K = (np.cumsum(sorted_K) - 1.0) / np.arange(1, len(point_K) + 1)
+    support = np.nonzero(sorted_K > excess_K)[0][-1]
+    return np.maximum(point_K - excess_K[support], 0.0)
+
+
+def _checked(weights: Mapping[str, float]) -> dict[str, float]:
+    """Plain floats by name, or the reason why these cannot be weights."""
+    if not weights:
+        raise InputError("a mixture needs at least one domain")
+    values = {str(k): float(v) for k, v in weights.items()}
+    for domain, weight in values.items():
+        if not np.isfinite(weight):
+            raise InputError(f"mixture '{domain}' has weight {weight}; weights are finite numbers")
+        if weight < 0:
+            raise InputError(f"mixture '{domain}' has weight {weight:g}; weights are non-negative")
+    if sum(values.values()) <= 0:
+        raise InputError(f"all weights of {', '.join(values)} are zero; at least one must be positive")
+    return values
