@@ -111,7 +111,7 @@ class Optimiser:
     b1: float = 0.9
     b2: float = 0.95
     weight_decay: float = 0.1
-    """decoupled, on matrices only, times the learning rate's share of its peak"""
+    """decoupled, on matrices only; multiplied by the learning rate, but not by its scale for the width"""
     clip: float = 1.0
     """largest norm of the gradient"""
 
@@ -156,6 +156,8 @@ class Design:
     """each domain alone"""
     centre: bool = True
     """all domains equally"""
+    natural: bool = True
+    """all domains by their size"""
     prior: Literal["natural", "uniform"] = "natural"
     temperature: float = 0.5
     strength: tuple[float, float] = (1.0, 8.0)

@@ -34,7 +34,7 @@ class Mixture(Mapping[str, float]):
         total = sum(values.values())
         if abs(total - 1.0) > 1e-6:
             shown = ", ".join(f"{k}={v / total:.4g}" for k, v in values.items())
-            raise InputError(f"mixture weights sum to {total:.6g}; they must sum to 1. Normalised they would be: {shown}")
+            raise InputError(f"mixture weights sum to {total:.6g}; they must sum to 1. Normalised they are: {shown}")
         self._weights = {k: v / total for k, v in values.items()}
 
     @classmethod

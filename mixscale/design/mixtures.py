@@ -1,0 +1,95 @@
+"""The mixtures of a design: which to fit, which to hold out, each with the name of where it came from.
+
+Weights are rounded to whole ten-thousandths, so that a table shows exactly what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from mixscale.errors import InputError
+from mixscale.experiment import Design
+from mixscale.mixture import Mixture
+
+UNITS = 10_000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mixture to train, what it is for, and where it came from."""
+
+    mixture: Mixture
+    role: str
+    """`fit` or `held_out`"""
+    origin: str
+    """`vertex`, `centre`, `natural`, `sobol` or `dirichlet`"""
+
+
+def draw(design: Design, natural: Mixture) -> list[Drawn]:
+    """The design's mixtures over the domains of `natural`, each once, the fitted before the held out.
+
+    The same design and seed give the same mixtures; asking for more appends to each kind.
+
+    Raises:
+        InputError: the design asks for no mixture to fit, or its Dirichlet parameters are not positive.
+    """
+    domains = natural.domains
+    fixed: list[tuple[Mixture, str]] = []
+    if design.vertices:
+        fixed += [(Mixture.vertex(domains, d), "vertex") for d in domains]
+    if design.centre:
+        fixed.append((Mixture.uniform(domains), "centre"))
+    if design.natural:
+        fixed.append((natural, "natural"))
+    fixed += [(m, "sobol") for m in sobol(domains, design.sobol, design.seed)]
+    drawn: dict[Mixture, Drawn] = {}
+    for mixture, origin in fixed:
+        drawn.setdefault(rounded(mixture), Drawn(rounded(mixture), "fit", origin))
+    for role, count, stream in (("fit", design.dirichlet, 0), ("held_out", design.held_out, 1)):
+        if role == "held_out" and not drawn:
+            raise InputError("the design asks for no mixture to fit; raise design.dirichlet or design.sobol")
+        new = (m for m in map(rounded, dirichlet(design, natural, stream)) if m not in drawn)
+        for mixture in islice(new, count):
+            drawn[mixture] = Drawn(mixture, role, "dirichlet")
+    return list(drawn.values())
+
+
+def dirichlet(design: Design, natural: Mixture, stream: int) -> Iterator[Mixture]:
+    """Endless draws of Dirichlet(p · s), p the tempered prior, s log-uniform in `design.strength`.
+
+    The way of RegMix (arXiv 2407.01492); small s draws mixtures of few domains, large s mixtures near the prior.
+    """
+    low, high = design.strength
+    if not 0 < low <= high:
+        raise InputError(f"design.strength is {low:g} to {high:g}; give two positive numbers, the smaller first")
+    domains = natural.domains
+    prior = natural if design.prior == "natural" else Mixture.uniform(domains)
+    prior_K = prior.tempered(design.temperature).array(domains)
+    rng = np.random.default_rng([design.seed, stream])
+    while True:
+        strength = np.exp(rng.uniform(np.log(low), np.log(high)))
+        yield Mixture.from_array(domains, rng.dirichlet(prior_K * strength))
+
+
+def sobol(domains: tuple[str, ...], count: int, seed: int) -> list[Mixture]:
+    """Points spread evenly over the simplex: scrambled Sobol points through the exponential's quantile function."""
+    if not count:
+        return []
+    from scipy.stats import qmc
+
+    cube_NxK = qmc.Sobol(len(domains), rng=np.random.default_rng(seed)).random_base2(int(np.ceil(np.log2(count))))
+    gaps_NxK = -np.log1p(-cube_NxK[:count]) + 1e-12
+    return [Mixture.normalised(dict(zip(domains, gaps_K, strict=True))) for gaps_K in gaps_NxK]
+
+
+def rounded(mixture: Mixture) -> Mixture:
+    """Nearest mixture in whole ten-thousandths; the largest remainders are rounded up."""
+    exact_K = mixture.array() * UNITS
+    units_K = np.floor(exact_K + 1e-9)
+    missing = UNITS - int(units_K.sum())
+    units_K[np.argsort(units_K - exact_K, kind="stable")[:missing]] += 1
+    return Mixture({d: u / UNITS for d, u in zip(mixture.domains, units_K, strict=True)})

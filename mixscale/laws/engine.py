@@ -1,0 +1,237 @@
+"""Fits any family to many problems at once: targets, starts, folds and resamples are one batch.
+
+A problem is a vector of losses, a weight for each row (0 for a held-out row, a random number for a resample) and a
+starting point. A batched Levenberg-Marquardt in JAX, float64, solves the batch; SciPy finishes the point fits. This
+module sees arrays only, no table and no names.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import optimize
+
+from mixscale.laws.families import Law
+
+HUBER = 1.345
+"""Residuals beyond this many sigmas count linearly."""
+STARTS = 6
+ITERATIONS = 80
+ROW_MULTIPLE = 16
+BATCH_BYTES = 2**25
+"""Largest Jacobian of a batch, which decides how many problems are solved together."""
+
+
+class Points:
+    """Where a law is evaluated: mixtures and, for laws that use them, scaled sizes and token counts.
+
+    Args:
+        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones where there is no scale.
+    """
+
+    def __init__(self, h_RxK: np.ndarray, n_R: np.ndarray, d_R: np.ndarray):
+        self.h_RxK, self.n_R, self.d_R = h_RxK, n_R, d_R
+
+    def __len__(self) -> int:
+        return len(self.h_RxK)
+
+    def padded(self, multiple: int) -> Points:
+        """With copies of the last row up to a multiple, so that few shapes are ever compiled."""
+        extra = -len(self) % multiple
+        return Points(*(np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1), "edge") for x in self.arrays))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.h_RxK, self.n_R, self.d_R
+
+
+def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
+    """Losses of B parameter vectors at R points, float64, shape (B, R)."""
+    count = len(points)
+    wide = points.padded(1 << max(3, (count - 1).bit_length()) if count < 4096 else 4096)
+    with jax.enable_x64(True):
+        parts = [
+            np.asarray(_evaluator(law)(part, *wide.arrays))
+            for part in np.array_split(theta_BxP, max(1, -(-theta_BxP.shape[0] * len(wide) // 2**23)))
+        ]
+    return np.concatenate(parts)[:, :count]
+
+
+def solve(
+    law: Law,
+    points: Points,
+    y_BxR: np.ndarray,
+    weights_BxR: np.ndarray,
+    sigma_B: np.ndarray,
+    start_BxP: np.ndarray,
+    on_batch=None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise, for each problem, `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
+
+    Args:
+        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
+        on_batch: called with the number of problems after each batch.
+
+    Returns:
+        theta_BxP within the law's bounds, and the cost, shape (B,).
+    """
+    problems, k = len(y_BxR), points.h_RxK.shape[1]
+    wide = points.padded(ROW_MULTIPLE)
+    extra = len(wide) - len(points)
+    y_BxR = np.pad(y_BxR, ((0, 0), (0, extra)), constant_values=1.0)
+    weights_BxR = np.pad(weights_BxR, ((0, 0), (0, extra)))
+    size = int(np.clip(BATCH_BYTES // (8 * len(wide) * start_BxP.shape[1]), 4, 64))
+    limits = [law.spread(field, k) for field in ("lower", "upper", "mean", "std")]
+    thetas, costs = [], []
+    with jax.enable_x64(True):
+        for at in range(0, problems, size):
+            index = np.minimum(np.arange(at, at + size), problems - 1)
+            batch = (y_BxR[index], weights_BxR[index], sigma_B[index], start_BxP[index])
+            theta_BxP, cost_B = _solver(law)(*wide.arrays, *limits, *batch)
+            thetas.append(np.asarray(theta_BxP))
+            costs.append(np.asarray(cost_B))
+            if on_batch:
+                on_batch(min(size, problems - at))
+    return np.concatenate(thetas)[:problems], np.concatenate(costs)[:problems]
+
+
+def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
+
+    Returns:
+        theta_TxP and the relative noise sigma_T that the final fit assumed.
+    """
+    targets, rows = y_TxR.shape
+    k = points.h_RxK.shape[1]
+    starts_SxP = law.starts(np.random.default_rng(seed), k, STARTS)
+    ones = np.ones((targets, rows))
+    spread_T = np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
+    rough_T = np.maximum(0.05 * spread_T, 1e-6)
+    theta_BxP, cost_B = solve(
+        law,
+        points,
+        np.repeat(y_TxR, STARTS, axis=0),
+        np.repeat(ones, STARTS, axis=0),
+        np.repeat(rough_T, STARTS),
+        np.tile(starts_SxP, (targets, 1)),
+    )
+    best_T = cost_B.reshape(targets, STARTS).argmin(axis=1)
+    theta_TxP = theta_BxP.reshape(targets, STARTS, -1)[np.arange(targets), best_T]
+    for _ in range(2):
+        sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
+        theta_TxP, _ = solve(law, points, y_TxR, ones, sigma_T, theta_TxP)
+    finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
+    return np.stack(finished), sigma_T
+
+
+def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:
+    """Robust relative scale of the residuals, corrected for the parameters spent, shape (T,)."""
+    residual_TxR = (evaluate(law, theta_TxP, points) - y_TxR) / y_TxR
+    rows, spent = y_TxR.shape[1], theta_TxP.shape[1]
+    freedom = np.sqrt(rows / max(rows - spent, rows / 4))
+    return 1.4826 * np.median(np.abs(residual_TxR), axis=1) * freedom
+
+
+def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
+    """SciPy's L-BFGS-B from the batched solution, with exact derivatives; keeps the better of the two."""
+    wide = points.padded(ROW_MULTIPLE)
+    extra = len(wide) - len(points)
+    k = points.h_RxK.shape[1]
+    lower_P, upper_P, mean_P, std_P = (law.spread(f, k) for f in ("lower", "upper", "mean", "std"))
+    fixed = (*wide.arrays, mean_P, std_P, np.pad(y_R, (0, extra), constant_values=1.0))
+    weights_R = np.pad(np.ones(len(points)), (0, extra))
+    with jax.enable_x64(True):
+        slope = _slope(law)
+
+        def cost_and_gradient(theta):
+            cost, gradient_P = slope(theta, *fixed, weights_R, sigma)
+            return float(cost), np.asarray(gradient_P)
+
+        begin = cost_and_gradient(theta_P)[0]
+        found = optimize.minimize(
+            cost_and_gradient,
+            theta_P,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([lower_P, upper_P], axis=1),
+            options={"maxiter": 50},
+        )
+    return found.x if found.fun < begin else theta_P
+
+
+def _huber(r: jax.Array, delta: jax.Array) -> jax.Array:
+    size = jnp.abs(r)
+    return jnp.where(size <= delta, 0.5 * r**2, delta * (size - 0.5 * delta))
+
+
+def _cost(law, theta_P, h_RxK, n_R, d_R, mean_P, std_P, y_R, w_R, sigma):
+    r_R = (law.f(theta_P, h_RxK, n_R, d_R) - y_R) / y_R / sigma
+    return w_R @ _huber(r_R, HUBER) + 0.5 * jnp.sum(((theta_P - mean_P) / std_P) ** 2)
+
+
+@functools.cache
+def _slope(law: Law):
+    return jax.jit(jax.value_and_grad(functools.partial(_cost, law)))
+
+
+@functools.cache
+def _evaluator(law: Law):
+    return jax.jit(jax.vmap(law.f, in_axes=(0, None, None, None)))
+
+
+@functools.cache
+def _solver(law: Law):
+    """Jitted Levenberg-Marquardt over a batch; bounds by an active set, Huber by reweighting."""
+
+    def row(theta_P, h_K, n, d):
+        return law.f(theta_P, h_K[None], n[None], d[None])[0]
+
+    # Rows do not depend on each other, so a gradient a row is the whole Jacobian at the price of three losses.
+    jacobian = jax.vmap(jax.value_and_grad(row), in_axes=(None, 0, 0, 0))
+
+    def solve_one(h_RxK, n_R, d_R, lower_P, upper_P, mean_P, std_P, y_R, w_R, sigma, start_P):
+        def model(theta_P):
+            loss_R, slope_RxP = jacobian(theta_P, h_RxK, n_R, d_R)
+            r_R = (loss_R - y_R) / y_R / sigma
+            slope_RxP = slope_RxP / (y_R * sigma)[:, None]
+            weight_R = w_R * jnp.minimum(1.0, HUBER / jnp.maximum(jnp.abs(r_R), 1e-30))
+            prior_P = (theta_P - mean_P) / std_P
+            cost = w_R @ _huber(r_R, HUBER) + 0.5 * jnp.sum(prior_P**2)
+            gradient_P = (weight_R * r_R) @ slope_RxP + prior_P / std_P
+            hessian_PxP = (slope_RxP * weight_R[:, None]).T @ slope_RxP + jnp.diag(std_P**-2)
+            return jnp.where(jnp.isfinite(cost), cost, jnp.inf), gradient_P, hessian_PxP
+
+        def step(state):
+            theta_P, cost, gradient_P, hessian_PxP, damping, count, _ = state
+            pinned_P = ((theta_P <= lower_P) & (gradient_P > 0)) | ((theta_P >= upper_P) & (gradient_P < 0))
+            free_P = ~pinned_P
+            diagonal_P = jnp.diag(hessian_PxP)
+            matrix_PxP = jnp.where(free_P[:, None] & free_P, hessian_PxP, 0.0)
+            matrix_PxP = matrix_PxP + jnp.diag(jnp.where(free_P, damping * diagonal_P, 1.0))
+            move_P = jax.scipy.linalg.cho_solve(
+                (jnp.linalg.cholesky(matrix_PxP), True), jnp.where(free_P, -gradient_P, 0.0)
+            )
+            trial_P = jnp.clip(theta_P + move_P, lower_P, upper_P)
+            trial_cost, trial_gradient_P, trial_hessian_PxP = model(trial_P)
+            better = trial_cost < cost
+            small = (cost - trial_cost) < 1e-7 * (1e-3 + jnp.abs(cost))
+            done = (better & small) | (damping > 1e7)
+            keep = functools.partial(jnp.where, better)
+            return (
+                keep(trial_P, theta_P),
+                keep(trial_cost, cost),
+                keep(trial_gradient_P, gradient_P),
+                keep(trial_hessian_PxP, hessian_PxP),
+                jnp.where(better, damping / 6, damping * 5),
+                count + 1,
+                done,
+            )
+
+        begin = (start_P, *model(start_P), jnp.asarray(1e-2), jnp.asarray(0), jnp.asarray(False))
+        end = jax.lax.while_loop(lambda s: ~s[-1] & (s[-2] < ITERATIONS), step, begin)
+        return end[0], end[1]
+
+    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 7 + (0,) * 4))

@@ -1,0 +1,216 @@
+"""What a law is fitted to: arrays taken from a run table by name, checked and scaled.
+
+Decides which rows can be fitted together (role, status, one size or many) and refuses tables that cannot answer the
+question, in a sentence. It knows nothing of families beyond whether they use scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.laws.engine import Points
+from mixscale.runs import RunTable
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How losses, sizes and token counts become numbers of order one; losses are `(y - offset) / unit`."""
+
+    offset_T: np.ndarray
+    unit_T: np.ndarray
+    n: float
+    d: float
+
+    def inward(self, y_TxR: np.ndarray) -> np.ndarray:
+        return (y_TxR - self.offset_T[:, None]) / self.unit_T[:, None]
+
+    def outward(self, y_TxR: np.ndarray) -> np.ndarray:
+        return y_TxR * self.unit_T[:, None] + self.offset_T[:, None]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Rows that one law is fitted to.
+
+    Attributes:
+        columns: full names of the targets, `loss/code`. targets: without the prefix.
+        points: mixtures and scaled n, d of each row. y_TxR: losses as they were measured.
+        group_R: number of the row's mixture; rows of one mixture stay together in folds and resamples.
+        run_R: number of the row's run. notes: what was decided on the way, in sentences.
+    """
+
+    domains: tuple[str, ...]
+    columns: tuple[str, ...]
+    targets: tuple[str, ...]
+    points: Points
+    y_TxR: np.ndarray
+    group_R: np.ndarray
+    run_R: np.ndarray
+    scale: Scale
+    notes: tuple[str, ...]
+
+    @property
+    def distinct(self) -> int:
+        """Distinct measurements: mixtures, or mixtures at a size and token count."""
+        return len(np.unique(np.column_stack([self.group_R, self.points.n_R, self.points.d_R]), axis=0))
+
+    @property
+    def y_scaled_TxR(self) -> np.ndarray:
+        return self.scale.inward(self.y_TxR)
+
+    def seed_noise(self) -> tuple[np.ndarray | None, int]:
+        """Pooled standard deviation of replicates (same mixture, n and d) per target, shape (T,), and its freedom."""
+        keys = np.column_stack([self.group_R, self.points.n_R, self.points.d_R])
+        _, cell_R, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+        cell_R = cell_R.reshape(-1)
+        freedom = int((counts - 1).sum())
+        if freedom == 0:
+            return None, 0
+        means_TxC = np.stack([np.bincount(cell_R, y) / counts for y in self.y_TxR])
+        squares_T = ((self.y_TxR - means_TxC[:, cell_R]) ** 2).sum(axis=1)
+        return np.sqrt(squares_T / freedom), freedom
+
+
+def fit_rows(table: RunTable) -> RunTable:
+    """The rows that may be fitted: role 'fit' where there are roles, and complete.
+
+    Raises:
+        InputError: no row is left.
+    """
+    roles = table.frame["role"] if "role" in table.frame else None
+    rows = table if roles is None else table.where(roles == "fit")
+    if len(rows) == 0:
+        raise InputError(f"no row has role 'fit' (found: {', '.join(sorted(map(str, roles.unique())))})")
+    complete = rows.complete()
+    if len(complete) == 0:
+        raise InputError(f"none of the {len(rows)} rows to fit is complete; let some runs end, or mend their status")
+    return complete
+
+
+def scale_of(rows: RunTable) -> tuple[int, int]:
+    """How many sizes and how many token counts the rows hold; 0 where that is not known for every row."""
+    return tuple(_distinct(rows.frame[c]) if c in rows.frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
+
+
+def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> Observations:
+    """Arrays for a law that does or does not use scale.
+
+    Raises:
+        InputError: scale is used but not in the table; a target is unknown or constant; a domain never varies; all
+            rows have one mixture.
+    """
+    notes = list(rows.notes)
+    sizes, tokens = scale_of(rows)
+    if uses_scale:
+        _check_scale(rows, sizes, tokens, notes)
+    else:
+        rows = _one_scale(rows, notes)
+    columns = _columns(rows, targets)
+    names = tuple(c.split("/", 1)[1] for c in columns)
+    h_RxK = rows.mixtures_RxK
+    group_R = _groups(h_RxK)
+    _check_mixtures(rows.domains, h_RxK, group_R)
+    y_TxR = np.stack([rows.losses(c) for c in columns])
+    for column, y_R in zip(columns, y_TxR, strict=True):
+        if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
+            raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave a constant target out")
+    n_R, n0 = _scaled(rows, "n_params", uses_scale)
+    d_R, d0 = _scaled(rows, "n_tokens", uses_scale)
+    offset_T, unit_T = _units(y_TxR)
+    return Observations(
+        rows.domains,
+        columns,
+        names,
+        Points(h_RxK, n_R, d_R),
+        y_TxR,
+        group_R,
+        rows.frame.groupby("run", sort=False).ngroup().to_numpy(),
+        Scale(offset_T, unit_T, n0, d0),
+        tuple(notes),
+    )
+
+
+def _columns(rows: RunTable, targets: Sequence[str] | None) -> tuple[str, ...]:
+    losses = tuple(c for c in rows.targets if c.startswith("loss/"))
+    columns = tuple(dict.fromkeys(rows.column_of(t) for t in targets)) if targets else losses or rows.targets
+    bare = [c.split("/", 1)[1] for c in columns]
+    if twice := [b for b in bare if bare.count(b) > 1]:
+        raise InputError(f"target '{twice[0]}' is both a loss and a metric; fit one of the two")
+    return columns
+
+
+def _check_scale(rows: RunTable, sizes: int, tokens: int, notes: list[str]) -> None:
+    for column, count in (("n_params", sizes), ("n_tokens", tokens)):
+        if count == 0:
+            raise InputError(f"a law that uses scale needs column '{column}' (above zero) in every row to fit")
+    if sizes == tokens == 1:
+        raise InputError(
+            "a law that uses scale needs several sizes (n_params) or token counts (n_tokens), and the table has "
+            "one of each; take the law without scale"
+        )
+    for column, count, what in (("n_params", sizes, "size"), ("n_tokens", tokens, "token count")):
+        if count == 1:
+            notes.append(f"{column} never varies, so nothing is known of any other {what}: predict only at this one")
+
+
+def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
+    """The final rows of each run; of several sizes or token counts the largest."""
+    kept = rows.final()
+    if len(kept) < len(rows):
+        notes.append(f"the law has no scale, so of {len(rows)} rows the last of each of {len(kept)} runs are fitted")
+    for column, what in (("n_params", "size"), ("n_tokens", "token count")):
+        if column not in kept.frame or _distinct(kept.frame[column]) <= 1:
+            continue
+        value_R = kept.frame[column].to_numpy(dtype=np.float64)
+        largest = np.abs(value_R / np.nanmax(value_R) - 1) < 0.01
+        notes.append(
+            f"the law has no scale, so the {int(largest.sum())} runs of the largest {what} "
+            f"({column} {np.nanmax(value_R):.4g}) are fitted and {int((~largest).sum())} are left out"
+        )
+        kept = kept.where(largest)
+    return kept
+
+
+def _check_mixtures(domains: Sequence[str], h_RxK: np.ndarray, group_R: np.ndarray) -> None:
+    if group_R.max() == 0:
+        raise InputError(f"all {len(h_RxK)} rows to fit have the same mixture; a law needs mixtures that differ")
+    for domain, h_R in zip(domains, h_RxK.T, strict=True):
+        if np.ptp(h_R) < 1e-9:
+            raise InputError(
+                f"domain '{domain}' has weight {h_R[0]:.6g} in every row to fit, so its effect cannot be known; vary "
+                "it, or drop its column and renormalise"
+            )
+
+
+def _groups(h_RxK: np.ndarray) -> np.ndarray:
+    """Number of each row's mixture, equal to nine decimals, in order of appearance."""
+    return pd.Series([row.tobytes() for row in np.round(h_RxK, 9) + 0.0]).factorize()[0]
+
+
+def _distinct(values: pd.Series) -> int:
+    """Values that differ by a percent or more; 0 where one is missing or not positive."""
+    v = np.sort(values.to_numpy(dtype=np.float64))
+    if not (np.isfinite(v).all() and (v > 0).all()):
+        return 0
+    return 1 + int((v[1:] / v[:-1] > 1.01).sum())
+
+
+def _scaled(rows: RunTable, column: str, used: bool) -> tuple[np.ndarray, float]:
+    if not used:
+        return np.ones(len(rows)), 1.0
+    v_R = rows.frame[column].to_numpy(dtype=np.float64)
+    centre = float(np.exp(np.log(v_R).mean()))
+    return v_R / centre, centre
+
+
+def _units(y_TxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positive targets keep their zero; others are moved so that they lie in 1..2."""
+    low_T, span_T = y_TxR.min(axis=1), np.ptp(y_TxR, axis=1)
+    positive_T = low_T > 0
+    offset_T = np.where(positive_T, 0.0, low_T - span_T)
+    return offset_T, np.where(positive_T, np.median(y_TxR, axis=1), span_T)

@@ -1,0 +1,87 @@
+"""The main job: from text to a verified mixture and a page.
+
+Each step reads what the one before left on disk, so that any of them can be started again on its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from rich.console import Console
+
+from mixscale import laws, optimum, report, sweep
+from mixscale.corpus import TokenStore
+from mixscale.experiment import Experiment
+from mixscale.launch import build_corpus, train, train_design
+from mixscale.laws import LawFit
+from mixscale.mixture import Mixture
+from mixscale.optimum import Optimum
+from mixscale.runs import RunTable
+from mixscale.sweep.directory import write_plan
+
+console = Console()
+
+
+def run_all(experiment: Experiment) -> None:
+    """From text to a verified mixture and a page."""
+    with _step("corpus"):
+        store = build_corpus(experiment)
+    with _step("sweep"):
+        table = train_design(experiment, store)
+    with _step("fit"):
+        fitted = laws.fit(table, law=experiment.law, seed=experiment.seed, progress=True)
+        fitted.save(experiment.directory / "fit")
+        print(fitted.summary())
+    with _step("optimum"):
+        solved = solve(experiment, table, fitted)
+        print(solved.summary())
+    with _step("verification"):
+        verify(experiment, store, solved, best_of(experiment, table, fitted))
+    with _step("report"):
+        page = report.write(experiment.directory)
+        print((experiment.directory / "summary.txt").read_text())
+    console.print(f"[bold]open {page}[/bold]")
+
+
+def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
+    """The optimum for the experiment's objective at the largest N and D trained, saved beside the fit."""
+    goal = experiment.objective
+    scale = {name: float(table.frame[name].max()) for name in ("n_params", "n_tokens") if fitted.uses_scale}
+    solved = optimum.solve(
+        fitted,
+        weights=goal.weights or None,
+        lower=goal.lower or None,
+        upper=goal.upper or None,
+        seed=experiment.seed,
+        **scale,
+    )
+    solved.save(experiment.directory / "optimum.json")
+    return solved
+
+
+def verify(experiment: Experiment, store: TokenStore, solved: Optimum, best: Mixture) -> RunTable:
+    """Trains the optimum and its rivals with seeds used nowhere else."""
+    planned = sweep.plan_verification(experiment, store, solved.mixture, best)
+    write_plan(experiment.directory, "verify", planned)
+    return train(experiment, store, planned)
+
+
+def best_of(experiment: Experiment, table: RunTable, fitted: LawFit) -> Mixture:
+    """The fitted mixture of the last size with the lowest objective observed, its seeds averaged."""
+    frame = table.final().complete().frame
+    frame = frame[(frame["role"] == "fit") & (frame["size"] == list(experiment.models)[-1])]
+    loss_R = frame[list(fitted.seen.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
+    by_mixture = frame.assign(objective=loss_R).groupby([f"mix/{d}" for d in table.domains], sort=False)
+    return Mixture.from_array(table.domains, np.array(by_mixture["objective"].mean().idxmin()))
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Names a step and says how long it took."""
+    console.rule(f"[bold]{name}", align="left")
+    started = time.perf_counter()
+    yield
+    console.print(f"{name} took {time.perf_counter() - started:.0f} s", style="dim")

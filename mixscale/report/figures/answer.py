@@ -1,0 +1,153 @@
+"""Figures of the answer: the optimum beside its baselines, what training them gave, and the mixtures of the swarm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from mixscale.report.figures import style
+from mixscale.report.findings import CANDIDATES, Candidate, Findings
+from mixscale.report.material import Material
+from mixscale.report.sentences import percent
+
+BASELINES = ("uniform", "natural", "best")
+
+
+@style.styled
+def optimum(material: Material, found: Findings) -> Figure:
+    """Weight of each domain in the optimum, with its interval, and in the baselines."""
+    order = sorted(found.optimum, key=lambda d: found.optimum[d])
+    fig = style.figure(0.95 + 0.33 * len(order))
+    axes = fig.subplots()
+    for y, domain in enumerate(order):
+        low, high = found.optimum_interval.get(domain, (np.nan, np.nan))
+        axes.plot([low, high], [y, y], color=style.COLOURS["optimum"], alpha=0.3, linewidth=7, solid_capstyle="round")
+    for name in (*(b for b in BASELINES if b in found.candidates), "optimum"):
+        weights = [found.candidates[name].mixture.get(d, 0.0) for d in order]
+        hollow = {"markerfacecolor": "white"} if name != "optimum" else {}
+        axes.plot(weights, range(len(order)), **_look(name), **hollow, clip_on=False, zorder=3 + (name == "optimum"))
+    axes.set_yticks(range(len(order)), [style.short(d) for d in order])
+    axes.set(ylim=(-0.6, len(order) - 0.4), xlabel="weight in the mixture")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda weight, _: f"{100 * weight:g}%"))
+    axes.grid(True, axis="y", linestyle=":")
+    handles = [Line2D([], [], **_look(n), label=style.LABELS[n]) for n in found.candidates]
+    for handle, name in zip(handles, found.candidates, strict=True):
+        if name != "optimum":
+            handle.set_markerfacecolor("white")
+    bar = Patch(color=style.COLOURS["optimum"], alpha=0.3, label=f"{percent(found.level)} interval", linewidth=0)
+    fig.legend(handles=[handles[0], bar, *handles[1:]], loc="outside upper left", ncols=5, handletextpad=0.3)
+    return fig
+
+
+@style.styled
+def verification(found: Findings) -> Figure | None:
+    """Mean loss of each seed for the compared mixtures with the law's intervals, and the paired differences."""
+    names = [n for n in CANDIDATES if n in found.candidates and found.candidates[n].mean_loss.observed]
+    if not names:
+        return None
+    fig = style.figure(3.4)
+    left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
+    seeds = sorted({s for n in names for s in found.candidates[n].mean_loss.observed})
+    for seed in seeds:
+        values = [found.candidates[n].mean_loss.observed.get(seed, np.nan) for n in names]
+        left.plot(range(len(names)), values, color=style.FAINT, linewidth=0.7, alpha=0.8, zorder=1)
+    for x, name in enumerate(names):
+        _trained(left, x, name, found.candidates[name])
+    left.set_xticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in names])
+    left.set(xlim=(-0.5, len(names) - 0.5), ylabel="mean loss" + (f", {found.unit}" if found.unit else ""))
+    left.set_title("trained, one point a seed; bar: predicted interval")
+    left.grid(False, axis="x")
+    _differences(right, found)
+    return fig
+
+
+@style.styled
+def swarm(material: Material) -> Figure:
+    """Every mixture that was trained at the compared size, best first: its mean loss above, its domains below."""
+    rows = material.at_scale.sort_values("mean", kind="stable")
+    mixtures = [rows for _, rows in rows.groupby(material.groups_R(rows))]
+    mixtures.sort(key=lambda rows: rows["mean"].mean())
+    h_QxK = np.concatenate([material.mixtures_RxK(rows.head(1)) for rows in mixtures])
+    legend_rows = -(-len(material.domains) // 6)
+    fig = style.figure(3.7 + 0.2 * legend_rows)
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
+    _swarm_losses(above, mixtures)
+    below_Q = np.zeros(len(mixtures))
+    looks = style.domain_look(len(material.domains))
+    width = 0.86 if len(mixtures) <= 80 else 1.0
+    for k, look in enumerate(looks):
+        below.bar(np.arange(len(mixtures)), h_QxK[:, k], width, bottom=below_Q, linewidth=0, **look)
+        below_Q = below_Q + h_QxK[:, k]
+    below.set(ylim=(0, 1), xlim=(-0.7, len(mixtures) - 0.3), ylabel="weight")
+    below.set_xlabel("mixtures, in the order of their mean loss")
+    below.yaxis.set_major_formatter(PercentFormatter(1.0))
+    below.set_xticks([])
+    above.set_ylabel("mean loss")
+    above.legend(handles=_swarm_legend(set(rows["role"])), loc="upper left", ncols=3, handletextpad=0.2)
+    for axes in (above, below):
+        axes.grid(False, axis="x")
+    names = [style.short(d) for d in material.domains]
+    handles = [Patch(label=name, linewidth=0, **look) for name, look in zip(names, looks, strict=True)]
+    fig.legend(handles=handles, loc="outside lower left", ncols=min(6, len(handles)), handlelength=1.2)
+    return fig
+
+
+def _look(name: str) -> dict[str, object]:
+    return {"marker": style.MARKERS[name], "color": style.COLOURS[name], "linestyle": "", "markersize": 5.5}
+
+
+def _trained(axes: Axes, x: int, name: str, candidate: Candidate) -> None:
+    loss, colour = candidate.mean_loss, style.COLOURS[name]
+    axes.plot([x + 0.2] * 2, loss.interval, color=colour, alpha=0.3, linewidth=6, solid_capstyle="butt", zorder=1)
+    axes.plot(x + 0.2, loss.predicted, "_", color=colour, markersize=8, markeredgewidth=1.6, zorder=2)
+    values = list(loss.observed.values())
+    axes.plot([x] * len(values), values, "o", color=colour, markersize=5, markeredgecolor="white", zorder=3)
+    axes.plot(x - 0.17, loss.mean, ">", color=colour, markersize=5, zorder=3)
+
+
+def _differences(axes: Axes, found: Findings) -> None:
+    """Baseline minus optimum: points by seed, the mean, and its interval against zero."""
+    names = [n for n in ("best", "natural", "uniform") if n in found.comparisons]
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
+    if found.noise:
+        axes.axvspan(-found.noise.sd, found.noise.sd, color=style.GRID, alpha=0.7, linewidth=0, zorder=0)
+    for y, name in enumerate(reversed(names)):
+        c, colour = found.comparisons[name], style.COLOURS[name]
+        if c.interval:
+            axes.plot(c.interval, [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt", zorder=2)
+        axes.plot(list(c.differences.values()), [y] * len(c.differences), "o", color=colour, markersize=4, zorder=3)
+        axes.plot(c.mean, y, "|", color=colour, markersize=14, markeredgewidth=2, zorder=3)
+        axes.text(c.mean, y + 0.26, c.verdict, ha="center", fontsize=7.5, zorder=4, bbox=paper)
+    axes.set_yticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in reversed(names)])
+    axes.set(ylim=(-0.6, len(names) - 0.3), xlabel="mean loss above the optimum's")
+    axes.margins(x=0.12)
+    axes.set_title("difference to the optimum, by seed")
+    axes.grid(False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
+
+
+ROLES = {"fit": ("o", style.FIT, "fitted"), "held_out": ("o", style.HELD_OUT, "held out"),
+         "verify": ("D", style.COLOURS["optimum"], "verification")}  # fmt: skip
+
+
+def _swarm_losses(axes: Axes, mixtures: list[pd.DataFrame]) -> None:
+    """Every run's mean loss above the place of its mixture."""
+    rows = pd.concat(mixtures).assign(place=np.repeat(np.arange(len(mixtures)), [len(m) for m in mixtures]))
+    for role, (marker, colour, _) in ROLES.items():
+        shown = rows[rows["role"] == role]
+        axes.plot(shown["place"], shown["mean"], marker, color=colour, markersize=3.2, markeredgewidth=0)
+
+
+def _swarm_legend(roles: set[str]) -> list[Line2D]:
+    return [
+        Line2D([], [], marker=m, color=c, linestyle="", markersize=4, label=label)
+        for role, (m, c, label) in ROLES.items()
+        if role in roles
+    ]

@@ -1,0 +1,207 @@
+"""`Material`: what a report is made of, read from one directory and brought into one shape.
+
+The run table may lack every optional column (role, origin, seed, size); here they get their neutral values once, so
+that nothing downstream has to ask. Losses are taken from the last row of each run that completed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.laws import LawFit
+from mixscale.optimum import Optimum
+from mixscale.report.statistics import LEVEL
+from mixscale.runs import RunTable
+
+SCALE = ("n_params", "n_tokens")
+SAME_SCALE = 0.01
+"""Relative difference of sizes or token counts that are taken for the same."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run table, the law fitted to it and the optimum solved from that, with what else the directory knows.
+
+    Args:
+        table: every run, whatever its status.
+        fit: the law; its domains and targets must be columns of the table.
+        optimum: the solved mixture.
+        experiment: the resolved config as JSON, empty where there was none.
+        corpus: one dict per domain, empty where nothing is known of the text.
+
+    Raises:
+        InputError: the fit or the optimum speaks of a domain or target that the table lacks.
+    """
+
+    table: RunTable
+    fit: LawFit
+    optimum: Optimum
+    experiment: dict[str, Any] = field(default_factory=dict)
+    corpus: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self):
+        for kind, needed, known, again in (
+            ("target", self.targets, self.table.targets, "fit"),
+            ("domain", self.fit.domains, self.table.domains, "fit"),
+            ("target", self.optimum.weights, self.target_names, "optimum"),
+            ("domain", self.optimum.mixture.domains, self.fit.domains, "optimum"),
+        ):
+            if lost := [n for n in needed if n not in known]:
+                whole = "run table" if again == "fit" else "fit"
+                raise InputError(
+                    f"{kind} '{lost[0]}' of the {again} is not in the {whole} ({', '.join(known)}); "
+                    f"the {again} was made from another {whole}, so run `mixscale {again}` again"
+                )
+
+    @property
+    def title(self) -> str:
+        return str(self.experiment.get("name") or "Data mixture")
+
+    @property
+    def law(self) -> str:
+        """The law's name."""
+        return self.fit.law
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self.fit.domains)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Full column names of what the law predicts, in the fit's order."""
+        return tuple(self.fit.seen.columns)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Targets as a reader calls them: without `loss/` or `metric/`."""
+        return tuple(self.fit.targets)
+
+    @property
+    def unit(self) -> str:
+        """What differences of the objective are counted in, ready to follow a number."""
+        return " nats a token" if all(t.startswith("loss/") for t in self.targets) else ""
+
+    @functools.cached_property
+    def weights_T(self) -> np.ndarray:
+        """Weight of each target in the mean loss, as the optimum was solved for; sums to one."""
+        return self.fit.target_weights(self.optimum.weights)
+
+    @functools.cached_property
+    def measured(self) -> pd.DataFrame:
+        """Last rows of complete runs with `role`, `origin` and `seed` always there and `mean`, the mean loss."""
+        frame = self.table.final().complete().frame.copy()
+        frame["role"] = _filled(frame, "role", "fit")
+        frame["origin"] = _filled(frame, "origin", "")
+        unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)  # unknown seeds count as different ones
+        frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
+        frame["mean"] = frame[list(self.targets)].to_numpy(float) @ self.weights_T
+        return frame
+
+    @functools.cached_property
+    def scale(self) -> dict[str, float]:
+        """`n_params` and `n_tokens`, where known, at which mixtures are compared: the largest verified, or fitted."""
+        verify = self.measured[self.measured["role"] == "verify"]
+        rows = verify if len(verify) else self.measured
+        columns = [c for c in SCALE if c in rows and rows[c].notna().all()]
+        if not columns or not len(rows):
+            return {}
+        largest = rows.sort_values(columns).iloc[-1]
+        return {c: float(largest[c]) for c in columns}
+
+    @functools.cached_property
+    def at_scale(self) -> pd.DataFrame:
+        """Rows of `measured` at `scale`, so that their losses differ by mixture and seed only."""
+        mask = np.ones(len(self.measured), bool)
+        for column, value in self.scale.items():
+            mask &= np.isclose(self.measured[column].to_numpy(float), value, rtol=SAME_SCALE)
+        return self.measured[mask]
+
+    @functools.cached_property
+    def predictable(self) -> pd.DataFrame:
+        """Rows of `measured` that the law speaks of: all for a law of size and tokens, else those at `scale`."""
+        return self.measured if self.fit.uses_scale else self.at_scale
+
+    def mixtures_RxK(self, rows: pd.DataFrame) -> np.ndarray:
+        """Weights of `rows` in the order of the fit's domains."""
+        return rows[[f"mix/{d}" for d in self.domains]].to_numpy(float)
+
+    def groups_R(self, rows: pd.DataFrame) -> np.ndarray:
+        """Number of each row's mixture, (R,): equal where the mixtures are."""
+        return np.unique(self.mixtures_RxK(rows).round(9), axis=0, return_inverse=True)[1].ravel()
+
+    def observed_RxT(self, rows: pd.DataFrame) -> np.ndarray:
+        return rows[list(self.targets)].to_numpy(float)
+
+    def predicted_RxT(self, rows: pd.DataFrame) -> np.ndarray:
+        """The law's losses for `rows`, each at its own size and tokens."""
+        return np.asarray(self.fit.predict(self.mixtures_RxK(rows), **_scale_of(rows)))
+
+    def interval_RxT(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper end of where the law expects each row's losses."""
+        return self.fit.interval(self.mixtures_RxK(rows), level=LEVEL, **_scale_of(rows))
+
+    def predict_at_scale(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Losses of mixtures at `scale`, and the ends of their intervals, each (Q, T)."""
+        low_QxT, high_QxT = self.fit.interval(h_QxK, level=LEVEL, **self.scale)
+        return np.asarray(self.fit.predict(h_QxK, **self.scale)), low_QxT, high_QxT
+
+    def objective(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean loss and its interval for mixtures at `scale`, each (Q,)."""
+        return self.fit.objective(np.atleast_2d(h_QxK), weights=self.optimum.weights, level=LEVEL, **self.scale)
+
+    def row_objective(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean loss and its interval for `rows`, each at its own size and tokens; each (R,)."""
+        return self.fit.objective(
+            self.mixtures_RxK(rows), weights=self.optimum.weights, level=LEVEL, **_scale_of(rows)
+        )
+
+
+def load(directory: Path) -> Material:
+    """The material in `directory`, as `mixscale sweep`, `fit` and `optimum` leave it.
+
+    Raises:
+        InputError: the runs, the fit or the optimum is missing; the message names the command that makes it.
+    """
+    if not directory.is_dir():
+        raise InputError(f"directory '{directory}' does not exist; `mixscale sweep CONFIG` makes it and its runs")
+    for path, what, command in (
+        ("runs.csv" if (directory / "runs.csv").exists() else "runs.parquet", "run table", "mixscale sweep CONFIG"),
+        ("fit", "fitted law", f"mixscale fit {directory} --out {directory / 'fit'}"),
+        ("optimum.json", "optimum", f"mixscale optimum {directory / 'fit'}"),
+    ):
+        if not (directory / path).exists():
+            raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
+    return Material(
+        table=RunTable.read(directory),
+        fit=LawFit.load(directory / "fit"),
+        optimum=Optimum.load(directory / "optimum.json"),
+        experiment=_json(directory / "experiment.json") or {},
+        corpus=tuple(_json(directory / "corpus.json") or ()),
+    )
+
+
+def _scale_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
+
+
+def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
+    if column not in frame:
+        return pd.Series(value, index=frame.index)
+    return frame[column].fillna(value).astype(str).replace("", value)
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{path}' is no JSON: {error}") from error

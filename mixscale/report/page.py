@@ -1,0 +1,231 @@
+"""The HTML page: the answer first, then the evidence, then how it was made.
+
+One file that needs nothing else: style and figures are inside, there is no script, and it asks the network for
+nothing. Each section is a function that gives nothing where its data is absent.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mixscale.report.findings import Comparison, Estimate, Findings
+from mixscale.report.markup import Markup, bar, details, escape, join, picture, section, table, tag
+from mixscale.report.material import Material
+from mixscale.report.sentences import amount, number, percent, sentences
+from mixscale.report.stylesheet import CSS
+from mixscale.report.summary import HEADINGS
+
+CAPTIONS = {
+    "optimum": "The optimum, its interval over the law's resampled fits, and the baselines. A wide interval means "
+    "that the loss is flat there: another weight would do nearly as well.",
+    "verification": "What training gave. Left: every seed, joined across mixtures; the triangle is their mean, the "
+    "bar beside it the law's interval. Right: how much higher each baseline's loss is than the optimum's, by seed, "
+    "with the interval of the mean; the grey band is the seed noise of a single run.",
+    "predicted_observed": "The law's predictions against what training gave. Held-out and verification runs were not "
+    "fitted; their bars are the law's intervals. ρ and MAE (mean absolute error) are of the held-out runs.",
+    "slices": "Mean loss against the weight of each domain while all others share the rest equally. Points are the "
+    "runs, which lie anywhere on the simplex, so they need not lie on the curve.",
+    "interaction": "What ten more points of a domain do to the loss on each target, in percent, from the centre, "
+    "with the other domains making room in proportion. Below zero helps. Faint italics: the interval holds zero.",
+    "noise": "How much the seed alone moves the loss, against what the mixtures move it by. An effect left of the "
+    "seed noise cannot be seen in one run.",
+    "swarm": "Every mixture that was trained at the compared size, best first.",
+}
+
+RANKING = (
+    "error: mean absolute error on mixtures left out, over that of always saying the median; worse_by and its noise: "
+    "paired difference to the best law and the standard error of that; rho: mean rank correlation over targets."
+)
+
+
+def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
+    """The whole page; `figures` gives the PNG of each figure that could be drawn."""
+    shown = {name: picture(png, CAPTIONS[name]) for name, png in figures.items()}
+    trained = "What training it gave" if found.comparisons else "What the law expects"
+    body = join(
+        [
+            _head(material, found),
+            section("The mixture", _mixtures(found), shown["optimum"]),
+            section(trained, _verification(found), shown.get("verification", Markup(""))),
+            section("Each target", _targets(material, found)),
+            section("How well the law predicts", shown["predicted_observed"], _held_out(material, found)),
+            section("What the domains do", shown["slices"], shown["interaction"]),
+            section("Seed noise", shown["noise"]),
+            section("The law", *_law(material)),
+            section("The domains", _domains(material)),
+            section("The runs", shown["swarm"], _runs(material)),
+            section("How it was made", *_origin(material)),
+            tag("footer", "Made by mixscale. The numbers are in result.json, the figures in figures/ as PNG and PDF."),
+        ]
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(material.title)} – mixture report</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _head(material: Material, found: Findings) -> Markup:
+    first, *rest = sentences(found)
+    facts = [f"{len(material.domains)} domains", f"{sum(found.runs.values())} runs", f"{found.law} law"]
+    facts += [f"N = {amount(found.n_params)} parameters"] if found.n_params else []
+    facts += [f"D = {amount(found.n_tokens)} tokens"] if found.n_tokens else []
+    items = join(tag("li", s) for s in rest)
+    return join(
+        [
+            tag("p", "mixscale report", "eyebrow"),
+            tag("h1", material.title),
+            tag("p", " · ".join(facts), "facts"),
+            tag("p", first, "lead"),
+            Markup(f'<ul class="found">{items}</ul>'),
+        ]
+    )
+
+
+def _mixtures(found: Findings) -> Markup:
+    others = [n for n in ("natural", "uniform", "best") if n in found.candidates]
+    rows = []
+    longest = max(max(found.optimum.values()), *(high for _, high in found.optimum_interval.values()))
+    for domain, weight in sorted(found.optimum.items(), key=lambda item: -item[1]):
+        low, high = found.optimum_interval.get(domain, (None, None))
+        interval = f"{percent(low, 1)} – {percent(high, 1)}" if low is not None else "–"
+        baselines = [percent(found.candidates[n].mixture.get(domain, 0.0), 1) for n in others]
+        rows.append([domain, percent(weight, 1), bar(weight, low, high, longest), interval, *baselines])
+    headers = ["domain", "optimum", "", f"{percent(found.level)} interval", *(HEADINGS[n] for n in others)]
+    return table(headers, rows)
+
+
+def _verification(found: Findings) -> Markup:
+    trained = {n: c.mean_loss for n, c in found.candidates.items() if c.mean_loss.observed}
+    seeds = sorted({s for e in trained.values() for s in e.observed}, key=lambda s: (len(s), s))
+    rows = []
+    for name, candidate in found.candidates.items():
+        loss = candidate.mean_loss
+        values = [number(loss.observed[s], 1e-3) if s in loss.observed else "–" for s in seeds]
+        mean = [_with_error(loss)] if seeds else []
+        rows.append([HEADINGS[name], *values, *mean, _predicted(loss), *_difference(found, name)])
+    headers = ["mean loss", *(f"seed {s}" for s in seeds), *(["mean ± s.e."] if seeds else []), "predicted"]
+    headers += ["minus optimum", "the optimum is"] if found.comparisons else []
+    foot = f"In {found.unit}. " if found.unit else ""
+    if found.comparisons:
+        foot += f"Differences are paired by seed where they can be; ± is half their {percent(found.level)} interval."
+    return table(headers, rows, foot=foot)
+
+
+def _difference(found: Findings, name: str) -> list[object]:
+    if not found.comparisons:
+        return []
+    c: Comparison | None = found.comparisons.get(name)
+    if c is None:
+        return ["", ""]
+    if c.interval is None:
+        return [number(c.mean), tag("span", c.verdict, c.verdict)]
+    reach = (c.interval[1] - c.interval[0]) / 2
+    css = c.verdict if c.verdict in ("better", "worse") else ""
+    return [f"{number(c.mean, reach)} ± {number(reach, reach)}", tag("span", c.verdict, css)]
+
+
+def _targets(material: Material, found: Findings) -> Markup:
+    if len(material.targets) < 2:
+        return Markup("")
+    rows = []
+    for target, name in zip(material.targets, material.target_names, strict=True):
+        best = found.candidates["optimum"].targets[target]
+        others = [c.targets[target] for n, c in found.candidates.items() if n != "optimum"]
+        weight = percent(found.target_weights[target])
+        noise = found.target_noise[target]
+        observed = [_observed(e) for e in (best, *others)]
+        rows.append([name, weight, _predicted(best), *observed, number(noise.sd, noise.sd) if noise else "–"])
+    headers = ["target", "counts for", "predicted", *(HEADINGS[n] for n in found.candidates), "seed noise"]
+    foot = "Means over seeds of what training gave; in italics the law's prediction, where nothing was trained."
+    return table(headers, rows, foot=foot)
+
+
+def _held_out(material: Material, found: Findings) -> Markup:
+    held = found.held_out
+    if held is None:
+        return tag("p", "No mixture was held out.", "note")
+    rows = [["mean loss", held.spearman, held.mean_absolute_error, held.coverage]]
+    for target, name in zip(material.targets, material.target_names, strict=True):
+        v = held.targets[target]
+        rows.append([name, v["spearman"], v["mean_absolute_error"], v["coverage"]])
+    shown = [[n, f"{r:.3f}" if r is not None else "–", number(e, e), percent(c)] for n, r, e, c in rows]
+    inside = f"inside the {percent(found.level)} interval"
+    return table([f"{held.runs} held-out runs", "rank correlation ρ", "mean absolute error", inside], shown)
+
+
+def _law(material: Material) -> list[Markup]:
+    fit = material.fit
+    said = [tag("b", fit.law), escape(f": {fit.family.source.replace('`', '')}. Fitted to {fit.n_runs} runs.")]
+    reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{fit.reason.capitalize()}."
+    parts = [tag("p", join(said, "")), tag("p", reason)]
+    parts += [tag("h3", "Ranking of the families, by cross-validation over mixtures"), _frame(fit.cross_validation)]
+    parts.append(tag("p", RANKING, "note"))
+    parts += [tag("p", f"Note: {note}", "note") for note in fit.notes]
+    params = pd.DataFrame(fit.params).rename_axis("parameter").reset_index()
+    return [*parts, details("Parameters of each target", _frame(params, css="tall"))]
+
+
+def _domains(material: Material) -> Markup:
+    return _frame(pd.DataFrame(list(material.corpus))) if material.corpus else Markup("")
+
+
+def _runs(material: Material) -> Markup:
+    final = material.table.final().frame
+    mixtures = [f"mix/{d}" for d in material.domains]
+    first = [c for c in ("run", "role", "origin", "status", "size", "seed", "n_params", "n_tokens") if c in final]
+    extra = [c for c in ("seconds",) if c in final]
+    shown = final[[*first, *mixtures, *material.targets, *extra]].copy()
+    for column in mixtures:
+        shown[column] = [percent(w, 1).removesuffix("%") for w in shown[column]]
+    names = {c: c.removeprefix("mix/") + " %" if c in mixtures else c for c in shown}
+    words = sum(c in ("run", "role", "origin", "status", "size") for c in shown)
+    return _frame(shown.rename(columns=names), css="tall", words=words)
+
+
+def _origin(material: Material) -> list[Markup]:
+    parts = [tag("p", note, "note") for note in material.table.notes]
+    if material.experiment:
+        echo = json.dumps(material.experiment, indent=2, ensure_ascii=False)
+        parts.append(details("The whole config", Markup(f"<pre>{escape(echo)}</pre>")))
+    return parts
+
+
+def _frame(frame: pd.DataFrame, css: str = "", words: int = 1) -> Markup:
+    """A data frame as a table, its numbers with four digits."""
+    rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False, name=None)]
+    return table(list(frame.columns), rows, css=css, words=words)
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
+        return f"{int(value):,}".replace("-", "−")
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}".replace("-", "−")
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _with_error(loss: Estimate) -> str:
+    if loss.mean is None:
+        return "–"
+    error = f" ± {number(loss.standard_error, loss.standard_error)}" if loss.standard_error else ""
+    return number(loss.mean, loss.standard_error or 1e-3) + error
+
+
+def _predicted(loss: Estimate) -> Markup:
+    low, high = loss.interval
+    value, ends = number(loss.predicted, high - low), f"{number(low, high - low)} – {number(high, high - low)}"
+    return join([escape(value), tag("span", f"({ends})", "range")], " ")
+
+
+def _observed(loss: Estimate) -> object:
+    return tag("i", number(loss.predicted)) if loss.mean is None else number(loss.mean)

@@ -1,0 +1,50 @@
+"""The findings as plain text for a terminal: two small tables, then the sentences."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from mixscale.report.findings import Findings
+from mixscale.report.sentences import number, percent, sentences
+
+HEADINGS = {"optimum": "optimum", "best": "best trained", "natural": "natural", "uniform": "uniform"}
+WIDTH = 100
+
+
+def summary(found: Findings) -> str:
+    """Weights of the compared mixtures, their losses, and what was found, at most `WIDTH` characters wide."""
+    told = [textwrap.fill(s, WIDTH, initial_indent="- ", subsequent_indent="  ") for s in sentences(found)]
+    return "\n".join([_weights(found), "", _losses(found), "", *told]) + "\n"
+
+
+def _weights(found: Findings) -> str:
+    others = [n for n in found.candidates if n != "optimum"]
+    rows = []
+    for domain, weight in sorted(found.optimum.items(), key=lambda item: -item[1]):
+        low, high = found.optimum_interval[domain]
+        mixtures = [percent(found.candidates[n].mixture.get(domain, 0.0), 1) for n in others]
+        rows.append([domain, percent(weight, 1), f"{percent(low, 1)} to {percent(high, 1)}", *mixtures])
+    return _columns(["domain", "optimum", f"{percent(found.level)} interval", *(HEADINGS[n] for n in others)], rows)
+
+
+def _losses(found: Findings) -> str:
+    rows = []
+    for name, candidate in found.candidates.items():
+        loss, c = candidate.mean_loss, found.comparisons.get(name)
+        trained = number(loss.mean, 1e-3) if loss.mean is not None else "-"
+        reach = f" ± {number((c.interval[1] - c.interval[0]) / 2, 1e-3)}" if c and c.interval else ""
+        above = number(c.mean, 1e-3) + reach if c else ""
+        seeds = str(len(loss.observed))
+        rows.append([HEADINGS[name], number(loss.predicted, 1e-3), trained, seeds, above, c.verdict if c else ""])
+    return _columns(["mean loss", "predicted", "trained", "seeds", "minus optimum", "the optimum is"], rows)
+
+
+def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text in columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+    lines = []
+    for row in [headers, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

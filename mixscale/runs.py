@@ -1,0 +1,320 @@
+"""`RunTable`: the contract of the project, one row for one measurement of one run at one step.
+
+What makes rows (sweeps, other people's trainers) and what reads them (laws, optimum, report) meet only here. This
+module checks names, weights and losses and keeps every row it was given; it knows nothing of training or of laws.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.mixture import ROUNDING, Mixture
+
+STATUSES = ("complete", "diverged", "stopped")
+NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
+NUMERIC_PREFIXES = ("mix/", "tokens/", "unique_tokens/", "epochs/", "loss/", "metric/")
+ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")
+"""How a CSV file may write a value that is not there."""
+PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+"""Reads floats bit for bit, which pandas does by default since 3.1, where it deprecates being asked to."""
+EXACT = 1e-6
+"""Largest distance of a row's weights from one that is left as it is: what floating point does to a sum."""
+
+
+class RunTable:
+    """A checked table of runs; wide, with the name of the domain or target in the column.
+
+    Columns: `run`, `mix/<domain>` and at least one `loss/<target>` (nats a token) or `metric/<name>` are needed;
+    `seed`, `step`, `n_params`, `n_params_total`, `n_tokens`, `flops`, `seconds`, `tokens/*`, `unique_tokens/*`,
+    `epochs/*`, `status` (complete, diverged or stopped), `role` (fit, held_out or verify), `origin` and `size` are
+    known and optional; others are kept. A row without a status counts as complete.
+
+    Args:
+        frame: the rows; copied. Weights that miss a sum of one by rounding are normalised, which `notes` tells.
+
+    Attributes:
+        frame: the checked rows, index 0..len-1.
+        notes: sentences about what was changed on the way in.
+
+    Raises:
+        InputError: a needed column is missing, weights are negative, NaN or do not sum to one, a complete row has a
+            NaN or infinite loss, a (run, step) occurs twice, a run has several mixtures, or there is no row.
+    """
+
+    def __init__(self, frame: pd.DataFrame):
+        self.frame = frame.reset_index(drop=True).copy()
+        self.notes: list[str] = []
+        self._check_columns()
+        self._make_numeric()
+        self._check_rows()
+        self._check_weights()
+        self._check_losses()
+
+    @classmethod
+    def read(cls, path: str | Path) -> RunTable:
+        """The table in `path`: a .csv or .parquet file, or a folder that holds runs.parquet or runs.csv.
+
+        Raises:
+            InputError: there is no such file, it cannot be read, or its content is no run table.
+        """
+        file = _file_of(Path(path))
+        try:
+            if file.suffix == ".parquet":
+                frame = pd.read_parquet(file)
+            else:
+                # Run names such as 007 or NA stay as they are written.
+                others = [c for c in pd.read_csv(file, nrows=0).columns if c != "run"]
+                frame = pd.read_csv(
+                    file,
+                    **PRECISE,
+                    dtype={"run": str},
+                    keep_default_na=False,
+                    na_values={c: ABSENT for c in others},
+                )
+        except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+            raise InputError(f"run table '{file}' cannot be read: {error}") from error
+        return cls(frame)
+
+    def write(self, path: str | Path) -> None:
+        """Write to a .csv or .parquet file; all or nothing, and every float reads back bit for bit."""
+        file = Path(path)
+        if file.suffix not in (".csv", ".parquet"):
+            raise InputError(f"run table '{file}' has suffix '{file.suffix}'; .csv and .parquet are known")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+        try:
+            if file.suffix == ".parquet":
+                self.frame.to_parquet(temporary, index=False)
+            else:
+                self.frame.to_csv(temporary, index=False)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains, in the order of the columns."""
+        return tuple(c.removeprefix("mix/") for c in self.frame.columns if c.startswith("mix/"))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Full names of the columns that can be predicted: `loss/...`, then `metric/...`."""
+        columns = [str(c) for c in self.frame.columns]
+        return tuple(c for p in ("loss/", "metric/") for c in columns if c.startswith(p))
+
+    @property
+    def mixtures_RxK(self) -> np.ndarray:
+        """Weights of every row in the order of `domains`, float64, shape (R, K)."""
+        return self.frame[[f"mix/{d}" for d in self.domains]].to_numpy(dtype=np.float64)
+
+    def column_of(self, target: str) -> str:
+        """Full column name of a target given as `loss/code` or, where that is clear, as `code`."""
+        bare = [c.split("/", 1)[1] for c in self.targets]
+        found = [c for c, name in zip(self.targets, bare, strict=True) if target in (c, name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"target '{target}' may be {' or '.join(found)}; give the full name")
+        raise InputError(f"target '{target}' is not in the table{nearest(target, [*self.targets, *bare])}")
+
+    def losses(self, target: str) -> np.ndarray:
+        """Values of a target in every row, float64, shape (R,); rows that are not complete may hold NaN."""
+        return self.frame[self.column_of(target)].to_numpy(dtype=np.float64)
+
+    def mixture(self, run: str) -> Mixture:
+        """The mixture that a run asked for."""
+        rows = np.nonzero((self.frame["run"] == str(run)).to_numpy())[0]
+        if len(rows) == 0:
+            raise InputError(f"run '{run}' is not in the table{nearest(str(run), self.frame['run'])}")
+        return Mixture.from_array(self.domains, self.mixtures_RxK[rows[0]])
+
+    def where(self, mask: np.ndarray | pd.Series) -> RunTable:
+        """The rows where `mask`, boolean of shape (R,), is true; there may be none."""
+        return self._derived(self.frame[np.asarray(mask, dtype=bool)])
+
+    def complete(self) -> RunTable:
+        """The rows that neither diverged nor were cut short."""
+        return self.where(self._is_complete())
+
+    def final(self) -> RunTable:
+        """The last row of each run: the one with most tokens, or steps where tokens are not given."""
+        clock = next((c for c in ("n_tokens", "step") if c in self.frame), None)
+        ordered = self.frame.sort_values(clock, kind="stable", na_position="first") if clock else self.frame
+        last = ordered.drop_duplicates("run", keep="last").index
+        return self._derived(self.frame.loc[sorted(last)])
+
+    def merged(self, other: RunTable) -> RunTable:
+        """The rows of both tables, which must have the same domains and targets.
+
+        Raises:
+            InputError: domains or targets differ, or a (run, step) is in both.
+        """
+        for kind, ours, theirs in (
+            ("domain", self.domains, other.domains),
+            ("target", self.targets, other.targets),
+        ):
+            if lone := sorted(set(ours) ^ set(theirs)):
+                raise InputError(f"the tables cannot be merged: {kind} '{lone[0]}' is in only one of them")
+        merged = RunTable(pd.concat([self.frame, other.frame], ignore_index=True))
+        merged.notes = [*self.notes, *other.notes]
+        return merged
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        runs = self.frame["run"].nunique()
+        return f"RunTable({len(self)} rows, {runs} runs, {len(self.domains)} domains, {len(self.targets)} targets)"
+
+    def _derived(self, frame: pd.DataFrame) -> RunTable:
+        """A part of this table: checked already, and free to be empty."""
+        table = object.__new__(RunTable)
+        table.frame = frame.reset_index(drop=True)
+        table.notes = list(self.notes)
+        return table
+
+    def _is_complete(self) -> np.ndarray:
+        if "status" not in self.frame:
+            return np.ones(len(self.frame), dtype=bool)
+        status = self.frame["status"]
+        return (status.isna() | status.isin(["complete", ""])).to_numpy(dtype=bool)
+
+    def _check_columns(self) -> None:
+        columns = [str(c) for c in self.frame.columns]
+        self.frame.columns = columns
+        if repeated := [c for c in columns if columns.count(c) > 1]:
+            raise InputError(f"run table has column '{repeated[0]}' twice; names are unique")
+        if "run" not in columns:
+            raise InputError(f"run table has no column 'run', the name of each run{nearest('run', columns)}")
+        if not self.domains:
+            raise InputError(
+                "run table has no column 'mix/<domain>'; name each domain's weight so, for example 'mix/web' "
+                f"(found: {_listed(columns)})"
+            )
+        if not self.targets:
+            raise InputError(
+                "run table has no column 'loss/<target>' or 'metric/<name>'; name what was measured so, for "
+                f"example 'loss/web' (found: {_listed(columns)})"
+            )
+        if len(self.frame) == 0:
+            raise InputError("run table is empty: it has columns but no row")
+
+    def _make_numeric(self) -> None:
+        frame = self.frame
+        if frame["run"].isna().any():
+            raise InputError(f"row {int(np.argmax(frame['run'].isna()))} has no run name; each row needs one")
+        frame["run"] = frame["run"].astype(str)
+        for column in frame.columns:
+            if column not in NUMERIC and not column.startswith(NUMERIC_PREFIXES):
+                continue
+            try:
+                numbers = pd.to_numeric(frame[column])
+            except (ValueError, TypeError) as error:
+                value = next(v for v in frame[column] if pd.notna(v) and not _is_number(v))
+                raise InputError(f"column '{column}' holds '{value}', which is no number") from error
+            measured = column.startswith(("mix/", "loss/", "metric/"))
+            frame[column] = numbers.astype(np.float64) if measured else numbers
+
+    def _check_rows(self) -> None:
+        frame = self.frame
+        if "status" in frame:
+            known = frame["status"].isna() | frame["status"].isin([*STATUSES, ""])
+            if not known.all():
+                row = frame[~known].iloc[0]
+                raise InputError(f"run '{row['run']}' has status '{row['status']}'; known are {', '.join(STATUSES)}")
+        clock = next((c for c in ("step", "n_tokens") if c in frame), None)
+        again = frame.duplicated(["run", clock] if clock else ["run"])
+        if again.any():
+            row = frame[again].iloc[0]
+            at = f" at {clock} {row[clock]:.12g}" if clock else ""
+            raise InputError(
+                f"duplicate runs: '{row['run']}'{at} occurs more than once ({int(again.sum())} such rows); "
+                "drop the copies, or give each seed its own run name"
+            )
+
+    def _check_weights(self) -> None:
+        frame, names = self.frame, [f"mix/{d}" for d in self.domains]
+        weights_RxK = frame[names].to_numpy(dtype=np.float64)
+        bad_RxK = ~(np.isfinite(weights_RxK) & (weights_RxK >= 0))
+        if bad_RxK.any():
+            row, k = np.argwhere(bad_RxK)[0]
+            raise InputError(
+                f"run '{frame['run'].iloc[row]}' has {names[k]} = {weights_RxK[row, k]:g}; "
+                "weights are finite and non-negative (write 0 for a domain that is not used)"
+            )
+        sums_R = weights_RxK.sum(axis=1)
+        off_R = np.abs(sums_R - 1.0)
+        if off_R.max() > ROUNDING:
+            row = int(off_R.argmax())
+            raise InputError(
+                f"run '{frame['run'].iloc[row]}' has weights that sum to {sums_R[row]:.6g}; they must sum to 1 "
+                f"({int((off_R > ROUNDING).sum())} such rows)"
+            )
+        rounded_R = off_R > EXACT
+        if rounded_R.any():
+            weights_RxK[rounded_R] /= sums_R[rounded_R, None]
+            frame[names] = weights_RxK
+            self.notes.append(
+                f"the weights of {int(rounded_R.sum())} of {len(frame)} rows missed a sum of 1 by at most "
+                f"{off_R.max():.2g} (rounding) and were normalised"
+            )
+        first_R = frame.groupby("run", sort=False).ngroup().to_numpy()
+        _, start = np.unique(first_R, return_index=True)
+        moved_R = np.abs(weights_RxK - weights_RxK[start[first_R]]).max(axis=1) > ROUNDING
+        if moved_R.any():
+            raise InputError(
+                f"run '{frame['run'].iloc[int(moved_R.argmax())]}' has several mixtures; a run keeps one, so "
+                "give each mixture its own run name"
+            )
+
+    def _check_losses(self) -> None:
+        complete_R = self._is_complete()
+        for column in self.targets:
+            bad_R = complete_R & ~np.isfinite(self.frame[column].to_numpy(dtype=np.float64))
+            if bad_R.any():
+                row = self.frame.iloc[int(bad_R.argmax())]
+                raise InputError(
+                    f"run '{row['run']}' is complete but has {column} = {row[column]} ({int(bad_R.sum())} such rows); "
+                    "mark its status 'diverged', or drop the row or the column"
+                )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
+    names = sorted({str(k) for k in known})
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{next(n for n in names if n.lower() == close[0])}'?"
+    return f" (found: {_listed(names)})"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _file_of(path: Path) -> Path:
+    if path.is_dir():
+        for name in ("runs.parquet", "runs.csv"):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"folder '{path}' holds neither runs.parquet nor runs.csv")
+    if not path.is_file():
+        raise InputError(f"run table '{path}' does not exist")
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"run table '{path}' has suffix '{path.suffix}'; .csv and .parquet are known")
+    return path

@@ -1,0 +1,39 @@
+"""Gathers the measured rows of all planned runs into the RunTable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.runs import RunTable
+from mixscale.sweep.directory import read_plans, run_directory
+
+LABELS = ["run", "role", "origin"]
+
+
+def collect(directory: Path) -> RunTable:
+    """Writes and returns the table of every planned run that has ended, in the plan's order.
+
+    Raises:
+        InputError: no run has ended yet.
+    """
+    rows, taken = [], set()
+    for label in read_plans(directory):
+        path = run_directory(directory, label["run"]) / "rows.json"
+        if label["run"] in taken or not path.exists():
+            continue
+        taken.add(label["run"])
+        measured = json.loads(path.read_text())
+        rows += [{**{name: label[name] for name in LABELS}, **row} for row in measured]
+    if not rows:
+        raise InputError(f"no run in {directory} has ended; start or go on with `mixscale sweep`")
+    frame = pd.DataFrame(rows)
+    last = ["seconds"]
+    frame = frame[LABELS + [c for c in frame.columns if c not in LABELS + last] + last]
+    table = RunTable(frame)
+    table.write(directory / "runs.csv")
+    table.write(directory / "runs.parquet")
+    return table

@@ -1,0 +1,77 @@
+"""What a plan will cost before anything of it is started: FLOPs, epochs, time and memory of every run.
+
+Time comes from how fast runs of the same shape went on this machine, where any has been trained; else from a guess,
+and the plan says which.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mixscale.experiment import Experiment, Model
+from mixscale.model import count_parameters, flops_per_token
+from mixscale.sweep.directory import write_json
+from mixscale.train.schedule import segments, steps_of
+
+if TYPE_CHECKING:
+    from mixscale.corpus import TokenStore
+    from mixscale.runs import RunTable
+    from mixscale.sweep.plan import Planned
+
+GUESSED_FLOPS = 2e10
+"""FLOP/s of one worker before anything was measured: what one CPU core gives a model of this kind."""
+
+
+def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> pd.DataFrame:
+    """One row a run: id, size, seed, role, origin, mix/*, N, D, FLOPs, epochs/*, seconds and MB of memory."""
+    speed = measured_speed(experiment)
+    context = store.context
+    rows = []
+    for item in planned:
+        run = item.run
+        body, everything = count_parameters(run.model, store.vocab_size)
+        steps = steps_of(run.train.tokens, run.train, context)
+        tokens = steps * run.train.batch * context
+        trained = sum(s.last - s.first for s in segments(run.optimiser, run.train, context))
+        spent = flops_per_token(run.model, store.vocab_size, context) * tokens * trained / steps
+        offered = min(1.0, run.train.tokens / run.train.like_tokens) if run.train.like_tokens else 1.0
+        rows.append({
+            "run": run.id, "size": run.size, "seed": run.seed, "role": item.role, "origin": item.origin,
+            **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
+            "N": body, "D": tokens, "flops": spent,
+            **{f"epochs/{d}": run.mixture.get(d, 0.0) * tokens / (store.unique_tokens[d] * offered)
+               for d in store.domains},
+            "seconds": spent / speed.get(run.size, GUESSED_FLOPS),
+            "MB": memory(run.model, store, run.train.batch, everything) / 1e6,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def memory(model: Model, store: TokenStore, batch: int, parameters: int) -> float:
+    """Bytes one worker holds at most: weights, gradient and two moments, activations, logits twice, the tokens."""
+    positions = batch * store.context
+    activations = positions * model.layers * (16 * model.d_model + 2 * model.heads * store.context)
+    tokens = 2 * sum(store.unique_tokens.values())
+    return 4.0 * (4 * parameters + activations + 2 * positions * store.vocab_size) + tokens
+
+
+def remember_speed(experiment: Experiment, table: RunTable) -> None:
+    """Keeps how many FLOP/s runs of each size reached, for the next plan on this machine."""
+    frame = table.complete().frame
+    frame = frame.assign(speed=frame["flops"] / frame["seconds"])
+    speed = {**measured_speed(experiment), **frame.groupby("size")["speed"].median().to_dict()}
+    write_json(_speed_file(experiment), speed)
+
+
+def measured_speed(experiment: Experiment) -> dict[str, float]:
+    """FLOP/s by size, as runs of this experiment reached them; empty before the first."""
+    path = _speed_file(experiment)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _speed_file(experiment: Experiment) -> Path:
+    return experiment.directory / "speed.json"

@@ -1,0 +1,158 @@
+"""The engine for this machine: as many worker processes as pay, watched by one that shows the progress.
+
+On a CPU small models use one core better than two share the work, so each core gets a worker of its own; on an
+accelerator one worker uses it all. Workers end with their parent, however it dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixscale.errors import InputError, Unfinished
+from mixscale.experiment import Experiment
+from mixscale.sweep.directory import ended
+from mixscale.sweep.plan import Planned
+from mixscale.sweep.progress import SweepProgress
+from mixscale.sweep.worker import work
+
+SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker stopped: a sentence for a person, or a stack trace for a developer."""
+
+    message: str
+    expected: bool
+
+
+def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) -> None:
+    """Trains every planned run that has not ended, with progress; returns when all have.
+
+    Raises:
+        InputError: a run's configuration cannot be trained as it stands.
+        Unfinished: a worker was killed, or another process is training some of the runs; what was trained is kept.
+        RuntimeError: a worker failed, with its stack trace.
+    """
+    left = [p for p in planned if not ended(experiment.directory, p.run.id)]
+    if not left:
+        return
+    with SweepProgress(planned, left) as progress:
+        workers = min(experiment.workers or workers_that_pay(), len(left))
+        if workers == 1:
+            work(experiment, store_path, left, progress.take)
+        else:
+            _side_by_side(experiment, store_path, left, workers, progress)
+    missing = [p.run.id for p in planned if not ended(experiment.directory, p.run.id)]
+    if missing:
+        raise Unfinished(f"{len(missing)} runs are being trained by another process; start again when it is done")
+
+
+def workers_that_pay() -> int:
+    """One per core where JAX would use the CPU, else one."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms != "cpu":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _side_by_side(
+    experiment: Experiment, store_path: Path, left: list[Planned], workers: int, progress: SweepProgress
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREAD}".strip()):
+        processes = [
+            context.Process(target=_worker, args=(experiment, store_path, left, index, messages), daemon=True)
+            for index in range(workers)
+        ]
+        for process in processes:
+            process.start()
+    try:
+        _watch(processes, messages, progress)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None:
+    """Passes messages on until every worker has ended; raises what made one fail."""
+    while True:
+        alive = any(process.is_alive() for process in processes)
+        try:
+            message = messages.get(timeout=0.5)
+        except queue.Empty:
+            if not alive:
+                break
+            continue
+        if isinstance(message, Failure):
+            raise InputError(message.message) if message.expected else RuntimeError(message.message)
+        progress.take(message)
+    killed = [p for p in processes if p.exitcode not in (0, None)]
+    if killed:
+        raise Unfinished(
+            f"a worker was ended by signal {-killed[0].exitcode} (out of memory?); start again to go on, "
+            "with fewer --workers if memory is short"
+        )
+
+
+def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, messages: Any) -> None:
+    """What runs in worker process `index`."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _keep_to_core(index)
+    try:
+        work(experiment, store_path, planned, messages.put)
+    except InputError as error:
+        messages.put(Failure(str(error), expected=True))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or "writing a run"
+        messages.put(Failure(f"the disk is full ({where}); free space and start again", expected=True))
+    except Exception:
+        messages.put(Failure(f"a worker failed:\n{traceback.format_exc()}", expected=False))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _keep_to_core(index: int) -> None:
+    """XLA makes as many threads as the process has cores when it starts, so it starts on one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[index % len(cores)]})
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Sets environment variables for the processes started inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,88 @@
+"""The runs of an experiment: its design, and the verification that follows once there is an optimum.
+
+A plan is a list of runs with what each is for; starting any of them is the engine's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixscale.design import Drawn, draw
+from mixscale.design.mixtures import rounded
+from mixscale.errors import InputError
+from mixscale.experiment import Experiment
+from mixscale.mixture import Mixture
+from mixscale.train.run import Run
+
+if TYPE_CHECKING:
+    from mixscale.corpus import TokenStore
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and what it is for."""
+
+    run: Run
+    role: str
+    """`fit`, `held_out` or `verify`"""
+    origin: str
+    """where its mixture came from; several are joined with `+`"""
+
+
+def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
+    """Every run of the design: sizes × (fitted and held-out mixtures, and replicates with other seeds).
+
+    Raises:
+        InputError: there is no size to train.
+    """
+    if not experiment.models:
+        raise InputError("the experiment has no models; give at least one size")
+    drawn = draw(experiment.design, store.natural())
+    again = replicated(experiment, [d for d in drawn if d.role == "fit"])
+    planned = []
+    for size in experiment.models:
+        seeded = [(experiment.seed, drawn), *((seed, again) for seed in experiment.design.replicate_seeds)]
+        planned += [
+            Planned(_run(experiment, store, d.mixture, size, seed), d.role, d.origin)
+            for seed, mixtures in seeded
+            for d in mixtures
+        ]
+    return planned
+
+
+def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
+    """The fitted mixtures that other seeds train again: spread evenly over those that mix several domains."""
+    mixed = [d for d in fitted if d.origin != "vertex"] or fitted
+    count = min(experiment.design.replicates, len(mixed))
+    return [mixed[i] for i in np.linspace(0, len(mixed) - 1, count).round().astype(int)]
+
+
+def plan_verification(
+    experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture
+) -> list[Planned]:
+    """Optimum, natural, uniform and the grid's best mixture, in the last size, with the verification seeds.
+
+    Mixtures that coincide are trained once and carry all their names.
+    """
+    candidates = {
+        "optimum": optimum,
+        "natural": store.natural(),
+        "uniform": Mixture.uniform(store.domains),
+        "best": best,
+    }
+    named: dict[Mixture, list[str]] = {}
+    for name, mixture in candidates.items():
+        named.setdefault(rounded(Mixture.from_array(store.domains, mixture.array(store.domains))), []).append(name)
+    size = list(experiment.models)[-1]
+    return [
+        Planned(_run(experiment, store, mixture, size, seed), "verify", "+".join(names))
+        for seed in experiment.verify.seeds
+        for mixture, names in named.items()
+    ]
+
+
+def _run(experiment: Experiment, store: TokenStore, mixture: Mixture, size: str, seed: int) -> Run:
+    return Run(mixture, size, experiment.models[size], experiment.optimiser, experiment.train, seed, store.id)

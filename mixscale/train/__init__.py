@@ -1,0 +1,6 @@
+"""Trains one run, or the rest of it, and measures it on held-out text; knows nothing of sweeps and of laws."""
+
+from mixscale.train.run import Run
+from mixscale.train.trainer import Progress, Trainer
+
+__all__ = ["Progress", "Run", "Trainer"]

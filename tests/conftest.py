@@ -1,0 +1,74 @@
+"""Real text and a real token store, small enough to train on in seconds."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+# Before JAX starts: eight devices, so that one process can test meshes against a single device.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from mixscale.corpus import TokenStore, build_store, documents  # noqa: E402
+from mixscale.experiment import (  # noqa: E402
+    Corpus,
+    Design,
+    Embedded,
+    Experiment,
+    Mesh,
+    Model,
+    Optimiser,
+    TextFiles,
+    Tokenizer,
+    Train,
+    Verify,
+)
+
+DOMAINS = ("code", "fiction", "romance")
+SEPARATOR = "=== next document ==="
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one text file a domain, 60 documents each."""
+    folder = tmp_path_factory.mktemp("texts")
+    for domain in DOMAINS:
+        chosen = [text[:1500] for text in islice(documents(Embedded(domain)), 60)]
+        (folder / f"{domain}.txt").write_text(f"\n{SEPARATOR}\n".join(chosen), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus(
+        domains={d: TextFiles(str(texts / f"{d}.txt"), separator=SEPARATOR) for d in DOMAINS},
+        tokenizer=Tokenizer(kind="bytes"),
+        context=32,
+        validation_share=0.2,
+        cache=str(tmp_path_factory.mktemp("cache")),
+    )
+
+
+@pytest.fixture(scope="session")
+def store(corpus: Corpus) -> TokenStore:
+    return build_store(corpus, progress=False)
+
+
+@pytest.fixture(scope="session")
+def small(corpus: Corpus) -> Experiment:
+    """An experiment whose runs take a second each."""
+    return Experiment(
+        name="small",
+        corpus=corpus,
+        models={"tiny": Model(d_model=16, layers=1, heads=2, kv_heads=1)},
+        optimiser=Optimiser(learning_rate=0.01),
+        train=Train(
+            tokens=32 * 8 * 40, batch=8, validation_rows=8, steps_per_dispatch=4, checkpoint_steps=8, mesh=Mesh(data=1)
+        ),
+        design=Design(dirichlet=4, held_out=2, replicates=1),
+        verify=Verify(seeds=(11, 12)),
+        workers=2,
+    )

@@ -1,0 +1,61 @@
+"""Tables planted from a known law, which every test of this room fits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale.laws import engine
+from mixscale.laws.families import LAWS
+from mixscale.runs import RunTable
+
+DOMAINS = ("code", "web", "wiki")
+
+
+def planted_theta(name, targets):
+    """Parameters as the engine holds them; target t is best served by domain t."""
+    theta = []
+    for t in range(targets):
+        v_K = np.array([0.5, 0.3, 0.1]) - 1.2 * (np.arange(3) == t)
+        theta.append(
+            {
+                "linear": np.exp(v_K) + 1,
+                "exponential": np.r_[0.9, v_K],
+                "effective": np.r_[0.9, 0.6, v_K],
+                "additive": np.r_[0.9, v_K, 0.3, 0.5, 0.7],
+                "effective-scale": np.r_[0.8, -1.5, 0.3, 0.4, v_K],
+                "additive-scale": np.r_[-1.5, 0.3, -1.2, 0.4, 0.8, v_K, 0.3, 0.5, 0.7],
+            }[name]
+        )
+    return np.array(theta)
+
+
+def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
+    rng = np.random.default_rng(seed)
+    h_RxK = np.concatenate([np.eye(3), np.full((1, 3), 1 / 3), rng.dirichlet(np.ones(3), runs - 4)])
+    h_RxK = np.concatenate([h_RxK, h_RxK[4 : 4 + replicates]])
+    rows = len(h_RxK)
+    frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
+    frame["run"] = [f"r{i}" for i in range(rows)]
+    scaled = LAWS[name].uses_scale
+    # Geometric means are exactly 1e6 and 1e8, so that planted parameters are those the engine should find.
+    frame["n_params"] = 1e6
+    frame["n_tokens"] = 1e8
+    if scaled:
+        frame = pd.concat(
+            [
+                frame.assign(run=frame["run"] + f"-{i}{j}", n_params=1e6 * 4.0**i, n_tokens=1e8 * 3.0**j)
+                for i in (-1, 0, 1)
+                for j in (-1, 0, 1)
+            ],
+            ignore_index=True,
+        )
+    h_RxK = frame[[f"mix/{d}" for d in DOMAINS]].to_numpy()
+    points = engine.Points(h_RxK, frame["n_params"].to_numpy() / 1e6, frame["n_tokens"].to_numpy() / 1e8)
+    y_TxR = engine.evaluate(LAWS[name], planted_theta(name, targets), points)
+    y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
+    return RunTable(frame.assign(**{f"loss/{DOMAINS[t]}": y_TxR[t] for t in range(targets)}))
+
+
+@pytest.fixture(scope="session")
+def noisy_table():
+    return planted_table("effective", noise=0.005, replicates=4)

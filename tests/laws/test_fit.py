@@ -1,0 +1,242 @@
+"""A fit recovers what was planted, is the same twice, and its intervals hold what they promise."""
+
+import numpy as np
+import pytest
+
+import jax.numpy as jnp
+from mixscale import laws
+from mixscale.errors import InputError
+from mixscale.laws import engine
+from mixscale.laws.families import LAWS
+from mixscale.laws.observations import observe
+from mixscale.laws.selection import folds
+from mixscale.mixture import Mixture
+from mixscale.runs import RunTable
+
+from .conftest import DOMAINS, planted_table, planted_theta
+
+FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 200)
+
+
+@pytest.fixture(scope="module")
+def noisy_fit(noisy_table):
+    return laws.fit(noisy_table, resamples=100)
+
+
+@pytest.mark.parametrize("name", list(LAWS))
+def test_planted_law_is_recovered(name):
+    fit = laws.fit(planted_table(name), name, resamples=2)
+    scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
+    points = engine.Points(FRESH_QxK, np.full(200, 2.0), np.full(200, 2.0))
+    true_QxT = engine.evaluate(LAWS[name], planted_theta(name, 3), points).T
+    np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale), true_QxT, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["linear", "exponential", "effective", "additive"])
+def test_parameters_of_the_published_formula_are_recovered(name):
+    fit = laws.fit(planted_table(name), name, resamples=2)
+    params, theta_P = fit.params["code"], planted_theta(name, 1)[0]
+    v_K = theta_P[-6:-3] if name == "additive" else theta_P[-3:]
+    expected = {
+        "linear": lambda: dict(zip([f"t/{d}" for d in DOMAINS], theta_P, strict=True)),
+        "exponential": lambda: {"c": 0.9} | {f"t/{d}": v for d, v in zip(DOMAINS, v_K, strict=True)},
+        "effective": lambda: {"E": 0.9, "alpha": 0.6} | {f"w/{d}": np.exp(-v / 0.6) for d, v in zip(DOMAINS, v_K, strict=True)},
+        "additive": lambda: {"E": 0.9} | {f"C/{d}": np.exp(-v) for d, v in zip(DOMAINS, v_K, strict=True)},
+    }[name]()
+    for key, value in expected.items():
+        assert params[key] == pytest.approx(value, rel=0.05), key
+
+
+def test_published_formula_gives_the_prediction():
+    fit = laws.fit(planted_table("additive-scale"), "additive-scale", resamples=2)
+    p = fit.params["web"]
+    h_K, n, d = np.array([0.2, 0.5, 0.3]), 3e6, 5e8
+    mixed = 1 / sum(p[f"C/{k}"] * h ** p[f"gamma/{k}"] for k, h in zip(DOMAINS, h_K, strict=True))
+    by_hand = p["E"] + mixed + p["A"] / n ** p["alpha"] + p["B"] / d ** p["beta"]
+    assert fit.predict(h_K, n, d)[0, 1] == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_gradients_are_finite_at_the_vertices():
+    import jax
+
+    for name, law in LAWS.items():
+        theta_P, one = planted_theta(name, 1)[0], np.ones(1)
+        for argument in (0, 1):
+            slope = jax.grad(lambda t, h, law=law: law.f(t, h, one, one)[0], argument)(theta_P, np.eye(3)[:1])
+            assert np.isfinite(slope).all(), (name, argument)
+
+
+def test_same_seed_gives_the_same_fit(noisy_table, noisy_fit):
+    again = laws.fit(noisy_table, resamples=100)
+    assert again.law == noisy_fit.law
+    np.testing.assert_array_equal(again.theta_SxTxP, noisy_fit.theta_SxTxP)
+    np.testing.assert_array_equal(again.predict(FRESH_QxK), noisy_fit.predict(FRESH_QxK))
+    other = laws.fit(noisy_table, noisy_fit.law, seed=1, resamples=100)
+    assert not np.array_equal(other.theta_SxTxP, noisy_fit.theta_SxTxP)
+
+
+def test_order_of_rows_and_columns_does_not_matter(noisy_table, noisy_fit):
+    frame = noisy_table.frame
+    turned = RunTable(frame[frame.columns[::-1]])
+    fit = laws.fit(turned, noisy_fit.law, resamples=2)
+    assert fit.domains == noisy_fit.domains[::-1]
+    ours, theirs = fit.predict(FRESH_QxK[:, ::-1]), noisy_fit.predict(FRESH_QxK)
+    for t, target in enumerate(fit.targets):
+        np.testing.assert_allclose(ours[:, t], theirs[:, noisy_fit.targets.index(target)], rtol=1e-3)
+
+
+def test_intervals_hold_new_runs():
+    held, mean_held = [], []
+    rng = np.random.default_rng(5)
+    true_QxT = engine.evaluate(LAWS["effective"], planted_theta("effective", 3), points_of(FRESH_QxK)).T
+    for seed in range(6):
+        fit = laws.fit(planted_table("effective", noise=0.01, seed=seed, replicates=3), "effective", resamples=100)
+        new_QxT = true_QxT * (1 + 0.01 * rng.standard_normal(true_QxT.shape))
+        lo_QxT, hi_QxT = fit.interval(FRESH_QxK)
+        held.append((lo_QxT <= new_QxT) & (new_QxT <= hi_QxT))
+        mean_Q, lo_Q, hi_Q = fit.objective(FRESH_QxK, {"code": 2, "web": 1})
+        new_Q = new_QxT[:, :2] @ [2 / 3, 1 / 3]
+        mean_held.append((lo_Q <= new_Q) & (new_Q <= hi_Q))
+        # Wide enough is easy; the width must also stay near what the noise alone would ask for (2 · 1.645 σ).
+        assert (hi_QxT - lo_QxT).mean() < 2.2 * 2 * 1.645 * 0.01 * true_QxT.mean()
+    assert 0.84 <= np.mean(held) <= 0.985
+    assert 0.84 <= np.mean(mean_held) <= 0.99
+
+
+def points_of(h_QxK):
+    return engine.Points(h_QxK, np.ones(len(h_QxK)), np.ones(len(h_QxK)))
+
+
+def test_interval_of_a_mean_is_narrower_than_the_mean_of_intervals(noisy_fit):
+    lo_QxT, hi_QxT = noisy_fit.interval(FRESH_QxK)
+    _, lo_Q, hi_Q = noisy_fit.objective(FRESH_QxK)
+    assert (hi_Q - lo_Q).mean() < 0.9 * (hi_QxT - lo_QxT).mean()
+
+
+def test_auto_finds_the_planted_family_and_says_why(noisy_fit):
+    assert noisy_fit.law == "effective"
+    assert list(noisy_fit.cross_validation["law"])[0] == "effective"
+    assert "unseen mixtures" in noisy_fit.reason
+    assert laws.fit(planted_table("linear", noise=0.002), resamples=2).law == "linear"
+
+
+def test_seed_noise_comes_from_replicates(noisy_fit):
+    assert noisy_fit.noise_freedom == 4
+    for target in noisy_fit.targets:
+        assert 0.001 < noisy_fit.noise[target] < 0.04  # planted: 0.5 % of a loss of about 2
+    assert laws.fit(planted_table("linear"), "linear", resamples=2).noise == dict.fromkeys(noisy_fit.targets)
+
+
+def test_folds_keep_a_mixture_together():
+    group_R = np.repeat(np.arange(23), 3)
+    fold_R = folds(group_R, 0)
+    assert all(len(set(fold_R[group_R == g])) == 1 for g in range(23))
+    assert len(set(fold_R)) == 10
+
+
+def test_saved_fit_predicts_the_same(noisy_fit, tmp_path):
+    noisy_fit.save(tmp_path)
+    loaded = laws.LawFit.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(FRESH_QxK), noisy_fit.predict(FRESH_QxK))
+    np.testing.assert_array_equal(loaded.interval(FRESH_QxK), noisy_fit.interval(FRESH_QxK))
+    assert loaded.params == noisy_fit.params
+    assert loaded.summary() == noisy_fit.summary()
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(InputError, match="damaged"):
+        laws.LawFit.load(tmp_path)
+    with pytest.raises(InputError, match="holds no fit"):
+        laws.LawFit.load(tmp_path / "nowhere")
+
+
+def test_prediction_table_goes_by_name(noisy_fit, noisy_table):
+    frame = noisy_table.frame[["run", "mix/wiki", "mix/code", "mix/web"]]
+    predicted = noisy_fit.predict_table(frame)
+    np.testing.assert_array_equal(predicted["pred/web"], noisy_fit.predict(noisy_table.mixtures_RxK)[:, 1])
+    assert (predicted["lo/web"] < predicted["pred/web"]).all() and (predicted["pred/web"] < predicted["hi/web"]).all()
+
+
+def test_only_fit_rows_that_are_complete_are_used(noisy_table):
+    frame = noisy_table.frame.assign(role="fit", status="complete")
+    frame.loc[:4, "role"] = "held_out"
+    frame.loc[5, ["status", "loss/web"]] = ["diverged", np.nan]
+    assert laws.fit(RunTable(frame), "linear", resamples=2).n_runs == len(frame) - 6
+
+
+def test_law_without_scale_takes_the_largest_size(noisy_table):
+    small = noisy_table.frame.assign(n_params=1e5, run=noisy_table.frame["run"] + "s")
+    small[["loss/code", "loss/web", "loss/wiki"]] += 1
+    both = noisy_table.merged(RunTable(small))
+    fit = laws.fit(both, "linear", resamples=2)
+    assert fit.n_runs == len(noisy_table)
+    assert any("largest size" in n for n in fit.notes)
+    alone = laws.fit(noisy_table, "linear", resamples=2)
+    np.testing.assert_array_equal(fit.predict(FRESH_QxK), alone.predict(FRESH_QxK))
+
+
+def test_importing_and_fitting_leaves_float32_alone(noisy_fit):
+    assert jnp.ones(1).dtype == jnp.float32
+
+
+def test_negative_metrics_can_be_fitted(noisy_table):
+    frame = noisy_table.frame
+    shifted = RunTable(frame.drop(columns=["loss/web", "loss/wiki", "loss/code"]).assign(**{"metric/gap": frame["loss/web"] - 3}))
+    fit = laws.fit(shifted, "effective", resamples=2)
+    assert np.abs(fit.predict(shifted.mixtures_RxK)[:, 0] - shifted.losses("gap")).mean() < 0.03
+
+
+def change(table, **columns):
+    return RunTable(table.frame.assign(**columns))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "law", "message"),
+    [
+        (lambda t: t.where(np.arange(len(t)) < 5), "additive", "fewer runs than parameters.*'additive' has 7.*has 5 "),
+        (lambda t: t.where(np.arange(len(t)) < 2), "auto", "fewer runs than parameters"),
+        (lambda t: t, "aditive", "law 'aditive' is not known; did you mean 'additive'"),
+        (lambda t: t, "additive-scale", "several sizes"),
+        (lambda t: RunTable(t.frame.drop(columns="n_params")), "additive-scale", "needs column 'n_params'"),
+        (lambda t: change(t, **{"loss/web": 2.0}), "linear", "target 'loss/web' is 2 in every row"),
+        (lambda t: change(t, **{"mix/code": 0.5, "mix/web": 0.5, "mix/wiki": 0.0}), "linear", "the same mixture"),
+        (
+            lambda t: change(t, **{"mix/web": t.frame["mix/web"] + t.frame["mix/wiki"], "mix/wiki": 0.0}),
+            "linear",
+            "domain 'wiki' has weight 0 in every row",
+        ),
+        (lambda t: change(t, role="verify"), "linear", "no row has role 'fit'"),
+        (lambda t: change(t, status="stopped"), "linear", "is complete"),
+    ],
+)
+def test_tables_that_cannot_be_fitted_get_a_sentence(noisy_table, spoil, law, message):
+    with pytest.raises(InputError, match=message):
+        laws.fit(spoil(noisy_table), law, resamples=2)
+
+
+def test_auto_skips_laws_with_too_many_parameters_and_tells(noisy_table):
+    fit = laws.fit(noisy_table.where(np.arange(len(noisy_table)) < 6), resamples=2)
+    assert "additive" not in set(fit.cross_validation["law"])
+    assert any("'additive'" in n for n in fit.notes)
+
+
+def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
+    frame = noisy_table.frame[["mix/code", "mix/web", "mix/wiki"]]
+    with pytest.raises(InputError, match="missing web; extra webb"):
+        noisy_fit.predict_table(frame.rename(columns={"mix/web": "mix/webb"}))
+    with pytest.raises(InputError, match="sum to 1.5"):
+        noisy_fit.predict(np.array([[0.5, 0.5, 0.5]]))
+    with pytest.raises(InputError, match="-0.1 of 'code'"):
+        noisy_fit.predict(np.array([[-0.1, 0.6, 0.5]]))
+    with pytest.raises(InputError, match="has 2 weights; the fit has 3"):
+        noisy_fit.predict(np.array([[0.5, 0.5]]))
+    with pytest.raises(InputError, match="'wbe' was not fitted; did you mean 'web'"):
+        noisy_fit.objective(FRESH_QxK, {"wbe": 1.0})
+    scaled = laws.fit(planted_table("effective-scale", runs=8), "effective-scale", resamples=2)
+    with pytest.raises(InputError, match="needs 'n_tokens'"):
+        scaled.predict(Mixture.uniform(DOMAINS).array(), n_params=1e6)
+
+
+def test_scaled_table_takes_scale_laws_by_itself():
+    table = planted_table("effective-scale", noise=0.003, runs=8)
+    fit = laws.fit(table, resamples=2)
+    assert fit.uses_scale and set(fit.cross_validation["law"]) == {"effective-scale", "additive-scale"}
+    assert observe(table, True, None).distinct == len(table)

@@ -1,0 +1,134 @@
+"""`write` leaves a whole report: numbers, every figure, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from mixscale import report
+from mixscale.errors import InputError
+from mixscale.report.figures import NAMES, style
+from mixscale.runs import RunTable
+
+VOID = {"meta", "img", "br"}
+
+
+@pytest.fixture(scope="module")
+def written(planted):
+    (planted.folder / "experiment.json").write_text(json.dumps({"name": "quick <b>start</b>", "seed": 0}))
+    corpus = [{"domain": d, "documents": 12, "unique tokens": 34567} for d in planted.domains]
+    (planted.folder / "corpus.json").write_text(json.dumps(corpus))
+    return report.write(planted.folder)
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed in the wrong place; collects what the page would load."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.seen = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.loads += [v for k, v in attrs if k in ("src", "href", "data", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_every_figure_is_there_in_both_formats(written):
+    for name in NAMES:
+        png, pdf = (written.parent / "figures" / f"{name}{suffix}" for suffix in (".png", ".pdf"))
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_the_page_is_whole_and_loads_nothing(written):
+    text = written.read_text(encoding="utf-8")
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    assert len(parser.loads) == len(NAMES)
+    assert all(load.startswith("data:image/png;base64,") for load in parser.loads)
+    assert not re.search(r"url\(|@import", text)
+
+
+def test_names_from_data_stay_text(written):
+    parser = Balanced()
+    text = written.read_text(encoding="utf-8")
+    parser.feed(text)
+    assert not parser.seen & {"script", "link", "iframe"}
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "quick &lt;b&gt;start&lt;/b&gt;" in text
+
+
+def test_the_page_starts_with_the_answer(written):
+    text = written.read_text(encoding="utf-8")
+    assert 0 < text.index("The best mixture by the exponential law is") < text.index("<table>")
+    assert text.index("beats the uniform mixture") < text.index("<img")
+    for row in ("<td>uniform</td>", "run000", "34,567", "not distinguishable"):
+        assert row in text
+
+
+def test_result_json_holds_what_the_page_says(written, planted):
+    result = json.loads((written.parent / "result.json").read_text(encoding="utf-8"))
+    assert result["law"] == "exponential"
+    assert set(result["optimum"]) == set(planted.domains) == set(result["optimum_interval"])
+    assert result["comparisons"]["uniform"]["verdict"] == "better"
+    assert result["runs"] == {"complete": len(planted.frame) - 1, "diverged": 1}
+    assert len(result["candidates"]["optimum"]["mean_loss"]["observed"]) == 3
+    assert {"spearman", "mean_absolute_error"} <= set(result["held_out"])
+
+
+def test_the_summary_fits_a_terminal(written):
+    lines = (written.parent / "summary.txt").read_text(encoding="utf-8").splitlines()
+    uniform = next(line for line in lines if line.startswith("uniform"))
+    assert uniform.split()[-4:] == ["0.0500", "±", "0.0051", "better"]
+    assert any(line.startswith("- The optimum beats the uniform mixture by 0.0500") for line in lines)
+    assert max(map(len, lines)) <= 110
+
+
+def test_equal_figures_give_equal_files(written, tmp_path):
+    material = report.load(written.parent)
+    from mixscale.report.figures import landscape
+
+    first, second = (style.save(landscape.interaction(material), tmp_path / name) for name in ("a", "b"))
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_foreign_table_makes_a_page(written, tmp_path):
+    folder = tmp_path / "foreign"
+    shutil.copytree(written.parent / "fit", folder / "fit")
+    shutil.copy(written.parent / "optimum.json", folder)
+    frame = RunTable.read(written.parent).complete().frame
+    known = ["run", *(c for c in frame if c.startswith(("mix/", "loss/")))]
+    frame.loc[frame["role"] == "fit", known].to_csv(folder / "runs.csv", index=False)
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert "The optimum was not trained" in text
+    assert not (folder / "figures" / "verification.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"), [("runs.parquet", "sweep"), ("fit", "fit"), ("optimum.json", "optimum")]
+)
+def test_what_is_missing_names_the_command_that_makes_it(written, tmp_path, missing, command):
+    folder = tmp_path / "part"
+    shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns(missing, "figures"))
+    with pytest.raises(InputError, match=rf"{missing}.*`mixscale {command} "):
+        report.write(folder)
+
+
+def test_a_fit_of_another_table_is_refused(written, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns("figures"))
+    frame = RunTable.read(folder).frame.rename(columns={"loss/$code$": "loss/else"})
+    frame.to_parquet(folder / "runs.parquet")
+    with pytest.raises(InputError, match=r"'loss/\$code\$' of the fit is not in the run table"):
+        report.write(folder)

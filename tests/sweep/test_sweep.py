@@ -1,0 +1,104 @@
+"""Sweeps through the real command, killed with SIGKILL and started again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mixscale.errors import InputError
+from mixscale.experiment import Experiment, Tokenizer
+from mixscale.launch import build_corpus, train_design
+from mixscale.runs import RunTable
+from mixscale.sweep.directory import claimed, open_directory
+
+CONFIG = """
+from mixscale.experiment import *
+experiment = {experiment!r}
+"""
+
+
+def without_clock(path: Path) -> str:
+    return pd.read_csv(path, dtype=str).drop(columns="seconds").to_csv(index=False)
+
+
+def start(config: Path, folder: Path) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "mixscale", "sweep", str(config), "--output", str(folder)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def config(small: Experiment, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    longer = replace(small, train=replace(small.train, tokens=32 * 8 * 400, measure_at=(32 * 8 * 200,)))
+    path.write_text(CONFIG.format(experiment=longer))
+    return path
+
+
+def test_a_sweep_killed_again_and_again_ends_with_the_same_table(config, store, tmp_path):
+    uncut = start(config, tmp_path / "uncut")
+    began = time.monotonic()
+    assert uncut.wait() == 0, uncut.stderr.read().decode()
+    whole = time.monotonic() - began
+    kills, moments = 0, random.Random(0)
+    while True:
+        process = start(config, tmp_path / "cut")
+        try:
+            if kills < 5:
+                process.wait(timeout=whole * moments.uniform(0.3, 0.6))
+            else:
+                process.wait()
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert process.returncode == 0, process.stderr.read().decode()
+    assert kills >= 2
+    folders = [tmp_path / "uncut" / "small", tmp_path / "cut" / "small"]
+    assert without_clock(folders[0] / "runs.csv") == without_clock(folders[1] / "runs.csv")
+    assert len(RunTable.read(folders[1]).frame["run"].unique()) == len(list((folders[1] / "runs").iterdir()))
+
+
+def test_a_second_sweep_trains_nothing_and_leaves_the_table(small, tmp_path):
+    experiment = replace(small, output=str(tmp_path), workers=1)
+    first = train_design(experiment, build_corpus(experiment))
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "small" / "runs").glob("*/rows.json")}
+    second = train_design(experiment, build_corpus(experiment))
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "small" / "runs").glob("*/rows.json")} == before
+    pd.testing.assert_frame_equal(first.frame, second.frame)
+    assert (tmp_path / "small" / "runs" / first.frame["run"][0] / "config.json").exists()
+
+
+def test_one_of_many_claims_wins_and_a_claim_ends_with_its_holder(tmp_path):
+    def race(_: int) -> bool:
+        with claimed(tmp_path / "run") as free:
+            time.sleep(0.05)
+            return free
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(race, range(8))) >= 1
+    with claimed(tmp_path / "run") as mine, claimed(tmp_path / "run") as theirs:
+        assert (mine, theirs) == (True, False)
+    with claimed(tmp_path / "run") as free:
+        assert free
+
+
+def test_a_folder_of_runs_on_another_tokenizer_is_refused(small, store, tmp_path):
+    experiment = replace(small, output=str(tmp_path))
+    open_directory(experiment, store)
+    other = replace(experiment, corpus=replace(small.corpus, tokenizer=Tokenizer(kind="bpe", vocab_size=300)))
+    with pytest.raises(InputError) as caught:
+        open_directory(other, build_corpus(other))
+    assert all(word in str(caught.value) for word in ("bytes of 257", "bpe of 300", "--name")), caught.value

@@ -1,0 +1,153 @@
+"""The run table keeps what it is given bit for bit, and refuses what it cannot understand in a sentence."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale.errors import InputError
+from mixscale.mixture import Mixture
+from mixscale.runs import RunTable
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    h_RxK = rng.dirichlet(np.ones(3), 6)
+    return pd.DataFrame(
+        {
+            "run": ["007", "NA", "a", "b", "c", "d"],
+            "seed": np.arange(6),
+            "n_tokens": np.arange(6) * 1000 + 1000,
+            "mix/code": h_RxK[:, 0],
+            "mix/wiki": h_RxK[:, 1],
+            "mix/web": h_RxK[:, 2],
+            "epochs/code": rng.random(6),
+            "loss/code": rng.random(6) + 1 / 3,
+            "metric/accuracy": rng.random(6),
+            "status": ["complete", "diverged", "complete", None, "stopped", "complete"],
+            "role": ["fit", "fit", "held_out", "fit", "fit", "verify"],
+            "origin": ["vertex+centre", None, "dirichlet", "dirichlet", "best", "uniform"],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])
+def test_round_trip_is_exact(frame, tmp_path, name):
+    frame.loc[1, "loss/code"] = np.nan
+    table = RunTable(frame)
+    table.write(tmp_path / name)
+    for place in (tmp_path / name, tmp_path):
+        back = RunTable.read(place)
+        pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
+        np.testing.assert_array_equal(back.mixtures_RxK, table.mixtures_RxK)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_failed_write_leaves_the_old_table(frame, tmp_path, monkeypatch):
+    file = tmp_path / "runs.csv"
+    RunTable(frame).write(file)
+    before = file.read_bytes()
+
+    def full_disk(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        RunTable(frame.iloc[:2]).write(file)
+    assert file.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_decide_and_not_positions(frame):
+    table = RunTable(frame)
+    assert table.domains == ("code", "wiki", "web")
+    assert table.targets == ("loss/code", "metric/accuracy")
+    turned = RunTable(frame[frame.columns[::-1]])
+    assert turned.mixture("a") == table.mixture("a") == Mixture(dict(zip(table.domains, table.mixtures_RxK[2], strict=True)))
+    np.testing.assert_array_equal(table.losses("code"), table.losses("loss/code"))
+
+
+def test_final_takes_the_last_measurement_of_each_run(frame):
+    early = frame.assign(n_tokens=frame["n_tokens"] - 500, **{"loss/code": 9.0})
+    table = RunTable(pd.concat([frame, early]))
+    final = table.final()
+    assert len(final) == 6
+    assert (final.losses("code") < 9).all()
+    assert list(final.frame["run"]) == list(frame["run"])
+
+
+def test_complete_drops_diverged_and_stopped_and_keeps_rows_without_status(frame):
+    assert list(RunTable(frame).complete().frame["run"]) == ["007", "a", "b", "d"]
+    assert len(RunTable(frame.drop(columns="status")).complete()) == 6
+
+
+def test_rounding_is_normalised_once_and_told(frame):
+    frame.loc[0, ["mix/code", "mix/wiki", "mix/web"]] = [0.334, 0.333, 0.336]
+    table = RunTable(frame)
+    np.testing.assert_allclose(table.mixtures_RxK.sum(axis=1), 1, atol=1e-12)
+    assert len(table.notes) == 1
+    assert "1 of 6 rows" in table.notes[0]
+    again = RunTable(table.frame)
+    assert again.notes == []
+    np.testing.assert_array_equal(again.mixtures_RxK, table.mixtures_RxK)
+
+
+def test_merged_holds_both_and_refuses_what_differs(frame):
+    first, second = RunTable(frame.iloc[:3]), RunTable(frame.iloc[3:])
+    assert list(first.merged(second).frame["run"]) == list(frame["run"])
+    with pytest.raises(InputError, match="duplicate runs: '007'"):
+        first.merged(first)
+    with pytest.raises(InputError, match="domain 'news' is in only one"):
+        first.merged(RunTable(frame.iloc[3:].assign(**{"mix/news": 0.0})))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f.rename(columns={"run": "Run_id"}), "no column 'run'.*did you mean 'Run_id'"),
+        (lambda f: f.drop(columns=["mix/code", "mix/wiki", "mix/web"]), "no column 'mix/<domain>'.*'mix/web'"),
+        (lambda f: f.drop(columns=["loss/code", "metric/accuracy"]), "no column 'loss/<target>'"),
+        (lambda f: f.iloc[:0], "empty"),
+        (lambda f: f.assign(**{"loss/code": [np.nan] + [1.0] * 5}), "run '007'.*loss/code = nan.*diverged"),
+        (lambda f: f.assign(**{"loss/code": [1.0] * 5 + [np.inf]}), "run 'd'.*loss/code = inf"),
+        (lambda f: f.assign(**{"mix/code": -0.1}), "run '007' has mix/code = -0.1.*non-negative"),
+        (lambda f: f.assign(**{"mix/web": np.nan}), "run '007' has mix/web = nan"),
+        (lambda f: f.assign(**{"mix/web": f["mix/web"] + 0.05}), "sum to 1.05"),
+        (lambda f: pd.concat([f, f.iloc[:1]]), "duplicate runs: '007' at n_tokens 1000"),
+        (lambda f: f.assign(run="x"), "run 'x' has several mixtures"),
+        (lambda f: f.assign(**{"loss/code": "low"}), "column 'loss/code' holds 'low'"),
+        (lambda f: f.assign(status="done"), "run '007' has status 'done'"),
+        (lambda f: f.assign(run=[None, *"abcde"]), "row 0 has no run name"),
+    ],
+)
+def test_bad_tables_get_a_sentence(frame, spoil, message):
+    with pytest.raises(InputError, match=message):
+        RunTable(spoil(frame))
+
+
+def test_files_that_cannot_be_read_get_a_sentence(frame, tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        RunTable.read(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="neither runs.parquet nor runs.csv"):
+        RunTable.read(tmp_path)
+    for name in ("bad.parquet", "bad.csv"):
+        (tmp_path / name).write_bytes(b"\x00\xff\xfe not a table")
+        with pytest.raises(InputError, match=r"cannot be read|no column 'run'"):
+            RunTable.read(tmp_path / name)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(InputError, match="cannot be read"):
+        RunTable.read(tmp_path / "empty.csv")
+    with pytest.raises(InputError, match="suffix '.xlsx'"):
+        RunTable(frame).write(tmp_path / "runs.xlsx")
+    with pytest.raises(InputError, match="target 'coed'.*did you mean"):
+        RunTable(frame).losses("coed")
+    with pytest.raises(InputError, match="run 'zz' is not in the table"):
+        RunTable(frame).mixture("zz")
+
+
+def test_importing_the_table_needs_no_jax():
+    code = "import sys, mixscale.runs; sys.exit(any(m in sys.modules for m in ('jax', 'scipy', 'flax')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

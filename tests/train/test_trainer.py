@@ -1,0 +1,133 @@
+"""Runs that are really trained: twice, cut, sharded, diverged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixscale.corpus import TokenStore
+from mixscale.errors import InputError
+from mixscale.experiment import Experiment, Mesh
+from mixscale.mixture import Mixture
+from mixscale.train import Progress, Run, Trainer
+
+MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
+
+
+class Cut(Exception):
+    """Stands for a preemption: nothing after it runs."""
+
+
+def run_of(small: Experiment, store: TokenStore, **changes) -> Run:
+    train = replace(small.train, measure_at=(32 * 8 * 20,), **changes)
+    return Run(MIXTURE, "tiny", small.models["tiny"], small.optimiser, train, seed=1, store=store.id)
+
+
+def quiet(progress: Progress) -> None:
+    """Reports to nobody."""
+
+
+def numbers(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trainer(small: Experiment, store: TokenStore) -> Trainer:
+    return Trainer(run_of(small, store), store, small.corpus)
+
+
+@pytest.fixture(scope="module")
+def uncut(trainer: Trainer, small: Experiment, store: TokenStore, tmp_path_factory) -> list[dict]:
+    return trainer.train(run_of(small, store), tmp_path_factory.mktemp("uncut"), quiet)
+
+
+def test_rows_say_what_was_trained(uncut, store):
+    assert [row["n_tokens"] for row in uncut] == [32 * 8 * 20, 32 * 8 * 40]
+    for row in uncut:
+        assert row["status"] == "complete"
+        for domain, weight in MIXTURE.items():
+            assert abs(row[f"tokens/{domain}"] - weight * row["n_tokens"]) < store.context
+            assert row[f"epochs/{domain}"] == row[f"tokens/{domain}"] / store.unique_tokens[domain]
+    assert all(uncut[1][f"loss/{d}"] < uncut[0][f"loss/{d}"] < np.log(store.vocab_size) for d in store.domains)
+
+
+def test_the_same_seed_gives_the_same_losses_twice(trainer, uncut, small, store, tmp_path):
+    again = trainer.train(run_of(small, store), tmp_path, quiet)
+    assert numbers(again) == numbers(uncut)
+
+
+def test_another_seed_gives_other_losses(trainer, uncut, small, store, tmp_path):
+    other = trainer.train(replace(run_of(small, store), seed=2), tmp_path, quiet)
+    assert other[-1]["loss/code"] != uncut[-1]["loss/code"]
+
+
+def test_a_run_cut_again_and_again_ends_with_the_same_rows(trainer, uncut, small, store, tmp_path):
+    rng = np.random.default_rng(0)
+    cuts = 0
+    while True:
+        left = int(rng.integers(3, 7))
+
+        def cut_after(progress: Progress) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Cut
+
+        try:
+            rows = trainer.train(run_of(small, store), tmp_path, cut_after)
+            break
+        except Cut:
+            cuts += 1
+    assert cuts >= 2
+    assert numbers(rows) == numbers(uncut)
+
+
+def test_the_last_measurement_does_not_depend_on_the_ones_before(uncut, small, store, tmp_path):
+    """The branch that decays for an early measurement leaves the trunk as it was."""
+    alone = replace(run_of(small, store), train=small.train)
+    rows = Trainer(alone, store, small.corpus).train(alone, tmp_path, quiet)
+    losses = [row for row in rows[-1] if row.startswith("loss/")]
+    assert [rows[-1][k] for k in losses] == pytest.approx([uncut[-1][k] for k in losses], rel=1e-6)
+
+
+def test_eight_devices_give_the_losses_of_one(uncut, small, store, tmp_path):
+    sharded = run_of(small, store, mesh=Mesh(data=8))
+    rows = Trainer(sharded, store, small.corpus).train(sharded, tmp_path, quiet)
+    for row, single in zip(rows, uncut, strict=True):
+        for domain in store.domains:
+            assert row[f"loss/{domain}"] == pytest.approx(single[f"loss/{domain}"], rel=1e-5)
+
+
+def test_a_run_that_diverges_is_stopped_marked_and_kept(small, store, tmp_path):
+    wild = replace(run_of(small, store), optimiser=replace(small.optimiser, learning_rate=1e4))
+    rows = Trainer(wild, store, small.corpus).train(wild, tmp_path, quiet)
+    assert rows[-1]["status"] == "diverged"
+    assert rows[-1]["step"] < 40
+    assert np.isnan(rows[-1]["loss/code"])
+
+
+def test_a_proxy_can_be_given_as_few_rows_as_its_target_would_repeat(small, store, tmp_path):
+    repeated = run_of(small, store, like_tokens=10 * small.train.tokens)
+    row = Trainer(repeated, store, small.corpus).train(repeated, tmp_path, quiet)[-1]
+    target_epochs = 0.5 * 10 * small.train.tokens / store.unique_tokens["code"]
+    assert row["epochs/code"] == pytest.approx(target_epochs, rel=0.05)
+
+
+def test_training_is_recorded_for_tensorboard(trainer, small, store, tmp_path: Path):
+    trainer.train(run_of(small, store), tmp_path, quiet)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_a_store_that_the_run_was_not_planned_on_is_refused(small, store):
+    with pytest.raises(InputError, match=store.id):
+        Trainer(replace(run_of(small, store), store="0123456789"), store, small.corpus)
+
+
+@pytest.mark.parametrize(("mesh", "words"), [(Mesh(data=3), ["batch 8", "3 devices"]), (Mesh(data=99), ["99"])])
+def test_a_mesh_that_does_not_fit_is_named(small, store, mesh, words):
+    with pytest.raises(InputError) as caught:
+        Trainer(run_of(small, store, mesh=mesh), store, small.corpus)
+    assert all(word in str(caught.value) for word in words), caught.value
