@@ -1,9 +1,22 @@
-"""Six domains of embedded text, small models, two CPU cores, a quarter of an hour.
+"""Which mixture of six kinds of text for a small model that writes code and its documentation, and knows the rest?
+
+Small models on embedded text, for two CPU cores and a quarter of an hour:
 
     mixscale run configs/quickstart.py
 """
 
-from mixscale.experiment import Corpus, Design, Embedded, Experiment, Model, Optimiser, Tokenizer, Train, Verify
+from mixscale.experiment import (
+    Corpus,
+    Design,
+    Embedded,
+    Experiment,
+    Model,
+    Objective,
+    Optimiser,
+    Tokenizer,
+    Train,
+    Verify,
+)
 
 experiment = Experiment(
     name="quickstart",
@@ -12,9 +25,10 @@ experiment = Experiment(
         tokenizer=Tokenizer(kind="bpe", vocab_size=1024),
         context=128,
     ),
-    models={"0.1M": Model(d_model=64, layers=3, heads=4, kv_heads=2)},
-    optimiser=Optimiser(learning_rate=0.01),
-    train=Train(tokens=500_000, batch=8),
-    design=Design(dirichlet=20, held_out=8, replicates=4),
+    models={"0.1M": Model(d_model=64, layers=2, heads=4, kv_heads=2)},
+    optimiser=Optimiser(learning_rate=0.01, decay=0.4),
+    train=Train(tokens=700_000, batch=8),
+    design=Design(dirichlet=24, held_out=8, replicates=4),
+    objective=Objective(weights={"code": 3, "docs": 3, "abstracts": 1, "fiction": 1, "romance": 1, "wiki": 1}),
     verify=Verify(seeds=(11, 12, 13)),
 )

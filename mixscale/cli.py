@@ -68,9 +68,7 @@ def sweep(experiment: Experiment) -> None:
     train_design(experiment, build_corpus(experiment))
 
 
-def fit(
-    runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[str, ...] = (), seed: int = 0
-) -> None:
+def fit(runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[str, ...] = (), seed: int = 0) -> None:
     """Fits a law to every target of a run table and saves it.
 
     Args:
@@ -227,4 +225,3 @@ def _configured(command: str, rest: list[str]) -> Experiment:
         description=ON_CONFIG[command].__doc__,
         config=(tyro.conf.AvoidSubcommands,),
     )
-

@@ -64,23 +64,7 @@ class RunTable:
         Raises:
             InputError: there is no such file, it cannot be read, or its content is no run table.
         """
-        file = _file_of(Path(path))
-        try:
-            if file.suffix == ".parquet":
-                frame = pd.read_parquet(file)
-            else:
-                # Run names such as 007 or NA stay as they are written.
-                others = [c for c in pd.read_csv(file, nrows=0).columns if c != "run"]
-                frame = pd.read_csv(
-                    file,
-                    **PRECISE,
-                    dtype={"run": str},
-                    keep_default_na=False,
-                    na_values={c: ABSENT for c in others},
-                )
-        except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
-            raise InputError(f"run table '{file}' cannot be read: {error}") from error
-        return cls(frame)
+        return cls(read_frame(_file_of(Path(path))))
 
     def write(self, path: str | Path) -> None:
         """Write to a .csv or .parquet file; all or nothing, and every float reads back bit for bit."""
@@ -284,6 +268,23 @@ class RunTable:
                     f"run '{row['run']}' is complete but has {column} = {row[column]} ({int(bad_R.sum())} such rows); "
                     "mark its status 'diverged', or drop the row or the column"
                 )
+
+
+def read_frame(file: Path) -> pd.DataFrame:
+    """The rows of a .csv or .parquet file, unchecked.
+
+    Raises:
+        InputError: there is no such file or it cannot be read.
+    """
+    try:
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        # Run names such as 007 or NA stay as they are written.
+        others = [c for c in pd.read_csv(file, nrows=0).columns if c != "run"]
+        absent = {c: ABSENT for c in others}
+        return pd.read_csv(file, **PRECISE, dtype={"run": str}, keep_default_na=False, na_values=absent)
+    except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+        raise InputError(f"table '{file}' cannot be read: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

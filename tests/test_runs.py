@@ -66,7 +66,8 @@ def test_names_decide_and_not_positions(frame):
     assert table.domains == ("code", "wiki", "web")
     assert table.targets == ("loss/code", "metric/accuracy")
     turned = RunTable(frame[frame.columns[::-1]])
-    assert turned.mixture("a") == table.mixture("a") == Mixture(dict(zip(table.domains, table.mixtures_RxK[2], strict=True)))
+    assert table.mixture("a") == Mixture(dict(zip(table.domains, table.mixtures_RxK[2], strict=True)))
+    assert turned.mixture("a").distance(table.mixture("a")) < 1e-15
     np.testing.assert_array_equal(table.losses("code"), table.losses("loss/code"))
 
 

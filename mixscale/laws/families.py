@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SMALL = 1e-4
-"""Weight below which a power of a weight is made straight, so that its slope at zero stays finite."""
+SMALL = 1e-5
+"""Weight below which a power of a weight leaves the formula, so that its slope at zero stays finite."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,13 @@ def _register(law: Law) -> Law:
 
 
 def _power(h_RxK: jax.Array, gamma_K: jax.Array) -> jax.Array:
-    """`h^gamma`, but with a finite slope at zero: `((h + s)^gamma - s^gamma) / ((1 + s)^gamma - s^gamma)`.
+    """`h^gamma` with a finite slope at zero: below `SMALL` a parabola that joins it in value and slope.
 
-    Concave for gamma <= 1, 0 at 0 and 1 at 1, like the power itself; s is `SMALL`.
+    Concave for gamma <= 1, like the power itself.
     """
-    low_K = SMALL**gamma_K
-    return ((h_RxK + SMALL) ** gamma_K - low_K) / ((1 + SMALL) ** gamma_K - low_K)
+    x_RxK = jnp.minimum(h_RxK / SMALL, 1.0)
+    low_RxK = SMALL**gamma_K * ((2 - gamma_K) * x_RxK - (1 - gamma_K) * x_RxK**2)
+    return jnp.where(h_RxK < SMALL, low_RxK, jnp.maximum(h_RxK, SMALL) ** gamma_K)
 
 
 def _power_mean(v_K: jax.Array, alpha: jax.Array, h_RxK: jax.Array) -> jax.Array:

@@ -82,7 +82,7 @@ def fit_rows(table: RunTable) -> RunTable:
     Raises:
         InputError: no row is left.
     """
-    roles = table.frame["role"] if "role" in table.frame else None
+    roles = table.frame.get("role")
     rows = table if roles is None else table.where(roles == "fit")
     if len(rows) == 0:
         raise InputError(f"no row has role 'fit' (found: {', '.join(sorted(map(str, roles.unique())))})")

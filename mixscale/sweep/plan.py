@@ -60,9 +60,7 @@ def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
     return [mixed[i] for i in np.linspace(0, len(mixed) - 1, count).round().astype(int)]
 
 
-def plan_verification(
-    experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture
-) -> list[Planned]:
+def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture) -> list[Planned]:
     """Optimum, natural, uniform and the grid's best mixture, in the last size, with the verification seeds.
 
     Mixtures that coincide are trained once and carry all their names.

@@ -22,7 +22,7 @@ def work(
     Runs of one shape share one compiled program. A run that another process has claimed is left to it.
     """
     from mixscale.corpus import TokenStore
-    from mixscale.train import Trainer
+    from mixscale.train import Trainer, train_run
 
     store = TokenStore.open(store_path)
     directory = experiment.directory
@@ -39,7 +39,6 @@ def work(
             shape = content_hash(run.model, run.train, run.optimiser)
             if shape not in trainers:
                 trainers[shape] = Trainer(run, store, experiment.corpus)
-            rows = trainers[shape].train(run, path, report)
+            rows = train_run(trainers[shape], run, path, report)
             write_json(path / "rows.json", rows)
             report(rows[-1])
-

@@ -37,11 +37,10 @@ class Checkpoints:
         if newest is None:
             return None
         items = {"live": ocp.args.StandardRestore(like), "position": ocp.args.JsonRestore()}
-        position = self._manager.restore(newest, args=ocp.args.Composite(position=items["position"])).position
-        if position["forked"]:
+        if "trunk" in self._manager.item_metadata(newest):
             items["trunk"] = ocp.args.StandardRestore(like)
         found = self._manager.restore(newest, args=ocp.args.Composite(**items))
-        return found.live, found.trunk if position["forked"] else None, position
+        return found.live, found.get("trunk"), found.position
 
     def close(self) -> None:
         self._manager.close()

@@ -17,7 +17,7 @@ class MetricLog:
     Args:
         directory: of the TensorBoard events.
         done: steps already trained; events after it, from before a kill, are purged.
-        limit: training loss in nats above which, as where it is not finite, the run counts as diverged.
+        limit: training loss in nats from which, as where it is not finite, the run counts as diverged.
     """
 
     def __init__(self, directory: Path, done: int, limit: float):
@@ -27,10 +27,9 @@ class MetricLog:
         self._limit = limit
         self._pending: tuple[dict[str, jax.Array], int, int] | None = None
         self.diverged = False
-        self.last_loss = float("nan")
 
-    def add(self, metrics: dict[str, jax.Array], first: int, count: int, done: int) -> None:
-        """Takes a dispatch of `count` steps from step `first`, and reads the one before."""
+    def add(self, metrics: dict[str, jax.Array], count: int, done: int) -> None:
+        """Takes a dispatch of `count` steps that ends at step `done`, and reads the one before."""
         self.flush()
         self._pending = metrics, count, done - count
 
@@ -40,12 +39,11 @@ class MetricLog:
             return
         metrics, count, before = self._pending
         self._pending = None
-        for name, value_S in jax.device_get(metrics).items():
-            for s, value in enumerate(value_S[:count]):
-                self._writer.add_scalar(f"train/{name}", float(value), before + s + 1)
-        loss_S = np.asarray(metrics["loss"])[:count]
-        self.last_loss = float(loss_S[-1])
-        self.diverged |= not bool(np.all(loss_S < self._limit))
+        read = {name: value_S[:count] for name, value_S in jax.device_get(metrics).items()}
+        for name, value_S in read.items():
+            for s, value in enumerate(value_S, start=before + 1):
+                self._writer.add_scalar(f"train/{name}", float(value), s)
+        self.diverged |= not bool(np.all(read["loss"] < self._limit))
 
     def close(self) -> None:
         self._writer.close()

@@ -18,7 +18,8 @@ def regmix(part):
     mixtures = pd.read_csv(DATA / "regmix" / f"{part[0]}_mixture_{part[1]}.csv")
     losses = pd.read_csv(DATA / "regmix" / f"{part[0]}_pile_loss_{part[1]}.csv")
     names = {c: "mix/" + c.removeprefix("train_the_pile_") for c in mixtures if c != "index"}
-    names |= {c: "loss/" + c.removeprefix("metric/the_pile_").removesuffix("_val_loss") for c in losses if c != "index"}
+    targets = [c for c in losses if c != "index"]
+    names |= {c: "loss/" + c.removeprefix("metric/the_pile_").removesuffix("_val_loss") for c in targets}
     return RunTable(mixtures.merge(losses, on="index").rename(columns=names | {"index": "run"}))
 
 

@@ -1,0 +1,210 @@
+"""The command as a person types it: what works, and what bad input is answered with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale.cli import main
+from mixscale.laws import fit
+from mixscale.runs import RunTable
+
+ROOT = Path(__file__).parents[1]
+CONFIG = str(ROOT / "configs" / "quickstart.py")
+SEPARATOR = "=== next document ==="
+
+
+def table(runs: int = 24, seed: int = 0) -> pd.DataFrame:
+    """Runs over three domains whose losses follow a planted exponential law."""
+    rng = np.random.default_rng(seed)
+    h_RxK = rng.dirichlet(np.ones(3), runs)
+    frame = pd.DataFrame(h_RxK, columns=["mix/web", "mix/code", "mix/books"])
+    frame.insert(0, "run", [f"r{i}" for i in range(runs)])
+    for target, slope_K in {"web": [-1.5, 0.1, -0.4], "code": [0.2, -2.0, 0.3]}.items():
+        frame[f"loss/{target}"] = 2.0 + np.exp(h_RxK @ slope_K) + rng.normal(0, 0.003, runs)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    fit(RunTable(table()), law="exponential", resamples=40).save(folder)
+    return folder
+
+
+def answer(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
+    """Exit status and what was said on standard error."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as stop:
+        status = stop.code
+    return status, " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def refused(capsys: pytest.CaptureFixture, arguments: list[str], words: list[str]) -> None:
+    status, said = answer(capsys, *arguments)
+    assert status == 2, said
+    assert "Traceback" not in said
+    assert all(word in said for word in words), said
+
+
+def test_the_module_is_the_command():
+    installed = str(Path(sys.executable).parent / "mixscale")
+    ways = [[installed, "--help"], [sys.executable, "-m", "mixscale", "--help"]]
+    shown = [subprocess.run(way, capture_output=True, text=True, check=True).stdout for way in ways]
+    assert shown[0] == shown[1]
+    assert all(name in shown[0] for name in ("corpus", "plan", "sweep", "fit", "predict", "optimum", "report", "run"))
+
+
+def test_help_and_the_reading_half_load_no_training_library():
+    check = (
+        "import sys; from mixscale.cli import main; main(['--help']); "
+        "import mixscale.runs, mixscale.laws, mixscale.optimum, mixscale.report; "
+        "bad = {'flax', 'orbax', 'optax', 'tokenizers', 'tensorflow_datasets', 'mixscale.corpus', 'mixscale.train'}; "
+        "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_mixscale_loads_nothing_heavy():
+    check = (
+        "import sys, mixscale, mixscale.cli; bad = {'jax', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_table_is_fitted_asked_and_solved(tmp_path, capsys):
+    table().to_csv(tmp_path / "runs.csv", index=False)
+    table(5, seed=1).drop(columns=["loss/web", "loss/code"]).to_csv(tmp_path / "ask.csv", index=False)
+    assert main(["fit", str(tmp_path / "runs.csv"), "--law", "exponential", "--out", str(tmp_path / "fit")]) == 0
+    assert main(["predict", str(tmp_path / "fit"), str(tmp_path / "ask.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    told = pd.read_csv(tmp_path / "p.csv")
+    truth = table(5, seed=1)
+    for target in ("web", "code"):
+        assert told[f"pred/{target}"].to_numpy() == pytest.approx(truth[f"loss/{target}"].to_numpy(), abs=0.02)
+        assert (told[f"lo/{target}"] < told[f"pred/{target}"]).all()
+        assert (told[f"pred/{target}"] < told[f"hi/{target}"]).all()
+    assert main(["optimum", str(tmp_path / "fit"), "--upper", "code", "0.3"]) == 0
+    solved = json.loads((tmp_path / "optimum.json").read_text())
+    assert solved["mixture"]["code"] <= 0.3 + 1e-9
+    assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_a_misspelt_command_option_or_config_is_answered_with_the_nearest(capsys, tmp_path):
+    refused(capsys, ["swep", CONFIG], ["swep", "`sweep`"])
+    refused(capsys, ["plan", CONFIG, "--train.tokns", "5"], ["--train.tokns", "--train.tokens"])
+    refused(capsys, ["plan", CONFIG, "--train.tokens", "many"], ["--train.tokens", "many"])
+    refused(capsys, ["plan", str(tmp_path / "none.py")], ["none.py", "does not exist"])
+    refused(capsys, ["plan"], ["needs a config", "configs/quickstart.py"])
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    refused(capsys, ["plan", str(tmp_path / "empty.py")], ["empty.py", "experiment = Experiment"])
+
+
+TABLES = {
+    "missing column": (lambda t: t.rename(columns={"run": "rum"}), ["run", "rum"]),
+    "no mixture": (lambda t: t[["run", "loss/web"]], ["mix/"]),
+    "no loss": (lambda t: t[["run", "mix/web", "mix/code", "mix/books"]], ["loss/"]),
+    "NaN loss": (lambda t: t.assign(**{"loss/web": [np.nan, *t["loss/web"][1:]]}), ["r0", "loss/web"]),
+    "infinite loss": (lambda t: t.assign(**{"loss/web": [np.inf, *t["loss/web"][1:]]}), ["r0", "loss/web"]),
+    "duplicate runs": (lambda t: pd.concat([t, t.iloc[[3]]]), ["r3", "duplicate"]),
+    "negative weight": (lambda t: t.assign(**{"mix/web": t["mix/web"] - 2}), ["web", "negative"]),
+    "weights off": (lambda t: t.assign(**{"mix/web": t["mix/web"] + 0.2}), ["sum"]),
+    "too few runs": (lambda t: t.iloc[:4], ["4", "parameters"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_table_that_cannot_be_fitted_gets_a_sentence(case, tmp_path, capsys):
+    spoil, words = TABLES[case]
+    spoil(table()).to_csv(tmp_path / "runs.csv", index=False)
+    refused(capsys, ["fit", str(tmp_path / "runs.csv"), "--law", "additive", "--out", str(tmp_path / "fit")], words)
+    assert not (tmp_path / "fit").exists()
+
+
+def test_a_law_that_does_not_exist_is_answered_with_the_nearest(tmp_path, capsys):
+    table().to_csv(tmp_path / "runs.csv", index=False)
+    refused(capsys, ["fit", str(tmp_path / "runs.csv"), "--law", "aditive", "--out", "x"], ["aditive", "additive"])
+
+
+ASKED = {
+    "another domain": (lambda t: t.rename(columns={"mix/web": "mix/wep"}), ["missing web", "extra wep"]),
+    "negative weight": (lambda t: t.assign(**{"mix/web": -0.5, "mix/code": 1.0, "mix/books": 0.5}), ["web", "-0.5"]),
+    "weights off": (lambda t: t.assign(**{"mix/web": 0.9, "mix/code": 0.9}), ["sum"]),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_mixtures_that_do_not_suit_the_fit_get_a_sentence(case, fitted, tmp_path, capsys):
+    spoil, words = ASKED[case]
+    spoil(table(3)).to_csv(tmp_path / "ask.csv", index=False)
+    refused(capsys, ["predict", str(fitted), str(tmp_path / "ask.csv"), "--out", str(tmp_path / "p.csv")], words)
+
+
+def test_bounds_that_cannot_be_met_are_named(fitted, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "o.json")]
+    refused(capsys, ["optimum", str(fitted), "--lower", "web", "0.7", "code", "0.6", *out], ["1.3"])
+    refused(capsys, ["optimum", str(fitted), "--upper", "wep", "0.7", *out], ["wep", "web"])
+    refused(capsys, ["optimum", str(fitted), "--weights", "web", "-1", *out], ["web", "-1"])
+
+
+def test_what_is_missing_on_disk_is_named(fitted, tmp_path, capsys):
+    refused(capsys, ["fit", str(tmp_path / "none.csv"), "--out", str(tmp_path)], ["none.csv"])
+    refused(capsys, ["optimum", str(tmp_path)], [str(tmp_path), "no fit"])
+    refused(capsys, ["report", str(tmp_path)], ["mixscale"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the always-full device /dev/full")
+def test_a_full_disk_gets_a_sentence(fitted, tmp_path):
+    table(3).to_csv(tmp_path / "ask.csv", index=False)
+    ask = ["predict", str(fitted), str(tmp_path / "ask.csv"), "--out", "/dev/full"]
+    done = subprocess.run([sys.executable, "-m", "mixscale", *ask], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def config_on(text: Path, tokenizer: str, folder: Path) -> str:
+    """A config file whose only domain `mine` is the text file."""
+    path = folder / f"on_{text.stem}.py"
+    path.write_text(
+        "from mixscale.experiment import *\n"
+        "experiment = Experiment(name='x', models={'t': Model()}, corpus=Corpus(\n"
+        f"    {{'mine': TextFiles({str(text)!r}, separator={SEPARATOR!r})}}, {tokenizer}, context=32,\n"
+        f"    validation_share=0.2, cache={str(folder / 'cache')!r}))\n"
+    )
+    return str(path)
+
+
+def test_domains_without_enough_text_are_named(tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text(f"\n{SEPARATOR}\n".join(f"few words {i}" for i in range(4)))
+    for name, words in (("none", ["none.txt"]), ("empty", ["mine"]), ("short", ["mine", "32"])):
+        config = config_on(tmp_path / f"{name}.txt", "Tokenizer(kind='bytes')", tmp_path)
+        refused(capsys, ["corpus", config], words)
+
+
+def test_a_store_whose_tokenizer_was_exchanged_is_refused(texts, tmp_path, capsys):
+    for size in (310, 300):
+        config = config_on(texts / "code.txt", f"Tokenizer(vocab_size={size})", tmp_path)
+        assert main(["corpus", config]) == 0
+    one, other = (tmp_path / "cache").rglob("tokenizer.json")
+    one.write_bytes(other.read_bytes())
+    refused(
+        capsys, ["corpus", config_on(texts / "code.txt", stored_vocabulary(one), tmp_path)], ["tokenizer", "again"]
+    )
+
+
+def stored_vocabulary(tokenizer: Path) -> str:
+    """The tokenizer setting of the store that `tokenizer` lies in."""
+    about = json.loads((tokenizer.parent / "store.json").read_text())
+    return f"Tokenizer(vocab_size={about['tokenizer']['vocab_size']})"
