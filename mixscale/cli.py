@@ -7,7 +7,6 @@ half.
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -81,6 +80,7 @@ def fit(runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[s
     from mixscale import laws
     from mixscale.runs import RunTable
 
+    _must_be(out, "folder")
     table = RunTable.read(runs)
     for note in table.notes:
         print(f"note: {note}")
@@ -102,6 +102,7 @@ def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, lev
     from mixscale.laws import LawFit
     from mixscale.runs import read_frame
 
+    _must_be(out, "file")
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
     predicted.to_csv(out, index=False)
     print(predicted.head(20).to_string(index=False))
@@ -175,16 +176,22 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EROFS, errno.EDQUOT):
+        if error.errno is None:
             raise
-        where = error.filename or "while writing"
-        print(f"error: {error.strerror}: {where}; what had finished is kept", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror}{where}; what had finished is kept", file=sys.stderr)
         return 1
 
 
 def script() -> None:
     """Entry point of the installed command."""
     sys.exit(main())
+
+
+def _must_be(out: Path, kind: str) -> None:
+    """Refuses, before any work is done, an output that cannot be written."""
+    if out.exists() and out.is_dir() != (kind == "folder"):
+        raise InputError(f"--out {out} is a {'folder' if out.is_dir() else 'file'}; give a {kind}")
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import runpy
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +101,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Optimiser:
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     """peak; transfers over widths, because each matrix scales it by 1/fan-in (µP)"""
     warmup: float = 0.05
     """share of the steps that warm up"""
@@ -117,13 +118,6 @@ class Optimiser:
 
 
 @dataclass(frozen=True)
-class Mesh:
-    """Devices along each axis; -1 takes what the other axes leave."""
-
-    data: int = -1
-
-
-@dataclass(frozen=True)
 class Train:
     tokens: int = 500_000
     """D: tokens each run trains on, rounded down to whole steps"""
@@ -133,15 +127,11 @@ class Train:
     """earlier token counts to measure at too; with wsd each decays from a checkpoint of the stable phase"""
     validation_rows: int = 48
     """held-out rows per domain, chosen by the corpus seed; fewer where a domain has fewer"""
-    steps_per_dispatch: int = 32
-    checkpoint_steps: int = 128
-    """steps between checkpoints"""
     like_tokens: int | None = None
     """D of the target run: where set, each domain offers only `tokens / like_tokens` of its rows, so that the
     proxy repeats its data as the target run will"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of the computation; weights and optimiser state are float32"""
-    mesh: Mesh = Mesh()
 
 
 @dataclass(frozen=True)
@@ -181,11 +171,35 @@ class Objective:
     upper: dict[str, float] = field(default_factory=dict)
     """greatest weight of a domain in the mixture"""
 
+    def __post_init__(self) -> None:
+        # The command line reads an override as the type it finds, so a whole number in a config must not stay one.
+        for name in ("weights", "lower", "upper"):
+            object.__setattr__(self, name, {k: float(v) for k, v in getattr(self, name).items()})
+
 
 @dataclass(frozen=True)
 class Verify:
     seeds: tuple[int, ...] = (11, 12, 13)
     """seeds, not used elsewhere, with which optimum, natural, uniform and best of the grid are trained"""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Devices along each axis; -1 takes what the other axes leave."""
+
+    data: int = -1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the runs are carried out; changes how long they take and not what they find."""
+
+    workers: int = 0
+    """processes that train side by side; 0 means one per core on a CPU, one in all on an accelerator"""
+    mesh: Mesh = Mesh()
+    steps_per_dispatch: int = 32
+    checkpoint_steps: int = 200
+    """steps between checkpoints"""
 
 
 @dataclass(frozen=True)
@@ -204,8 +218,7 @@ class Experiment:
     verify: Verify = Verify()
     output: str = "runs"
     """parent folder of the experiment's own"""
-    workers: int = 0
-    """processes that train side by side; 0 means one per core on a CPU, one in all on an accelerator"""
+    machine: Machine = Machine()
 
     @property
     def directory(self) -> Path:
@@ -216,12 +229,19 @@ def load(path: str | Path) -> Experiment:
     """The `experiment` that the Python file at `path` binds.
 
     Raises:
-        InputError: there is no such file, or it binds no `experiment`.
+        InputError: there is no such file, it fails, or it binds no `experiment`.
     """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"config '{file}' does not exist; give a Python file such as configs/quickstart.py")
-    found = runpy.run_path(str(file)).get("experiment")
+    try:
+        found = runpy.run_path(str(file)).get("experiment")
+    except InputError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise InputError(f"config {where}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Experiment):
         raise InputError(f"config '{file}' binds no `experiment = Experiment(...)`, found {type(found).__name__}")
     return found

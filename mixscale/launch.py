@@ -15,7 +15,7 @@ from mixscale.corpus import TokenStore
 from mixscale.errors import InputError
 from mixscale.experiment import Experiment
 from mixscale.runs import RunTable
-from mixscale.sweep.directory import open_directory, write_plan
+from mixscale.sweep.directory import forget_plan, open_directory, write_plan
 from mixscale.sweep.estimate import cost_table, measured_speed, remember_speed
 
 
@@ -33,7 +33,7 @@ def show_plan(experiment: Experiment) -> None:
     planned = sweep.plan(experiment, store)
     costs = cost_table(experiment, store, planned)
     known = measured_speed(experiment)
-    workers = min(experiment.workers or sweep.workers_that_pay(), len(planned))
+    workers = min(experiment.machine.workers or sweep.workers_that_pay(), len(planned))
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
@@ -48,7 +48,10 @@ def show_plan(experiment: Experiment) -> None:
 def train_design(experiment: Experiment, store: TokenStore) -> RunTable:
     """Trains what is left of the design and returns the table of all that has ended."""
     planned = sweep.plan(experiment, store)
-    write_plan(open_directory(experiment, store), "design", planned)
+    directory = open_directory(experiment, store)
+    if write_plan(directory, "design", planned):
+        # An optimum of another design was verified under another config; its runs would only mislead.
+        forget_plan(directory, "verify")
     return train(experiment, store, planned)
 
 
@@ -62,7 +65,7 @@ def train(experiment: Experiment, store: TokenStore, planned: list[sweep.Planned
             sweep.collect(experiment.directory)
         raise
     table = sweep.collect(experiment.directory)
-    remember_speed(experiment, table)
+    remember_speed(experiment, store, planned, table)
     return table
 
 

@@ -109,14 +109,6 @@ class Mixture(Mapping[str, float]):
         return "Mixture(" + ", ".join(f"{d} {w:.1%}" for d, w in self._weights.items()) + ")"
 
 
-def project_to_simplex(point_K: np.ndarray) -> np.ndarray:
-    """Nearest point (Euclidean) of the simplex to `point_K`, shape (K,); Held, Wolfe and Crowder (1974)."""
-    sorted_K = np.sort(point_K)[::-1]
-    excess_K = (np.cumsum(sorted_K) - 1.0) / np.arange(1, len(point_K) + 1)
-    support = np.nonzero(sorted_K > excess_K)[0][-1]
-    return np.maximum(point_K - excess_K[support], 0.0)
-
-
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     """Plain floats by name, or the reason why these cannot be weights."""
     if not weights:

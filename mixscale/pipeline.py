@@ -13,12 +13,17 @@ import numpy as np
 from rich.console import Console
 
 from mixscale import laws, optimum, report, sweep
+from mixscale.checks import check
 from mixscale.corpus import TokenStore
+from mixscale.design import draw
+from mixscale.errors import InputError
 from mixscale.experiment import Experiment
 from mixscale.launch import build_corpus, train, train_design
 from mixscale.laws import LawFit
+from mixscale.laws.selection import named
 from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
+from mixscale.optimum.solver import bounds
 from mixscale.runs import RunTable
 from mixscale.sweep.directory import write_plan
 
@@ -27,6 +32,7 @@ console = Console()
 
 def run_all(experiment: Experiment) -> None:
     """From text to a verified mixture and a page."""
+    check_question(experiment)
     with _step("corpus"):
         store = build_corpus(experiment)
     with _step("sweep"):
@@ -46,10 +52,27 @@ def run_all(experiment: Experiment) -> None:
     console.print(f"[bold]open {page}[/bold]")
 
 
+def check_question(experiment: Experiment) -> None:
+    """Raises InputError, now and not after the sweep, where the law or the bounds asked for cannot be had."""
+    check(experiment)
+    domains = tuple(experiment.corpus.domains)
+    bounds(domains, experiment.objective.lower, experiment.objective.upper)
+    if experiment.law == "auto":
+        return
+    needed = named(experiment.law).n_params(len(domains))
+    fitted = sum(d.role == "fit" for d in draw(experiment.design, Mixture.uniform(domains)))
+    if fitted < needed:
+        raise InputError(
+            f"law '{experiment.law}' has {needed} parameters for {len(domains)} domains, but the design fits only "
+            f"{fitted} mixtures; raise design.dirichlet or take law auto"
+        )
+
+
 def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
     """The optimum for the experiment's objective at the largest N and D trained, saved beside the fit."""
     goal = experiment.objective
-    scale = {name: float(table.frame[name].max()) for name in ("n_params", "n_tokens") if fitted.uses_scale}
+    rows = table.frame[table.frame["role"] == "fit"]
+    scale = {name: float(rows[name].max()) for name in ("n_params", "n_tokens") if fitted.uses_scale}
     solved = optimum.solve(
         fitted,
         weights=goal.weights or None,
@@ -70,9 +93,9 @@ def verify(experiment: Experiment, store: TokenStore, solved: Optimum, best: Mix
 
 
 def best_of(experiment: Experiment, table: RunTable, fitted: LawFit) -> Mixture:
-    """The fitted mixture of the last size with the lowest objective observed, its seeds averaged."""
+    """The fitted mixture of the largest size with the lowest objective observed, its seeds averaged."""
     frame = table.final().complete().frame
-    frame = frame[(frame["role"] == "fit") & (frame["size"] == list(experiment.models)[-1])]
+    frame = frame[(frame["role"] == "fit") & (frame["size"] == sweep.largest(experiment))]
     loss_R = frame[list(fitted.seen.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
     by_mixture = frame.assign(objective=loss_R).groupby([f"mix/{d}" for d in table.domains], sort=False)
     return Mixture.from_array(table.domains, np.array(by_mixture["objective"].mean().idxmin()))

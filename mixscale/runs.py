@@ -7,14 +7,14 @@ module checks names, weights and losses and keeps every row it was given; it kno
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
+from mixscale.files import replaced
 from mixscale.mixture import ROUNDING, Mixture
 
 STATUSES = ("complete", "diverged", "stopped")
@@ -71,16 +71,11 @@ class RunTable:
         file = Path(path)
         if file.suffix not in (".csv", ".parquet"):
             raise InputError(f"run table '{file}' has suffix '{file.suffix}'; .csv and .parquet are known")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
-        try:
+        with replaced(file) as temporary:
             if file.suffix == ".parquet":
                 self.frame.to_parquet(temporary, index=False)
             else:
                 self.frame.to_csv(temporary, index=False)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -192,17 +187,14 @@ class RunTable:
 
     def _make_numeric(self) -> None:
         frame = self.frame
-        if frame["run"].isna().any():
-            raise InputError(f"row {int(np.argmax(frame['run'].isna()))} has no run name; each row needs one")
+        blank_R = (frame["run"].isna() | (frame["run"].astype(str).str.strip() == "")).to_numpy(dtype=bool)
+        if blank_R.any():
+            raise InputError(f"row {int(blank_R.argmax())} has no run name; each row needs one")
         frame["run"] = frame["run"].astype(str)
         for column in frame.columns:
             if column not in NUMERIC and not column.startswith(NUMERIC_PREFIXES):
                 continue
-            try:
-                numbers = pd.to_numeric(frame[column])
-            except (ValueError, TypeError) as error:
-                value = next(v for v in frame[column] if pd.notna(v) and not _is_number(v))
-                raise InputError(f"column '{column}' holds '{value}', which is no number") from error
+            numbers = numeric(frame[column])
             measured = column.startswith(("mix/", "loss/", "metric/"))
             frame[column] = numbers.astype(np.float64) if measured else numbers
 
@@ -237,9 +229,10 @@ class RunTable:
         off_R = np.abs(sums_R - 1.0)
         if off_R.max() > ROUNDING:
             row = int(off_R.argmax())
-            raise InputError(
-                f"run '{frame['run'].iloc[row]}' has weights that sum to {sums_R[row]:.6g}; they must sum to 1 "
-                f"({int((off_R > ROUNDING).sum())} such rows)"
+            raise off_simplex(
+                f"run '{frame['run'].iloc[row]}' ({int((off_R > ROUNDING).sum())} such rows)",
+                self.domains,
+                weights_RxK[row],
             )
         rounded_R = off_R > EXACT
         if rounded_R.any():
@@ -287,6 +280,29 @@ def read_frame(file: Path) -> pd.DataFrame:
         raise InputError(f"table '{file}' cannot be read: {error}") from error
 
 
+def numeric(values: pd.Series) -> pd.Series:
+    """A column as numbers.
+
+    Raises:
+        InputError: a value is none.
+    """
+    try:
+        return pd.to_numeric(values)
+    except (ValueError, TypeError) as error:
+        refused = values[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
+        shown = f"'{refused.iloc[0]}', which is no number" if len(refused) else f"what is no number ({error})"
+        raise InputError(f"column '{values.name}' holds {shown}") from error
+
+
+def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> InputError:
+    """The error for weights that miss a sum of one, with what they are when normalised."""
+    try:
+        Mixture(dict(zip(domains, map(float, weights_K), strict=True)))
+    except InputError as error:
+        return InputError(f"{whose}: {error}")
+    raise AssertionError(f"the weights of {whose} do sum to one")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
     names = sorted({str(k) for k in known})
@@ -298,14 +314,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _file_of(path: Path) -> Path:

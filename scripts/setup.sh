@@ -22,7 +22,8 @@ make_venv() {
   fi
   if [ ! -x "$venv/bin/python" ]; then
     echo "making .venv with $("$python" --version)"
-    "$python" -m venv "$venv"
+    # A half-made environment would be taken for a whole one the next time.
+    "$python" -m venv "$venv" || { rm -rf "$venv"; exit 1; }
   fi
   echo "installing mixscale and what it needs into .venv (a minute or two, once)"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"

@@ -18,6 +18,7 @@ from mixscale.experiment import (  # noqa: E402
     Design,
     Embedded,
     Experiment,
+    Machine,
     Mesh,
     Model,
     Optimiser,
@@ -36,7 +37,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one text file a domain, 60 documents each."""
     folder = tmp_path_factory.mktemp("texts")
     for domain in DOMAINS:
-        chosen = [text[:1500] for text in islice(documents(Embedded(domain)), 60)]
+        chosen = [document.text[:1500] for document in islice(documents(Embedded(domain)), 60)]
         (folder / f"{domain}.txt").write_text(f"\n{SEPARATOR}\n".join(chosen), encoding="utf-8")
     return folder
 
@@ -65,10 +66,8 @@ def small(corpus: Corpus) -> Experiment:
         corpus=corpus,
         models={"tiny": Model(d_model=16, layers=1, heads=2, kv_heads=1)},
         optimiser=Optimiser(learning_rate=0.01),
-        train=Train(
-            tokens=32 * 8 * 40, batch=8, validation_rows=8, steps_per_dispatch=4, checkpoint_steps=8, mesh=Mesh(data=1)
-        ),
+        train=Train(tokens=32 * 8 * 40, batch=8, validation_rows=8),
         design=Design(dirichlet=4, held_out=2, replicates=1),
         verify=Verify(seeds=(11, 12)),
-        workers=2,
+        machine=Machine(workers=2, mesh=Mesh(data=1), steps_per_dispatch=4, checkpoint_steps=8),
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mixscale.errors import InputError
-from mixscale.mixture import Mixture, project_to_simplex
+from mixscale.mixture import Mixture
 
 
 def test_weights_are_found_by_name_and_not_by_place():
@@ -44,14 +44,3 @@ def test_temperature_runs_from_uniform_to_itself_and_keeps_zeros():
     assert mixture.tempered(1.0).array() == pytest.approx(mixture.array())
     assert mixture.tempered(0.0).array().tolist() == [0.5, 0.5, 0.0]
     assert 0.5 < mixture.tempered(0.5)["a"] < 0.8
-
-
-def test_projection_is_the_nearest_point_of_the_simplex():
-    rng = np.random.default_rng(0)
-    points_RxK = rng.dirichlet(np.ones(4), 20_000)
-    for _ in range(20):
-        point_K = rng.normal(size=4)
-        found_K = project_to_simplex(point_K)
-        assert found_K.min() >= 0
-        assert found_K.sum() == pytest.approx(1.0)
-        assert ((found_K - point_K) ** 2).sum() <= ((points_RxK - point_K) ** 2).sum(axis=1).min() + 1e-12

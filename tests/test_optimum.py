@@ -11,8 +11,8 @@ from mixscale.errors import InputError
 from mixscale.laws import engine
 from mixscale.laws.families import LAWS
 from mixscale.mixture import Mixture
-from mixscale.optimum import Optimum, solve, within
-from mixscale.optimum.solver import descend
+from mixscale.optimum import Optimum, solve
+from mixscale.optimum.solver import descend, within
 from mixscale.runs import RunTable
 
 DOMAINS = ("code", "web", "wiki", "news")
@@ -79,6 +79,36 @@ def test_a_known_optimum_in_closed_form():
     np.testing.assert_allclose(found_K, price_C**2 / (price_C**2).sum(), atol=2e-3)
 
 
+def test_regions_hold_the_true_optimum():
+    centre_1xK, where = np.full((1, 4), 0.25), (np.full(3, 1 / 3), 1.0, 1.0)
+    true_K = descend(LAWS["effective"], THETA["effective"][None], *where, centre_1xK, np.zeros(4), np.ones(4))[0]
+    inside = []
+    for seed in range(10):
+        best = solve(laws.fit(planted("effective", 0.005, seed), "effective", seed=seed, resamples=100))
+        lo_K, hi_K = np.array(list(best.interval.values())).T
+        inside.append((lo_K <= true_K) & (true_K <= hi_K))
+        assert (hi_K - lo_K).max() < 0.2
+    assert 0.8 <= np.mean(inside) <= 1
+
+
+def test_regions_are_as_wide_as_left_out_runs_fall_far(fits):
+    """Runs that miss the law by more than the draws know of widen the region and the regret, not the optimum."""
+    fit = fits["effective"]
+    seen_TxR = fit.seen.y_TxR
+    astray = dataclasses.replace(fit, held_TxR=seen_TxR + 9 * (fit.held_TxR - seen_TxR))
+    best, doubtful = solve(fit), solve(astray)
+    factor = astray.widening(doubtful.mixture.array()[None])
+    assert fit.widening(best.mixture.array()[None]) < 1.5 < 2 < factor
+    for domain, (lo, hi) in best.interval.items():
+        assert doubtful.mixture[domain] == best.mixture[domain]
+        low, high = doubtful.interval[domain]
+        assert 0 <= low <= lo
+        assert hi <= high <= 1
+        assert hi == best.mixture[domain] or high - low > 1.3 * (hi - lo) or low == 0
+    (_, lo, hi), (_, low, high) = (b.regret(Mixture.uniform(DOMAINS)) for b in (best, doubtful))
+    assert high - low > 1.3 * (hi - lo)
+
+
 def test_law_that_is_not_convex_is_followed_from_many_starts(fits):
     """A law with two valleys, of which the deeper one is far from the first guess of a local search."""
 
@@ -137,12 +167,15 @@ def test_optimum_is_saved_and_loaded(fits, tmp_path):
     np.testing.assert_array_equal(loaded.draws_SxK, best.draws_SxK)
     assert (loaded.predicted, loaded.interval, loaded.upper) == (best.predicted, best.interval, best.upper)
     assert loaded.summary() == best.summary()
+    assert "90% region" in loaded.summary()
     assert "at its upper bound 20.0%" in loaded.summary()
     with pytest.raises(InputError, match="loaded"):
         loaded.regret(best.mixture)
     (tmp_path / "optimum.json").write_text('{"mixture": 3}')
     with pytest.raises(InputError, match="holds no optimum"):
         Optimum.load(tmp_path / "optimum.json")
+    with pytest.raises(InputError, match="is a folder; give the name of a file"):
+        best.save(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +189,7 @@ def test_optimum_is_saved_and_loaded(fits, tmp_path):
         ({"weights": {"maths": 1}}, "target 'maths' was not fitted"),
         ({"weights": {"web": -1}}, "non-negative"),
         ({"weights": {"web": 0}}, "all weights of targets are zero"),
+        ({"seed": -1}, "seed is -1; seeds are not negative"),
     ],
 )
 def test_constraints_that_cannot_be_kept_get_a_sentence(fits, options, message):

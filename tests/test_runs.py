@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mixscale.errors import InputError
+from mixscale.files import replaced
 from mixscale.mixture import Mixture
 from mixscale.runs import RunTable
 
@@ -40,7 +42,9 @@ def test_round_trip_is_exact(frame, tmp_path, name):
     table = RunTable(frame)
     table.write(tmp_path / name)
     for place in (tmp_path / name, tmp_path):
-        back = RunTable.read(place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what pandas deprecates today it refuses tomorrow
+            back = RunTable.read(place)
         pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
         np.testing.assert_array_equal(back.mixtures_RxK, table.mixtures_RxK)
     assert [p.name for p in tmp_path.iterdir()] == [name]
@@ -59,6 +63,33 @@ def test_failed_write_leaves_the_old_table(frame, tmp_path, monkeypatch):
         RunTable(frame.iloc[:2]).write(file)
     assert file.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_replaced_is_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "new" / "note.txt"
+    with replaced(file) as temporary:
+        temporary.write_text("first")
+        assert (temporary.parent, temporary.suffix) == (file.parent, file.suffix)
+        assert not file.exists()
+
+    def killed():
+        with replaced(file) as temporary:
+            temporary.write_text("sec")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert file.read_text() == "first"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_places_that_cannot_be_written_get_a_sentence(frame, tmp_path):
+    (tmp_path / "runs.csv").mkdir()
+    with pytest.raises(InputError, match="runs.csv' is a folder; give the name of a file"):
+        RunTable(frame).write(tmp_path / "runs.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="'.*file' is a file"):
+        RunTable(frame).write(tmp_path / "file" / "below" / "runs.csv")
 
 
 def test_names_decide_and_not_positions(frame):
@@ -116,12 +147,18 @@ def test_merged_holds_both_and_refuses_what_differs(frame):
         (lambda f: f.assign(**{"loss/code": [1.0] * 5 + [np.inf]}), "run 'd'.*loss/code = inf"),
         (lambda f: f.assign(**{"mix/code": -0.1}), "run '007' has mix/code = -0.1.*non-negative"),
         (lambda f: f.assign(**{"mix/web": np.nan}), "run '007' has mix/web = nan"),
-        (lambda f: f.assign(**{"mix/web": f["mix/web"] + 0.05}), "sum to 1.05"),
+        (
+            lambda f: f.assign(**{"mix/code": 0.6, "mix/wiki": 0.3, "mix/web": 0.3}),
+            r"run '007' \(6 such rows\): .*sum to 1.2;.*Normalised they are: code=0.5, wiki=0.25, web=0.25",
+        ),
+        (lambda f: f.assign(**{"mix/code": 0.0, "mix/wiki": 0.0, "mix/web": 0.0}), "run '007'.*are zero"),
         (lambda f: pd.concat([f, f.iloc[:1]]), "duplicate runs: '007' at n_tokens 1000"),
         (lambda f: f.assign(run="x"), "run 'x' has several mixtures"),
         (lambda f: f.assign(**{"loss/code": "low"}), "column 'loss/code' holds 'low'"),
         (lambda f: f.assign(status="done"), "run '007' has status 'done'"),
+        (lambda f: f.assign(**{"loss/code": [*"12345", "1_0"]}), "column 'loss/code' holds '1_0'"),
         (lambda f: f.assign(run=[None, *"abcde"]), "row 0 has no run name"),
+        (lambda f: f.assign(run=["a", "b", " ", *"cde"]), "row 2 has no run name"),
     ],
 )
 def test_bad_tables_get_a_sentence(frame, spoil, message):
@@ -138,6 +175,9 @@ def test_files_that_cannot_be_read_get_a_sentence(frame, tmp_path):
         (tmp_path / name).write_bytes(b"\x00\xff\xfe not a table")
         with pytest.raises(InputError, match=r"cannot be read|no column 'run'"):
             RunTable.read(tmp_path / name)
+    frame.assign(run=["", *"abcde"]).to_csv(tmp_path / "blank.csv", index=False)
+    with pytest.raises(InputError, match="row 0 has no run name"):
+        RunTable.read(tmp_path / "blank.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match="cannot be read"):
         RunTable.read(tmp_path / "empty.csv")

@@ -5,7 +5,7 @@ where they are used.
 """
 
 from mixscale.corpus.build import build_store
-from mixscale.corpus.sources import documents, embedded_names
+from mixscale.corpus.sources import Document, documents, embedded_names
 from mixscale.corpus.store import TokenStore
 
-__all__ = ["TokenStore", "build_store", "documents", "embedded_names"]
+__all__ = ["Document", "TokenStore", "build_store", "documents", "embedded_names"]

@@ -1,20 +1,18 @@
 """Builds the token store of a corpus, once for each content.
 
-Three passes over the documents: one counts and hashes them, one trains the tokenizer, one encodes and packs. Texts
+Three passes over the documents: one finds what is held out, one trains the tokenizer, one encodes and packs. Texts
 are streamed and only token ids are held. The folder gets its name when it is whole, so a build that dies leaves
-nothing that could be taken for a store.
+nothing that could be taken for a store. Where a store is there already, the sources' bytes are hashed and no more.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,72 +20,64 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mixscale.corpus import pack, tokenizer
-from mixscale.corpus.sources import documents
+from mixscale.corpus import pack, splits, tokenizer
+from mixscale.corpus.sources import Document, documents, fingerprint
 from mixscale.corpus.store import FILE, TokenStore
 from mixscale.errors import InputError
-from mixscale.experiment import Corpus, Source, content_hash
+from mixscale.experiment import Corpus, content_hash
 
-FORMAT = 1
+FORMAT = 2
 """raised when the same config and text would give another store"""
 TOKENIZER_CHARACTERS = 2_000_000
 """most training text of each domain that the tokenizer learns from"""
 BATCH_CHARACTERS = 2_000_000
 """text encoded at a time, over all cores"""
-
-
-@dataclass(frozen=True)
-class _Contents:
-    """What the first pass saw of a domain."""
-
-    documents: int
-    train_characters: int
-    digest: str
+COUNTED = 64
+"""documents between two moves of a bar"""
 
 
 def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
     """The token store of `corpus` in `<corpus.cache>/<content hash>/`, built where it is not there yet.
 
-    Several processes may call this at once: one builds, the others wait for it. A document is held out where a hash
-    of the seed and its text is below `validation_share`, so the same text is never in both splits, in whichever
-    domains it stands, and adding documents moves no other.
+    Several processes may call this at once: one builds, the others wait for it. A work is held out where a hash of
+    the seed and its name is below `validation_share`; a document that stands alone, by its text. So no document moves
+    to the other split when others are added. The same text is never in both splits, in whichever domains it stands:
+    training gives it up.
 
     Raises:
         InputError: a source cannot be read, or a domain has too little text for a row of either split.
         OSError: the disk is full; nothing half-built is left behind.
     """
     _check(corpus)
-    with _bars(progress) as bars:
-        contents = {}
-        for domain, source in _tracked(corpus, "reading", bars):
-            contents[domain] = _contents(corpus, domain, source)
-        identity = _identity(corpus, contents)
-        cache = Path(corpus.cache)
+    cache = Path(corpus.cache)
+    final = cache / _identity(corpus)
+    if not (final / FILE).is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        final = cache / identity
-        if not (final / FILE).is_file():
-            with FileLock(cache / f"{identity}.lock"):
-                if not (final / FILE).is_file():
-                    _build(corpus, contents, final, bars)
+        with FileLock(cache / f"{final.name}.lock"):
+            if not (final / FILE).is_file():
+                with _bars(progress) as bars:
+                    _build(corpus, final, bars)
     return TokenStore.open(final)
 
 
-def _identity(corpus: Corpus, contents: dict[str, _Contents]) -> str:
-    """Hash of what decides the store's bytes: the text itself, not the files or names where it was found."""
-    digests = [[domain, c.digest] for domain, c in contents.items()]
-    return content_hash(FORMAT, digests, corpus.tokenizer, corpus.context, corpus.validation_share, corpus.seed)
+def _identity(corpus: Corpus) -> str:
+    """Hash of what decides the store's bytes: what the sources' files hold, not how they are called."""
+    prints = [[domain, fingerprint(source)] for domain, source in corpus.domains.items()]
+    return content_hash(FORMAT, prints, corpus.tokenizer, corpus.context, corpus.validation_share, corpus.seed)
 
 
-def _build(corpus: Corpus, contents: dict[str, _Contents], final: Path, bars: Progress) -> None:
+def _build(corpus: Corpus, final: Path, bars: Progress) -> None:
     unfinished = final.with_name(f"{final.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
-        model = _tokenizer(corpus, contents, bars)
+        survey = _survey(corpus, bars)
+        model = _tokenizer(corpus, survey, bars)
         model.save(unfinished)
         facts = {}
-        for domain, source in _tracked(corpus, "packing", bars):
-            facts[domain] = _write(corpus, domain, source, model, unfinished)
+        for domain, found in _each(corpus, "packing", bars, survey.documents):
+            texts = splits.kept(corpus, found, survey.held_out)
+            facts[domain] = _write(corpus, domain, texts, model, unfinished)
         described = {
             "id": final.name,
             "context": corpus.context,
@@ -111,28 +101,49 @@ def _build(corpus: Corpus, contents: dict[str, _Contents], final: Path, bars: Pr
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _tokenizer(corpus: Corpus, contents: dict[str, _Contents], bars: Progress) -> tokenizer.Bpe | tokenizer.Bytes:
+def _survey(corpus: Corpus, bars: Progress) -> splits.Survey:
+    found = {}
+    for domain, texts in _each(corpus, "reading", bars):
+        found[domain] = splits.survey(corpus, texts)
+        if found[domain].documents == 0:
+            raise InputError(f"domain '{domain}' has no text: {corpus.domains[domain]} gave no document")
+    return splits.together(found.values())
+
+
+def _tokenizer(corpus: Corpus, survey: splits.Survey, bars: Progress) -> tokenizer.Bpe | tokenizer.Bytes:
     if corpus.tokenizer.kind == "bytes":
         return tokenizer.Bytes()
-    share = min(TOKENIZER_CHARACTERS, *(c.train_characters for c in contents.values()))
+    share = min(TOKENIZER_CHARACTERS, survey.train_characters)
     texts = (
         text
-        for domain, source in _tracked(corpus, "tokenizer", bars)
-        for text in _first(share, _training(corpus, source))
+        for _, found in _each(corpus, "tokenizer", bars)
+        for text in _first(share, splits.kept(corpus, found, survey.held_out))
     )
     return tokenizer.Bpe.train(texts, corpus.tokenizer.vocab_size)
 
 
-def _write(corpus: Corpus, domain: str, source: Source, model: tokenizer.Tokenizer, folder: Path) -> dict[str, int]:
+def _first(characters: int, texts: Iterator[tuple[str, str]]) -> Iterator[str]:
+    """The first `characters` of training text."""
+    for text, split in texts:
+        if split == "train":
+            yield text[:characters]
+            characters -= len(text)
+            if characters <= 0:
+                return
+
+
+def _write(
+    corpus: Corpus, domain: str, texts: Iterator[tuple[str, str]], model: tokenizer.Tokenizer, folder: Path
+) -> dict[str, int]:
     """Encodes, packs and writes both splits of a domain; what `TokenStore.facts` says of it."""
     ids: dict[str, list[np.ndarray]] = {split: [] for split in pack.SPLITS}
     count = dict.fromkeys(pack.SPLITS, 0)
     size = dict.fromkeys(pack.SPLITS, 0)
     end = np.array([model.eod], np.uint16)
-    for batch in _batches(_unique(source)):
-        for text, encoded in zip(batch, model.encode_batch(batch), strict=True):
-            split = _split(corpus, text)
-            ids[split] += (encoded, end)
+    for batch in _batches(texts):
+        encoded = model.encode_batch([text for text, _ in batch])
+        for (text, split), tokens_T in zip(batch, encoded, strict=True):
+            ids[split] += (tokens_T, end)
             count[split] += 1
             size[split] += len(text.encode())
     tokens = {split: np.concatenate([end[:0], *parts]) for split, parts in ids.items()}
@@ -150,61 +161,17 @@ def _write(corpus: Corpus, domain: str, source: Source, model: tokenizer.Tokeniz
     }
 
 
-# ------------------------------------------------------------------ documents, their split, and samples of them
-
-
-def _unique(source: Source) -> Iterator[str]:
-    """Documents of `source`; the second and later copies of one are left out."""
-    seen: set[bytes] = set()
-    for text in documents(source):
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        if digest not in seen:
-            seen.add(digest)
-            yield text
-
-
-def _split(corpus: Corpus, text: str) -> str:
-    """A pure function of seed and text, so that no text can be in both splits."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=str(corpus.seed).encode()).digest()
-    return "validation" if int.from_bytes(digest) < corpus.validation_share * 2**64 else "train"
-
-
-def _training(corpus: Corpus, source: Source) -> Iterator[str]:
-    return (text for text in _unique(source) if _split(corpus, text) == "train")
-
-
-def _first(characters: int, texts: Iterator[str]) -> Iterator[str]:
-    for text in texts:
-        yield text[:characters]
-        characters -= len(text)
-        if characters <= 0:
-            return
-
-
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(texts: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    batch: list[tuple[str, str]] = []
     size = 0
-    for text in texts:
-        batch.append(text)
+    for text, split in texts:
+        batch.append((text, split))
         size += len(text)
         if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _contents(corpus: Corpus, domain: str, source: Source) -> _Contents:
-    digest = hashlib.sha256()
-    count = characters = 0
-    for text in _unique(source):
-        raw = text.encode()
-        digest.update(len(raw).to_bytes(8) + raw)
-        count += 1
-        characters += len(text) if _split(corpus, text) == "train" else 0
-    if count == 0:
-        raise InputError(f"domain '{domain}' has no text: {source} gave no document")
-    return _Contents(count, characters, digest.hexdigest())
 
 
 # ------------------------------------------------------------------ checks and progress
@@ -241,11 +208,22 @@ def _bars(shown: bool) -> Progress:
     return Progress(*columns, TextColumn("{task.fields[domain]}"), console=Console(stderr=True), disable=not shown)
 
 
-def _tracked(corpus: Corpus, step: str, bars: Progress) -> Iterator[tuple[str, Source]]:
-    """The corpus's domains and sources, each counted on a bar when the next is asked for."""
-    task: TaskID = bars.add_task(step, total=len(corpus.domains), domain="")
+def _each(
+    corpus: Corpus, step: str, bars: Progress, total: int | None = None
+) -> Iterator[tuple[str, Iterator[Document]]]:
+    """Every domain and its documents, counted on one bar."""
+    task = bars.add_task(step, total=total, domain="")
     for domain, source in corpus.domains.items():
         bars.update(task, domain=domain)
-        yield domain, source
-        bars.advance(task)
-    bars.update(task, domain="")
+        yield domain, _counted(documents(source), bars, task)
+    bars.update(task, total=bars.tasks[task].completed, domain="")
+
+
+def _counted(found: Iterator[Document], bars: Progress, task: TaskID) -> Iterator[Document]:
+    """`found`, shown on a bar now and then, because moving it takes longer than most documents."""
+    number = 0
+    for number, document in enumerate(found, 1):
+        yield document
+        if number % COUNTED == 0:
+            bars.advance(task, COUNTED)
+    bars.advance(task, number % COUNTED)

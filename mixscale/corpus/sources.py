@@ -1,7 +1,7 @@
-"""Documents of a domain, one string each, whatever kind of source the config names.
+"""Documents of a domain, whatever kind of source the config names.
 
-One function a kind and one door, `documents`. Nothing here knows of tokens; what cannot be read is an `InputError`
-that names the file, the line and the remedy.
+One function a kind and one door, `documents`; `fingerprint` tells without reading them whether they have changed.
+Nothing here knows of tokens; what cannot be read is an `InputError` that names the file, the line and the remedy.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from __future__ import annotations
 import difflib
 import glob
 import gzip
+import hashlib
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mixscale.errors import InputError
-from mixscale.experiment import Embedded, Jsonl, Source, TextFiles, Tfds
+from mixscale.experiment import Embedded, Jsonl, Source, TextFiles, Tfds, content_hash
 
+DATA = Path(__file__).parent / "data"
 SUFFIX = ".jsonl.xz"
 
 
-def documents(source: Source) -> Iterator[str]:
+class Document(NamedTuple):
+    text: str
+    work: str = ""
+    """the file, address or section of a book that the text is a part of; empty where it stands alone"""
+
+
+def documents(source: Source) -> Iterator[Document]:
     """The documents of `source` in an order that is always the same; those of white space only are left out.
 
     Raises:
@@ -31,33 +38,58 @@ def documents(source: Source) -> Iterator[str]:
     """
     match source:
         case Embedded():
-            texts = _embedded(source)
+            found = _embedded(source)
         case TextFiles():
-            texts = _text_files(source)
+            found = map(Document, _text_files(source))
         case Jsonl():
-            texts = _jsonl(source)
+            found = map(Document, _jsonl(source))
         case Tfds():
-            texts = _tfds(source)
+            found = map(Document, _tfds(source))
         case _:
-            raise InputError(f"{source!r} is no source; use Embedded, TextFiles, Jsonl or Tfds of mixscale.experiment")
-    return (text for text in texts if text and not text.isspace())
+            raise InputError(_no_source(source))
+    return (document for document in found if document.text and not document.text.isspace())
+
+
+def fingerprint(source: Source) -> str:
+    """Hash of the bytes that `documents(source)` reads and of how it takes them apart, whatever the files' names.
+
+    Raises:
+        InputError: there is nothing of that name or pattern.
+    """
+    match source:
+        case Embedded():
+            return _hash_of([_packed(source)], "embedded")
+        case TextFiles():
+            return _hash_of(_files(source.glob), "text", source.separator)
+        case Jsonl():
+            return _hash_of(_files(source.glob), "jsonl", source.field)
+        case Tfds():
+            from etils import epath
+
+            shards = _data_source(source).dataset_info.splits[source.split].file_instructions
+            taken = [[shard.skip, shard.take] for shard in shards]
+            return _hash_of([epath.Path(shard.filename) for shard in shards], "tfds", source.field, taken)
+    raise InputError(_no_source(source))
 
 
 def embedded_names() -> tuple[str, ...]:
     """Names that `Embedded` accepts."""
-    files = (resources.files(__package__) / "data").iterdir()
-    return tuple(sorted(f.name.removesuffix(SUFFIX) for f in files if f.name.endswith(SUFFIX)))
+    return tuple(sorted(path.name.removesuffix(SUFFIX) for path in DATA.glob(f"*{SUFFIX}")))
 
 
-def _embedded(source: Embedded) -> Iterator[str]:
+def _embedded(source: Embedded) -> Iterator[Document]:
+    with lzma.open(_packed(source)) as lines:
+        for found in map(json.loads, lines):
+            yield Document(found["text"], found.get("work", ""))
+
+
+def _packed(source: Embedded) -> Path:
     names = embedded_names()
     if source.name not in names:
         near = difflib.get_close_matches(source.name, names, n=1, cutoff=0.5)
         guess = f"; did you mean '{near[0]}'?" if near else "."
         raise InputError(f"no embedded domain is called '{source.name}'{guess} There are: {', '.join(names)}")
-    packed = resources.files(__package__) / "data" / (source.name + SUFFIX)
-    with packed.open("rb") as file, lzma.open(file) as lines:
-        yield from (json.loads(line)["text"] for line in lines)
+    return DATA / (source.name + SUFFIX)
 
 
 def _text_files(source: TextFiles) -> Iterator[str]:
@@ -134,6 +166,18 @@ def _data_source(source: Tfds) -> Any:
             f"TFDS '{source.name}', split '{source.split}', cannot be read from {where}: {reason.rstrip('.')}. "
             f"It must be prepared there in the array_record format (`tfds build --file_format=array_record`)"
         ) from error
+
+
+def _hash_of(files: Iterable[Path], *how: Any) -> str:
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return content_hash(digests, *how)
+
+
+def _no_source(source: object) -> str:
+    return f"{source!r} is no source; use Embedded, TextFiles, Jsonl or Tfds of mixscale.experiment"
 
 
 def _files(pattern: str) -> list[Path]:

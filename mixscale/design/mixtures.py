@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from mixscale.experiment import Design
 from mixscale.mixture import Mixture
 
 UNITS = 10_000
+BARREN = 100
+"""Draws for each mixture asked for, after which a design that gives no new ones is refused."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,16 @@ def draw(design: Design, natural: Mixture) -> list[Drawn]:
     for role, count, stream in (("fit", design.dirichlet, 0), ("held_out", design.held_out, 1)):
         if role == "held_out" and not drawn:
             raise InputError("the design asks for no mixture to fit; raise design.dirichlet or design.sobol")
-        new = (m for m in map(rounded, dirichlet(design, natural, stream)) if m not in drawn)
-        for mixture in islice(new, count):
-            drawn[mixture] = Drawn(mixture, role, "dirichlet")
+        enough = len(drawn) + count
+        for tries, mixture in enumerate(map(rounded, dirichlet(design, natural, stream))):
+            if len(drawn) == enough:
+                break
+            if tries > BARREN * (count + 1):
+                raise InputError(
+                    f"{tries} draws gave fewer than {count} new mixtures of {len(domains)} domains; "
+                    "widen design.strength, or ask for fewer"
+                )
+            drawn.setdefault(mixture, Drawn(mixture, role, "dirichlet"))
     return list(drawn.values())
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from mixscale.errors import InputError
 from mixscale.laws import selection, uncertainty
 from mixscale.laws.families import LAWS
@@ -31,35 +33,41 @@ def fit(
 
     Args:
         table: rows with role 'fit' are used where there are roles, and only complete ones. A law without scale takes
-            the last row of each run, and of several sizes or token counts the largest (told in `notes`).
+            the last row of each run, none of a run that diverged or was cut short, and of several sizes or token
+            counts the largest (told in `notes`).
         law: a family's name, or 'auto': the family that predicts unseen mixtures best, among those with scale when
             the table has several sizes or token counts, and among those without otherwise.
         targets: names of the columns to fit, with or without prefix; None: all losses, or all metrics if there are
             no losses.
         seed: of starts, folds and resamples; the same seed gives the same fit.
-        resamples: refits for the doubt.
+        resamples: refits for the doubt, at least 2; half as many again leave out a tenth of the mixtures each.
         progress: show a progress bar.
 
     Raises:
         InputError: no such law or target; no row to fit; fewer runs than parameters; a constant target; a domain
-            that never varies; one mixture only; scale asked of a table that has none.
+            that never varies; one mixture only; scale asked of a table that has none; a negative seed.
     """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; seeds are not negative")
+    if resamples < 2:
+        raise InputError(f"resamples is {resamples}; a spread needs at least 2")
     rows = fit_rows(table)
     seen, laws, notes = _candidates(rows, law, targets)
-    total = len(laws) + resamples * len(seen.targets)
+    total = len(laws) + uncertainty.refits(resamples, seen)
     with _bar(progress, total) as advance:
         candidates = []
         for family in laws:
             candidates.append(selection.candidate(family, seen, seed))
             advance(1)
         ranking, chosen, reason = selection.rank(candidates, seen)
-        theta_SxTxP = uncertainty.resample(chosen, seen, resamples, seed, advance)
+        theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
     noise_T, freedom = seen.seed_noise()
     return LawFit(
         family=chosen.law,
         theta_TxP=chosen.theta_TxP,
         theta_SxTxP=theta_SxTxP,
         held_TxR=seen.scale.outward(chosen.held_TxR),
+        apart_VxTxR=np.stack([seen.scale.outward(y_TxR) for y_TxR in apart_VxTxR]),
         seen=seen,
         noise={t: None if noise_T is None else float(noise_T[i]) for i, t in enumerate(seen.targets)},
         noise_freedom=freedom,

@@ -77,24 +77,24 @@ class Observations:
 
 
 def fit_rows(table: RunTable) -> RunTable:
-    """The rows that may be fitted: role 'fit' where there are roles, and complete.
+    """The rows that may be fitted: role 'fit' where there are roles.
 
     Raises:
-        InputError: no row is left.
+        InputError: no row is left, or none of them is complete.
     """
     roles = table.frame.get("role")
     rows = table if roles is None else table.where(roles == "fit")
     if len(rows) == 0:
         raise InputError(f"no row has role 'fit' (found: {', '.join(sorted(map(str, roles.unique())))})")
-    complete = rows.complete()
-    if len(complete) == 0:
+    if len(rows.complete()) == 0:
         raise InputError(f"none of the {len(rows)} rows to fit is complete; let some runs end, or mend their status")
-    return complete
+    return rows
 
 
 def scale_of(rows: RunTable) -> tuple[int, int]:
-    """How many sizes and how many token counts the rows hold; 0 where that is not known for every row."""
-    return tuple(_distinct(rows.frame[c]) if c in rows.frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
+    """How many sizes and token counts the complete rows hold; 0 where that is not known for every row."""
+    frame = rows.complete().frame
+    return tuple(_distinct(frame[c]) if c in frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
 
 
 def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> Observations:
@@ -105,9 +105,9 @@ def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> 
             rows have one mixture.
     """
     notes = list(rows.notes)
-    sizes, tokens = scale_of(rows)
     if uses_scale:
-        _check_scale(rows, sizes, tokens, notes)
+        rows = rows.complete()
+        _check_scale(rows, *scale_of(rows), notes)
     else:
         rows = _one_scale(rows, notes)
     columns = _columns(rows, targets)
@@ -159,10 +159,17 @@ def _check_scale(rows: RunTable, sizes: int, tokens: int, notes: list[str]) -> N
 
 
 def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
-    """The final rows of each run; of several sizes or token counts the largest."""
-    kept = rows.final()
-    if len(kept) < len(rows):
-        notes.append(f"the law has no scale, so of {len(rows)} rows the last of each of {len(kept)} runs are fitted")
+    """The final row of each run that ended well; of several sizes or token counts the largest."""
+    final = rows.final()
+    if len(final) < len(rows):
+        notes.append(f"the law has no scale, so of {len(rows)} rows the last of each of {len(final)} runs are taken")
+    # A run that diverged later is no run at its last good step: its loss there belongs to fewer tokens.
+    kept = final.complete()
+    if len(kept) < len(final):
+        lost = len(final) - len(kept)
+        notes.append(f"{lost} of {len(final)} runs diverged or were cut short and are left out")
+    if len(kept) == 0:
+        raise InputError(f"none of the {len(final)} runs to fit ended complete; let some end, or mend their status")
     for column, what in (("n_params", "size"), ("n_tokens", "token count")):
         if column not in kept.frame or _distinct(kept.frame[column]) <= 1:
             continue

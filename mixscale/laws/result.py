@@ -7,6 +7,8 @@ order of `domains`; losses in the targets' own units.
 from __future__ import annotations
 
 import json
+import secrets
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,14 +18,15 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
+from mixscale.files import made_folder, replaced
 from mixscale.laws import engine
 from mixscale.laws.engine import Points
 from mixscale.laws.families import Law
 from mixscale.laws.observations import Observations, Scale
 from mixscale.laws.selection import named
-from mixscale.laws.uncertainty import Calibration
+from mixscale.laws.uncertainty import LEVEL, Calibration
 from mixscale.mixture import ROUNDING
-from mixscale.runs import nearest
+from mixscale.runs import nearest, numeric, off_simplex
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class LawFit:
         domains, targets: names; a target is without its prefix (`code`, not `loss/code`).
         theta_TxP: parameters as the engine holds them; theta_SxTxP: one such set per resample.
         held_TxR: predictions of each fitted row by a fit without its mixture, in the targets' units.
+        apart_VxTxR: the same by V resamples that lack the mixture.
         seen: the rows that were fitted.
         noise: seed noise per target (standard deviation in its unit), None where no run was repeated.
         noise_freedom: degrees of freedom of the seed noise.
@@ -45,6 +49,7 @@ class LawFit:
     theta_TxP: np.ndarray
     theta_SxTxP: np.ndarray
     held_TxR: np.ndarray
+    apart_VxTxR: np.ndarray
     seen: Observations
     noise: dict[str, float | None]
     noise_freedom: int
@@ -102,7 +107,7 @@ class LawFit:
         sums_Q = h_QxK.sum(axis=1)
         if (np.abs(sums_Q - 1) > ROUNDING).any():
             q = int(np.abs(sums_Q - 1).argmax())
-            raise InputError(f"mixture {q} has weights that sum to {sums_Q[q]:.6g}; they must sum to 1")
+            raise off_simplex(f"mixture {q}", self.domains, h_QxK[q])
         h_QxK = np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
         return Points(
             h_QxK,
@@ -118,17 +123,19 @@ class LawFit:
         """Losses by each resample's law, shape (S, Q, T): the doubt about the law, without a run's own noise."""
         return self._draws(self.points(h_QxK, n_params, n_tokens))
 
-    def interval(self, h_QxK: np.ndarray, level: float = 0.9, n_params=None, n_tokens=None):
-        """Bounds (lo_QxT, hi_QxT) that hold the loss of a new run with probability `level`."""
+    def interval(self, h_QxK: np.ndarray, level: float = LEVEL, n_params=None, n_tokens=None):
+        """Bounds (lo_QxT, hi_QxT) that hold the loss of a new run with probability `level`, above 0 and below 1."""
         points = self.points(h_QxK, n_params, n_tokens)
-        middle_QxT, draws_SxQxT = self._losses(self.theta_TxP, points).T, self._draws(points)
-        one_TxT = np.eye(len(self.targets))
-        half_QxT = np.stack(
-            [self._calibration(one_T).half_width(draws_SxQxT @ one_T, level) for one_T in one_TxT], axis=1
+        middle_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
+        half_TxQ = np.stack(
+            [
+                self._calibration(one_T).half_width(draws_SxQxT @ one_T, self._size(one_T, middle_TxQ), level)
+                for one_T in np.eye(len(self.targets))
+            ]
         )
-        return middle_QxT - half_QxT, middle_QxT + half_QxT
+        return (middle_TxQ - half_TxQ).T, (middle_TxQ + half_TxQ).T
 
-    def objective(self, h_QxK: np.ndarray, weights=None, level: float = 0.9, n_params=None, n_tokens=None):
+    def objective(self, h_QxK: np.ndarray, weights=None, level: float = LEVEL, n_params=None, n_tokens=None):
         """Weighted mean of the targets and its interval for a new run: (mean_Q, lo_Q, hi_Q).
 
         The interval is that of the mean itself, so errors that targets share do not cancel and others do.
@@ -138,9 +145,25 @@ class LawFit:
         """
         weight_T = self.target_weights(weights)
         points = self.points(h_QxK, n_params, n_tokens)
-        mean_Q = weight_T @ self._losses(self.theta_TxP, points)
-        half_Q = self._calibration(weight_T).half_width(self._draws(points) @ weight_T, level)
+        middle_TxQ = self._losses(self.theta_TxP, points)
+        mean_Q = weight_T @ middle_TxQ
+        half_Q = self._calibration(weight_T).half_width(
+            self._draws(points) @ weight_T, self._size(weight_T, middle_TxQ), level
+        )
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
+
+    def widening(self, h_1xK: np.ndarray, weights=None, level: float = LEVEL, n_params=None, n_tokens=None) -> float:
+        """How much wider the draws' spread must be at a mixture to hold what left-out runs show; at least 1.
+
+        The mean over targets by weight: what the draws leave out (a law that is not quite true) is not shared by them.
+        """
+        points = self.points(h_1xK, n_params, n_tokens)
+        middle_Tx1, draws_Sx1xT = self._losses(self.theta_TxP, points), self._draws(points)
+        factor_T = [
+            self._calibration(one_T).widening(draws_Sx1xT @ one_T, self._size(one_T, middle_Tx1), level)[0]
+            for one_T in np.eye(len(self.targets))
+        ]
+        return max(1.0, float(self.target_weights(weights) @ factor_T))
 
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
         """Weights in the order of `targets`, summing to one, shape (T,).
@@ -162,23 +185,25 @@ class LawFit:
             raise InputError("all weights of targets are zero; at least one must be positive")
         return weight_T / weight_T.sum()
 
-    def predict_table(self, frame: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:
+    def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>` (and n_params, n_tokens where the law uses them).
 
         Returns:
             a copy of the table's columns with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
 
         Raises:
-            InputError: the domains of the table and the fit differ, a needed column is missing, or weights are off.
+            InputError: the domains of the table and the fit differ, a needed column is missing, a value is no number,
+                weights are off, or the level is not between 0 and 1.
         """
         given = [c.removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
         missing, extra = [d for d in self.domains if d not in given], [d for d in given if d not in self.domains]
         if missing or extra:
             parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
             raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}")
-        h_QxK = frame[[f"mix/{d}" for d in self.domains]].to_numpy(dtype=np.float64)
+        h_QxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in self.domains])
         n_params, n_tokens = (
-            frame[c].to_numpy(dtype=np.float64) if c in frame else None for c in ("n_params", "n_tokens")
+            numeric(frame[c]).to_numpy(dtype=np.float64) if self.uses_scale and c in frame else None
+            for c in ("n_params", "n_tokens")
         )
         predicted_QxT = self.predict(h_QxK, n_params, n_tokens)
         lo_QxT, hi_QxT = self.interval(h_QxK, level, n_params, n_tokens)
@@ -208,14 +233,20 @@ class LawFit:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
     def save(self, folder: str | Path) -> None:
-        """Write fit.json (names, parameters, ranking) and fit.npz (arrays) into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write fit.json (names, parameters, ranking) and the arrays it names into `folder`.
+
+        The arrays go to a new file and fit.json, which names it, comes last: until then the old fit stays whole.
+
+        Raises:
+            InputError: the folder is, or lies below, a file.
+        """
+        folder = made_folder(folder)
         scale = self.seen.scale
         arrays = {
             "theta_TxP": self.theta_TxP,
             "theta_SxTxP": self.theta_SxTxP,
             "held_TxR": self.held_TxR,
+            "apart_VxTxR": self.apart_VxTxR,
             "y_TxR": self.seen.y_TxR,
             "h_RxK": self.seen.points.h_RxK,
             "n_R": self.seen.points.n_R,
@@ -225,7 +256,6 @@ class LawFit:
             "offset_T": scale.offset_T,
             "unit_T": scale.unit_T,
         }
-        np.savez(folder / "fit.npz", **arrays)
         about = {
             "law": self.law,
             "source": self.family.source,
@@ -238,8 +268,15 @@ class LawFit:
             "cross_validation": self.cross_validation.to_dict(orient="records"),
             "reason": self.reason,
             "notes": self.notes,
+            "arrays": f"fit-{secrets.token_hex(4)}.npz",
         }
-        (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n")
+        with replaced(folder / about["arrays"]) as file:
+            np.savez(file, **arrays)
+        with replaced(folder / "fit.json") as file:
+            file.write_text(json.dumps(about, indent=1) + "\n")
+        for old in folder.glob("fit-????????.npz"):
+            if old.name != about["arrays"]:
+                old.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> LawFit:
@@ -249,14 +286,18 @@ class LawFit:
             InputError: there is none, or it is damaged.
         """
         folder = Path(folder)
-        if not (folder / "fit.json").is_file() or not (folder / "fit.npz").is_file():
-            raise InputError(f"'{folder}' holds no fit (fit.json and fit.npz)")
+        if not (folder / "fit.json").is_file():
+            raise InputError(f"'{folder}' holds no fit (fit.json)")
         try:
             about = json.loads((folder / "fit.json").read_text())
-            with np.load(folder / "fit.npz", allow_pickle=False) as data:
+            with np.load(folder / about["arrays"], allow_pickle=False) as data:
                 arrays = dict(data)
             return cls._from(about, arrays)
-        except (KeyError, ValueError, OSError) as error:
+        except KeyError as error:
+            raise InputError(
+                f"the fit in '{folder}' lacks {error}: damaged, or of another version; fit again"
+            ) from error
+        except (ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"the fit in '{folder}' is damaged ({error}); fit again") from error
@@ -281,6 +322,7 @@ class LawFit:
             arrays["theta_TxP"],
             arrays["theta_SxTxP"],
             arrays["held_TxR"],
+            arrays["apart_VxTxR"],
             seen,
             about["noise"],
             about["noise_freedom"],
@@ -299,18 +341,24 @@ class LawFit:
         return loss_BxQ.reshape(resamples, targets, -1).transpose(0, 2, 1) * scale.unit_T + scale.offset_T
 
     @cached_property
-    def _at_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Fitted losses (T, R) and draws (S, R, T) at the rows that were fitted, which calibrate every interval."""
-        return self._losses(self.theta_TxP, self.seen.points), self._draws(self.seen.points)
+    def _at_rows(self) -> np.ndarray:
+        """Fitted losses of the rows that were fitted, shape (T, R)."""
+        return self._losses(self.theta_TxP, self.seen.points)
 
     def _calibration(self, weight_T: np.ndarray) -> Calibration:
-        fitted_TxR, draws_SxRxT = self._at_rows
-        y_TxR = self.seen.y_TxR
+        fitted_TxR = self._at_rows
         return Calibration.of(
-            weight_T @ (y_TxR - fitted_TxR),
-            weight_T @ (y_TxR - self.held_TxR),
-            draws_SxRxT @ weight_T,
+            weight_T @ (self.seen.y_TxR - fitted_TxR),
+            weight_T @ (self.seen.y_TxR - self.held_TxR),
+            np.einsum("t,vtr->vr", weight_T, self.apart_VxTxR),
+            self._size(weight_T, fitted_TxR),
+            self.seen.group_R,
         )
+
+    def _size(self, weight_T: np.ndarray, loss_TxQ: np.ndarray) -> np.ndarray:
+        """What noise is relative to: the weighted sum of losses, each above its offset, shape (Q,)."""
+        size_Q = weight_T @ (loss_TxQ - self.seen.scale.offset_T[:, None])
+        return np.maximum(size_Q, 0.1 * float(weight_T @ self.seen.scale.unit_T))
 
     def _scaled(self, value, name: str, centre: float, count: int) -> np.ndarray:
         if not self.uses_scale:

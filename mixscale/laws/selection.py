@@ -28,6 +28,9 @@ class Candidate:
     law: Law
     theta_TxP: np.ndarray
     sigma_T: np.ndarray
+    theta_TxFxP: np.ndarray
+    """parameters without each fold"""
+    fold_R: np.ndarray
     held_TxR: np.ndarray
     """out-of-fold predictions, scaled"""
 
@@ -61,7 +64,7 @@ def candidate(law: Law, seen: Observations, seed: int) -> Candidate:
     theta_TxP, sigma_T = engine.fit_points(law, seen.points, y_TxR, seed)
     fold_R = folds(seen.group_R, seed)
     count, targets = int(fold_R.max()) + 1, len(y_TxR)
-    kept_FxR = (fold_R != np.arange(count)[:, None]).astype(np.float64)
+    kept_FxR = kept_rows(fold_R)
     theta_BxP, _ = engine.solve(
         law,
         seen.points,
@@ -70,9 +73,20 @@ def candidate(law: Law, seen: Observations, seed: int) -> Candidate:
         np.repeat(sigma_T, count),
         np.repeat(theta_TxP, count, axis=0),
     )
-    loss_TxFxR = engine.evaluate(law, theta_BxP, seen.points).reshape(targets, count, -1)
-    held_TxR = loss_TxFxR[:, fold_R, np.arange(len(fold_R))]
-    return Candidate(law, theta_TxP, sigma_T, held_TxR)
+    theta_TxFxP = theta_BxP.reshape(targets, count, -1)
+    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, fold_R, left_out(law, theta_TxFxP, fold_R, seen))
+
+
+def left_out(law: Law, theta_TxFxP: np.ndarray, fold_R: np.ndarray, seen: Observations) -> np.ndarray:
+    """What each row is predicted to be by the fit without its fold, scaled, shape (T, R)."""
+    targets, count, params = theta_TxFxP.shape
+    loss_BxR = engine.evaluate(law, theta_TxFxP.reshape(-1, params), seen.points)
+    return loss_BxR.reshape(targets, count, -1)[:, fold_R, np.arange(len(fold_R))]
+
+
+def kept_rows(fold_R: np.ndarray) -> np.ndarray:
+    """Weight of each row in the fit without each fold, 0 or 1, shape (F, R)."""
+    return (fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64)
 
 
 def folds(group_R: np.ndarray, seed: int) -> np.ndarray:

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
-from mixscale.optimum.result import LEVEL, Optimum
+from mixscale.optimum.result import Optimum, widened
 from mixscale.optimum.solver import bounds, cheapest, descend, values, within
 
-__all__ = ["Optimum", "bounds", "solve", "within"]
+__all__ = ["Optimum", "solve"]
 
 RANDOM_STARTS = 2000
 POLISHED = 8
@@ -40,8 +42,11 @@ def solve(
         seed: of the random starts.
 
     Raises:
-        InputError: a domain or target is unknown, bounds contradict each other, or a scale is missing.
+        InputError: a domain or target is unknown, bounds contradict each other, a scale is missing, or the seed is
+            negative.
     """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; seeds are not negative")
     low_K, high_K = bounds(fit.domains, lower, upper)
     weight_T = fit.target_weights(weights)
     starts_QxK = _starts(fit, low_K, high_K, np.random.default_rng(seed))
@@ -66,7 +71,8 @@ def _described(fit, best_K, draws_SxK, weights, low_K, high_K, n_params, n_token
     h_1xK = mixture.array()[None]
     predicted_T = fit.predict(h_1xK, **at)[0]
     lo_1xT, hi_1xT = fit.interval(h_1xK, LEVEL, **at)
-    edges_2xK = np.quantile(draws_SxK, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    edges_2xK = widened(fit.widening(h_1xK, weights, LEVEL, **at), best_K, draws_SxK, LEVEL)
+    edges_2xK = np.clip(edges_2xK, low_K, high_K)
     return Optimum(
         mixture=mixture,
         objective=tuple(float(v[0]) for v in fit.objective(h_1xK, weights, LEVEL, **at)),

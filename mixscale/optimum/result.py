@@ -6,27 +6,32 @@ It knows how to ask a fit for predictions and nothing of how the optimum was fou
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mixscale.errors import InputError
+from mixscale.files import replaced
 from mixscale.laws.result import LawFit
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
-
-LEVEL = 0.9
 
 Interval = tuple[float, float]
 
 
+def widened(factor: float, centre, draws_SxN: np.ndarray, level: float) -> np.ndarray:
+    """Lower and upper quantiles of draws around the estimate, both moved away from it by a factor, shape (2, ...)."""
+    return centre + factor * (np.quantile(draws_SxN, [(1 - level) / 2, (1 + level) / 2], axis=0) - centre)
+
+
 @dataclass(frozen=True)
 class Optimum:
-    """The best mixture by a fit, and how sure that is. Losses are in the targets' units; intervals hold 90 %.
+    """The best mixture by a fit, and how sure that is. Losses are in the targets' units; intervals hold `LEVEL`.
 
     Attributes:
-        mixture: the optimum. interval: for each domain, where its weight lies over the resamples.
+        mixture: the optimum. interval: for each domain, where its weight lies over the resamples, widened by what
+            left-out runs show (`LawFit.widening`).
         objective: weighted mean of targets there, with the interval for a new run (value, lo, hi).
         predicted: each target there (value, lo, hi).
         draws_SxK: the optimum of each resample, in the order of the mixture's domains.
@@ -63,14 +68,16 @@ class Optimum:
         weight_T = self.fit.target_weights(self.weights)
         mean_2 = self.fit.predict(h_2xK, self.n_params, self.n_tokens) @ weight_T
         draws_Sx2 = self.fit.draws(h_2xK, self.n_params, self.n_tokens) @ weight_T
-        lo, hi = np.quantile(draws_Sx2[:, 0] - draws_Sx2[:, 1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(mean_2[0] - mean_2[1]), float(lo), float(hi)
+        wider = self.fit.widening(h_2xK[1:], self.weights, LEVEL, self.n_params, self.n_tokens)
+        worse = float(mean_2[0] - mean_2[1])
+        lo, hi = widened(wider, worse, draws_Sx2[:, 0] - draws_Sx2[:, 1], LEVEL)
+        return worse, float(lo), float(hi)
 
     def summary(self) -> str:
         """A few lines a person can read."""
         kind = "the global optimum (the law is convex)" if self.convex else "the best of many starts"
         value, lo, hi = self.objective
-        lines = [f"{kind} of law {self.law}", f"{'domain':<24}{'weight':>9}{'90 % region':>20}"]
+        lines = [f"{kind} of law {self.law}", f"{'domain':<24}{'weight':>9}{f'{LEVEL:.0%} region':>20}"]
         for domain, weight in self.mixture.items():
             low, high = self.interval[domain]
             lines.append(f"{domain:<24}{weight:>9.1%}{f'{low:.1%} to {high:.1%}':>20}{self._at_bound(domain)}")
@@ -79,9 +86,11 @@ class Optimum:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, all or nothing; the fit is not part of it."""
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        """Write as JSON, all or nothing; the fit is not part of it.
+
+        Raises:
+            InputError: `path` is a folder, or lies below a file.
+        """
         about = {
             "law": self.law,
             "convex": self.convex,
@@ -96,9 +105,8 @@ class Optimum:
             "n_tokens": self.n_tokens,
             "draws": self.draws_SxK.tolist(),
         }
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
-        os.replace(temporary, file)
+        with replaced(path) as file:
+            file.write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Optimum:

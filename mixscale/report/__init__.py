@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mixscale.files import replaced
 from mixscale.report.figures import draw_all
 from mixscale.report.findings import Findings, findings
 from mixscale.report.material import Material, load
@@ -21,6 +22,8 @@ __all__ = ["Findings", "Material", "findings", "load", "page", "sentences", "sum
 def write(directory: str | Path) -> Path:
     """Write result.json, summary.txt, figures/ and report.html into `directory`, from its runs, fit/ and optimum.json.
 
+    Each file is written whole or not at all.
+
     Returns:
         the page's path.
 
@@ -31,9 +34,14 @@ def write(directory: str | Path) -> Path:
     material = load(folder)
     found = findings(material)
     result = {**found.to_json(), "sentences": sentences(found)}
-    (folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "summary.txt").write_text(summary(found), encoding="utf-8")
+    _write_text(folder / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    _write_text(folder / "summary.txt", summary(found))
     figures = draw_all(material, found, folder / "figures")
     target = folder / "report.html"
-    target.write_text(page(material, found, figures), encoding="utf-8")
+    _write_text(target, page(material, found, figures))
     return target
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replaced(path) as side:
+        side.write_text(text, encoding="utf-8")

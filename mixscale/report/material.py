@@ -17,6 +17,7 @@ import pandas as pd
 
 from mixscale.errors import InputError
 from mixscale.laws import LawFit
+from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
 from mixscale.report.statistics import LEVEL
 from mixscale.runs import RunTable
@@ -24,6 +25,8 @@ from mixscale.runs import RunTable
 SCALE = ("n_params", "n_tokens")
 SAME_SCALE = 0.01
 """Relative difference of sizes or token counts that are taken for the same."""
+ROUNDED = 1e-4
+"""To what a weight is rounded before it is trained."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,17 @@ class Material:
         fit: the law; its domains and targets must be columns of the table.
         optimum: the solved mixture.
         experiment: the resolved config as JSON, empty where there was none.
-        corpus: one dict per domain, empty where nothing is known of the text.
+        corpus: `store`, `tokenizer`, `context` and `domains`, one dict each; empty where nothing is known of the text.
 
     Raises:
-        InputError: the fit or the optimum speaks of a domain or target that the table lacks.
+        InputError: the fit or the optimum speaks of a domain or target that the table lacks, or of different laws.
     """
 
     table: RunTable
     fit: LawFit
     optimum: Optimum
     experiment: dict[str, Any] = field(default_factory=dict)
-    corpus: tuple[dict[str, Any], ...] = ()
+    corpus: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         for kind, needed, known, again in (
@@ -60,6 +63,11 @@ class Material:
                     f"{kind} '{lost[0]}' of the {again} is not in the {whole} ({', '.join(known)}); "
                     f"the {again} was made from another {whole}, so run `mixscale {again}` again"
                 )
+        if self.optimum.law != self.law:
+            raise InputError(
+                f"the optimum was solved from law '{self.optimum.law}', but the fit is law '{self.law}'; "
+                "run `mixscale optimum` again"
+            )
 
     @property
     def title(self) -> str:
@@ -94,15 +102,29 @@ class Material:
         """Weight of each target in the mean loss, as the optimum was solved for; sums to one."""
         return self.fit.target_weights(self.optimum.weights)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether some targets count for more than others."""
+        return not np.allclose(self.weights_T, self.weights_T[0])
+
+    @property
+    def objective_name(self) -> str:
+        """What the weighted mean of the targets is called."""
+        return "weighted mean loss" if self.weighted else "mean loss"
+
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
-        """Last rows of complete runs with `role`, `origin` and `seed` always there and `mean`, the mean loss."""
+        """Last rows of complete runs; `role`, `origin` and `seed` are always there.
+
+        So are `mean`, the mean loss with the optimum's weights, and `plain`, where all targets count the same.
+        """
         frame = self.table.final().complete().frame.copy()
         frame["role"] = _filled(frame, "role", "fit")
         frame["origin"] = _filled(frame, "origin", "")
         unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)  # unknown seeds count as different ones
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
         frame["mean"] = frame[list(self.targets)].to_numpy(float) @ self.weights_T
+        frame["plain"] = frame[list(self.targets)].mean(axis=1)
         return frame
 
     @functools.cached_property
@@ -184,8 +206,13 @@ def load(directory: Path) -> Material:
         fit=LawFit.load(directory / "fit"),
         optimum=Optimum.load(directory / "optimum.json"),
         experiment=_json(directory / "experiment.json") or {},
-        corpus=tuple(_json(directory / "corpus.json") or ()),
+        corpus=_corpus(directory / "corpus.json"),
     )
+
+
+def same_mixture(a: Mixture, b: Mixture) -> bool:
+    """Whether two mixtures are one but for the rounding of their weights before they are trained."""
+    return a.distance(b) <= ROUNDED * max(len(a), len(b))
 
 
 def _scale_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -196,6 +223,13 @@ def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
     if column not in frame:
         return pd.Series(value, index=frame.index)
     return frame[column].fillna(value).astype(str).replace("", value)
+
+
+def _corpus(path: Path) -> dict[str, Any]:
+    corpus = _json(path) or {}
+    if corpus and not (isinstance(corpus, dict) and isinstance(corpus.get("domains"), list)):
+        raise InputError(f"'{path}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
+    return corpus
 
 
 def _json(path: Path) -> Any:

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixscale.report.findings import Comparison, Estimate, Findings
+from mixscale.report.candidates import Estimate
+from mixscale.report.comparison import Comparison
+from mixscale.report.findings import Findings
 from mixscale.report.markup import Markup, bar, details, escape, join, picture, section, table, tag
 from mixscale.report.material import Material
-from mixscale.report.sentences import amount, number, percent, sentences
+from mixscale.report.sentences import amount, count, goal, number, percent, sentences, shared_seeds
 from mixscale.report.stylesheet import CSS
 from mixscale.report.summary import HEADINGS
 
@@ -24,11 +26,14 @@ CAPTIONS = {
     "that the loss is flat there: another weight would do nearly as well.",
     "verification": "What training gave. Left: every seed, joined across mixtures; the triangle is their mean, the "
     "bar beside it the law's interval. Right: how much higher each baseline's loss is than the optimum's, by seed, "
-    "with the interval of the mean; the grey band is the seed noise of a single run.",
+    "with the interval of the mean, which rests on the noise of all of them; the grey band is the seed noise of a "
+    "single run.",
     "predicted_observed": "The law's predictions against what training gave. Held-out and verification runs were not "
-    "fitted; their bars are the law's intervals. ρ and MAE (mean absolute error) are of the held-out runs.",
-    "slices": "Mean loss against the weight of each domain while all others share the rest equally. Points are the "
-    "runs, which lie anywhere on the simplex, so they need not lie on the curve.",
+    "fitted; their bars are the law's intervals. ρ and MAE (mean absolute error) are of the held-out runs. An "
+    "inset enlarges the place of these runs where it is small.",
+    "slices": "The {objective} against the weight of each domain while all others share the rest equally. Points are "
+    "the runs, which lie anywhere on the simplex, so they need not lie on the curve; near a vertex both may leave the "
+    "frame.",
     "interaction": "What ten more points of a domain do to the loss on each target, in percent, from the centre, "
     "with the other domains making room in proportion. Below zero helps. Faint italics: the interval holds zero.",
     "noise": "How much the seed alone moves the loss, against what the mixtures move it by. An effect left of the "
@@ -44,7 +49,7 @@ RANKING = (
 
 def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
     """The whole page; `figures` gives the PNG of each figure that could be drawn."""
-    shown = {name: picture(png, CAPTIONS[name]) for name, png in figures.items()}
+    shown = {name: picture(png, CAPTIONS[name].format(objective=found.objective)) for name, png in figures.items()}
     trained = "What training it gave" if found.comparisons else "What the law expects"
     body = join(
         [
@@ -81,6 +86,7 @@ def _head(material: Material, found: Findings) -> Markup:
             tag("p", "mixscale report", "eyebrow"),
             tag("h1", material.title),
             tag("p", " · ".join(facts), "facts"),
+            *([tag("p", f"Goal: {found.objective}, {shares}", "facts")] if (shares := goal(found)) else []),
             tag("p", first, "lead"),
             Markup(f'<ul class="found">{items}</ul>'),
         ]
@@ -103,18 +109,32 @@ def _mixtures(found: Findings) -> Markup:
 def _verification(found: Findings) -> Markup:
     trained = {n: c.mean_loss for n, c in found.candidates.items() if c.mean_loss.observed}
     seeds = sorted({s for e in trained.values() for s in e.observed}, key=lambda s: (len(s), s))
+    doubt = max((e.standard_error or 0 for e in trained.values()), default=0) or 1e-3
     rows = []
     for name, candidate in found.candidates.items():
         loss = candidate.mean_loss
-        values = [number(loss.observed[s], 1e-3) if s in loss.observed else "–" for s in seeds]
-        mean = [_with_error(loss)] if seeds else []
+        values = [number(loss.observed[s], doubt) if s in loss.observed else "–" for s in seeds]
+        mean = [_with_error(loss, doubt)] if seeds else []
         rows.append([HEADINGS[name], *values, *mean, _predicted(loss), *_difference(found, name)])
-    headers = ["mean loss", *(f"seed {s}" for s in seeds), *(["mean ± s.e."] if seeds else []), "predicted"]
-    headers += ["minus optimum", "the optimum is"] if found.comparisons else []
+    headers = [found.objective, *(f"seed {s}" for s in seeds), *(["mean ± s.e."] if seeds else []), "predicted"]
+    headers += ["minus optimum", "optimum is"] if found.comparisons else []
     foot = f"In {found.unit}. " if found.unit else ""
     if found.comparisons:
-        foot += f"Differences are paired by seed where they can be; ± is half their {percent(found.level)} interval."
+        foot += _basis(found)
     return table(headers, rows, foot=foot)
+
+
+def _basis(found: Findings) -> str:
+    """What the intervals of the differences rest on."""
+    half = f"± is half the {percent(found.level)} interval of a difference"
+    paired = [c for c in found.comparisons.values() if c.paired and c.interval]
+    if not paired:
+        return f"{half}, from the seed noise: no two seeds are common to the mixtures."
+    degrees = count(paired[0].degrees_of_freedom, "degree")
+    return (
+        f"Differences are the means over common seeds; {half}. Its variance is what neither the mixture nor the seed "
+        f"explains, pooled over all mixtures of this table ({degrees} of freedom) and taken to be the same for each."
+    )
 
 
 def _difference(found: Findings, name: str) -> list[object]:
@@ -150,19 +170,26 @@ def _held_out(material: Material, found: Findings) -> Markup:
     held = found.held_out
     if held is None:
         return tag("p", "No mixture was held out.", "note")
-    rows = [["mean loss", held.spearman, held.mean_absolute_error, held.coverage]]
+    rows = [_score(found.objective, held.spearman, held.mean_absolute_error, held.coverage)]
+    if held.plain:
+        rows.append(_score("plain mean loss", held.plain.spearman, held.plain.mean_absolute_error, None))
     for target, name in zip(material.targets, material.target_names, strict=True):
         v = held.targets[target]
-        rows.append([name, v["spearman"], v["mean_absolute_error"], v["coverage"]])
-    shown = [[n, f"{r:.3f}" if r is not None else "–", number(e, e), percent(c)] for n, r, e, c in rows]
+        rows.append(_score(name, v["spearman"], v["mean_absolute_error"], v["coverage"]))
     inside = f"inside the {percent(found.level)} interval"
-    return table([f"{held.runs} held-out runs", "rank correlation ρ", "mean absolute error", inside], shown)
+    headers = [f"{held.runs} held-out runs", "rank correlation ρ", "mean absolute error", inside]
+    return table(headers, rows, foot=shared_seeds(found) or "")
+
+
+def _score(name: str, rho: float | None, error: float, coverage: float | None) -> list[str]:
+    ranks = f"{rho:.3f}" if rho is not None else "–"
+    return [name, ranks, number(error, error), percent(coverage) if coverage is not None else "–"]
 
 
 def _law(material: Material) -> list[Markup]:
     fit = material.fit
     said = [tag("b", fit.law), escape(f": {fit.family.source.replace('`', '')}. Fitted to {fit.n_runs} runs.")]
-    reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{fit.reason.capitalize()}."
+    reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{_capital(fit.reason)}."
     parts = [tag("p", join(said, "")), tag("p", reason)]
     parts += [tag("h3", "Ranking of the families, by cross-validation over mixtures"), _frame(fit.cross_validation)]
     parts.append(tag("p", RANKING, "note"))
@@ -172,7 +199,12 @@ def _law(material: Material) -> list[Markup]:
 
 
 def _domains(material: Material) -> Markup:
-    return _frame(pd.DataFrame(list(material.corpus))) if material.corpus else Markup("")
+    corpus = material.corpus
+    if not corpus:
+        return Markup("")
+    known = {"store": "Token store {}", "tokenizer": "tokenizer {}", "context": "context of {} tokens"}
+    told = ", ".join(text.format(corpus[name]) for name, text in known.items() if name in corpus)
+    return _frame(pd.DataFrame(corpus["domains"]), foot=f"{_capital(told)}." if told else "")
 
 
 def _runs(material: Material) -> Markup:
@@ -196,10 +228,15 @@ def _origin(material: Material) -> list[Markup]:
     return parts
 
 
-def _frame(frame: pd.DataFrame, css: str = "", words: int = 1) -> Markup:
+def _frame(frame: pd.DataFrame, css: str = "", foot: str = "", words: int = 1) -> Markup:
     """A data frame as a table, its numbers with four digits."""
     rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False, name=None)]
-    return table(list(frame.columns), rows, css=css, words=words)
+    return table(list(frame.columns), rows, css=css, foot=foot, words=words)
+
+
+def _capital(text: str) -> str:
+    """`text` as the start of a sentence; a name in quotes stays as it is spelt."""
+    return f"The law {text}" if text.startswith(("'", '"')) else text[:1].upper() + text[1:]
 
 
 def _cell(value: object) -> object:
@@ -214,11 +251,11 @@ def _cell(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _with_error(loss: Estimate) -> str:
+def _with_error(loss: Estimate, doubt: float) -> str:
     if loss.mean is None:
         return "–"
-    error = f" ± {number(loss.standard_error, loss.standard_error)}" if loss.standard_error else ""
-    return number(loss.mean, loss.standard_error or 1e-3) + error
+    error = f" ± {number(loss.standard_error, doubt)}" if loss.standard_error else ""
+    return number(loss.mean, doubt) + error
 
 
 def _predicted(loss: Estimate) -> Markup:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 
-from mixscale.report.findings import Candidate, Comparison, Estimate, Findings
+from mixscale.report.candidates import Estimate
+from mixscale.report.comparison import Comparison
+from mixscale.report.findings import Findings
+from mixscale.report.held_out import ERROR_BAR, RANKS_BAR, HeldOut
 
 NAMES = {
     "optimum": "the optimum",
@@ -17,7 +20,7 @@ NAMES = {
     "uniform": "the uniform mixture",
 }
 
-NAMED = 6
+NAMED = 8
 """Domains that a sentence names at most."""
 
 
@@ -27,9 +30,32 @@ def sentences(found: Findings) -> list[str]:
     told = [_optimum(found), *_elsewhere(found)]
     told += [_comparison(name, c, found, unit) for name, c in _ordered(found)]
     told += _untrained(found)
-    told += _prediction(found.candidates["optimum"], unit)
-    told += [_held_out(found, unit), _noise(found, unit)]
+    told += _prediction(found, unit)
+    told += [*_held_out(found, unit), _noise(found, unit)]
     return told + _unfinished(found)
+
+
+def goal(found: Findings) -> str | None:
+    """Shares of the targets in the weighted mean loss, the largest first; None where all count the same."""
+    if found.objective == "mean loss":
+        return None
+    ordered = sorted(found.target_weights.items(), key=lambda item: -item[1])
+    parts = [f"{t.split('/', 1)[-1]} {percent(w)}" for t, w in ordered]
+    return _listed(parts if len(parts) <= NAMED + 1 else [*parts[:NAMED], f"{len(parts) - NAMED} others"])
+
+
+def shared_seeds(found: Findings) -> str | None:
+    """What it means that held-out runs have the seed of fitted ones; None where they have not."""
+    held = found.held_out
+    if held is None or not held.shared_seeds:
+        return None
+    several = len(held.shared_seeds) > 1
+    seeds = f"seeds {_listed(held.shared_seeds)}" if several else f"seed {held.shared_seeds[0]}"
+    return (
+        f"Held-out runs share {seeds} with fitted ones, and with it all that a seed decides (the initial weights, the "
+        "rows of each domain). What it does to all mixtures alike is in the law too and cancels in these errors, but "
+        "is part of the seed noise they are measured by, and the law's predictions are for the seeds it was fitted to."
+    )
 
 
 def percent(share: float, decimals: int | None = None) -> str:
@@ -64,13 +90,16 @@ def _optimum(found: Findings) -> str:
     ordered = sorted(found.optimum.items(), key=lambda item: -item[1])
     present = [(d, w) for d, w in ordered if w >= 0.005]
     parts = [_with_interval(d, w, found) for d, w in present[:NAMED]]
-    if len(present) > NAMED:
-        parts.append(f"{percent(sum(w for _, w in present[NAMED:]))} of {len(present) - NAMED} others together")
+    rest = present[NAMED:]
+    if len(rest) == 1:
+        parts.append(_with_interval(*rest[0], found))
+    elif rest:
+        parts.append(f"{percent(sum(w for _, w in rest))} of {len(rest)} others together")
     absent = [d for d, w in ordered if w < 0.005]
     named = _listed(absent) if len(absent) <= NAMED else f"{len(absent)} domains"
-    rest = f"; next to nothing of {named}" if absent else ""
+    little = f"; next to nothing of {named}" if absent else ""
     brackets = f" In brackets: {percent(found.level)} intervals." if "(" in parts[0] else ""
-    return f"The best mixture by the {found.law} law is {_listed(parts)}{rest}.{brackets}"
+    return f"The best mixture by the {found.law} law is {_listed(parts)}{little}.{brackets}"
 
 
 def _elsewhere(found: Findings) -> list[str]:
@@ -127,49 +156,114 @@ def _ordered(found: Findings) -> list[tuple[str, Comparison]]:
 def _untrained(found: Findings) -> list[str]:
     optimum = found.candidates["optimum"].mean_loss
     if not optimum.observed:
-        return ["The optimum was not trained: what is said of it is the law's prediction only."]
+        earlier = "This optimum was not trained; the verification runs are of an earlier one"
+        return [
+            f"{earlier if found.earlier_optimum else 'The optimum was not trained'}: "
+            "what is said of it is the law's prediction only."
+        ]
     names = [NAMES[n] for n, c in found.candidates.items() if not c.mean_loss.observed]
     return [f"No verification run of {_listed(names)} is in the table."] if names else []
 
 
-def _prediction(optimum: Candidate, unit: str) -> list[str]:
-    loss: Estimate = optimum.mean_loss
+def _prediction(found: Findings, unit: str) -> list[str]:
+    loss: Estimate = found.candidates["optimum"].mean_loss
     low, high = loss.interval
     predicted = f"{number(loss.predicted, high - low)} ({number(low, high - low)} to {number(high, high - low)})"
     if loss.mean is None:
-        return [f"The law predicts a mean loss of {predicted}{unit} for the optimum."]
+        return [f"The law predicts a {found.objective} of {predicted}{unit} for the optimum."]
     inside = "inside" if low <= loss.mean <= high else "outside"
     error = f" ± {number(loss.standard_error, loss.standard_error)}" if loss.standard_error else ""
     return [
-        f"For the optimum the law predicted a mean loss of {predicted}{unit}; training gave "
+        f"For the optimum the law predicted a {found.objective} of {predicted}{unit}; training gave "
         f"{number(loss.mean, loss.standard_error or high - low)}{error} (mean of {count(len(loss.observed), 'seed')}, "
         f"standard error), {inside} that interval."
     ]
 
 
-def _held_out(found: Findings, unit: str) -> str:
-    held = found.held_out
+def _held_out(found: Findings, unit: str) -> list[str]:
+    held, loss = found.held_out, found.objective
     if held is None:
-        return "No mixture was held out, so how well the law predicts was not tested on runs it had not seen."
+        return ["No mixture was held out, so how well the law predicts was not tested on runs it had not seen."]
     error = f"{number(held.mean_absolute_error, held.mean_absolute_error)}{unit}"
     against = f", {held.error_over_noise:.1f} times the seed noise" if held.error_over_noise is not None else ""
     ranks = (
-        f"orders the mean loss with a rank correlation of {held.spearman:.3f} and "
-        if held.spearman is not None
-        else ""
+        f"orders the {loss} with a rank correlation of {held.spearman:.3f} and " if held.spearman is not None else ""
     )
-    return (
-        f"On {count(held.mixtures, 'mixture')} it was not fitted to, the law {ranks}misses the mean loss by {error} "
+    told = (
+        f"On {count(held.mixtures, 'mixture')} it was not fitted to, the law {ranks}misses the {loss} by {error} "
         f"on average{against}; {percent(held.coverage)} of these runs lie inside its {percent(found.level)} interval."
     )
+    return [told, _bar(held, found, unit), *_plain(held, unit)]
+
+
+def _bar(held: HeldOut, found: Findings, unit: str) -> str:
+    """Whether the law is as good as it should be on held-out mixtures and, where it isn't, why that seems so."""
+    bar = f"a rank correlation of {RANKS_BAR:g} or more and an error of at most {ERROR_BAR:g} times the seed noise"
+    if held.ranks_met and held.error_met:
+        return f"That meets the bar for held-out mixtures: {bar}."
+    missed = []
+    if held.ranks_met is False:
+        missed.append(f"the rank correlation is {held.spearman:.3f}")
+    if held.error_met is False:
+        missed.append(f"the error is {held.error_over_noise:.2f} times the seed noise")
+    if missed:
+        reasons = [*_why_ranks(held, found, unit), *_why_error(held, unit)]
+        return f"That misses the bar for held-out mixtures ({bar}): {_listed(missed)}. {' '.join(reasons)}"
+    unknown = "there are too few runs to rank" if held.ranks_met is None else "the seed noise is not known"
+    return f"Whether that meets the bar for held-out mixtures ({bar}) cannot be said: {unknown}."
+
+
+def _why_ranks(held: HeldOut, found: Findings, unit: str) -> list[str]:
+    if held.ranks_met is not False:
+        return []
+    noise = f", {held.spread / found.noise.sd:.1f} times the seed noise" if found.noise and found.noise.sd > 0 else ""
+    return [
+        f"The order of only {count(held.runs, 'run')} is compared, whose losses have a standard deviation of "
+        f"{number(held.spread, held.spread)}{unit}{noise}, against a mean error of "
+        f"{number(held.mean_absolute_error, held.mean_absolute_error)}."
+    ]
+
+
+def _why_error(held: HeldOut, unit: str) -> list[str]:
+    if held.error_met is not False:
+        return []
+    side = "high" if held.bias > 0 else "low"
+    return [
+        f"The predictions are too {side} by {number(abs(held.bias), held.mean_absolute_error)}{unit} on average; "
+        f"without that shift the error would be {number(held.error_without_bias, held.error_without_bias)}. The law "
+        f"has {count(held.parameters, 'parameter')} for each target, fitted to "
+        f"{count(held.fitted_mixtures, 'mixture')}."
+    ]
+
+
+def _plain(held: HeldOut, unit: str) -> list[str]:
+    plain = held.plain
+    if plain is None:
+        return []
+    ranks = f"a rank correlation of {plain.spearman:.3f} and " if plain.spearman is not None else ""
+    against = f", {plain.error_over_noise:.1f} times its seed noise" if plain.error_over_noise is not None else ""
+    error = number(plain.mean_absolute_error, plain.mean_absolute_error)
+    return [
+        f"For the plain mean of the targets, each counting the same, the held-out runs give {ranks}a mean error of "
+        f"{error}{unit}{against}."
+    ]
 
 
 def _noise(found: Findings, unit: str) -> str:
-    if found.noise is None:
+    noise = found.noise
+    if noise is None:
         return "No mixture was trained with two seeds, so the seed noise is not known."
+    told = (
+        f"Training the same mixture with another seed moves its {found.objective} by {number(noise.sd, noise.sd)}"
+        f"{unit} (standard deviation, {count(noise.degrees_of_freedom, 'degree')} of freedom)"
+    )
+    if noise.paired_sd is None:
+        return f"{told}."
+    independent = math.sqrt(2) * noise.sd
     return (
-        f"Training the same mixture with another seed moves its mean loss by {number(found.noise.sd, found.noise.sd)}"
-        f"{unit} (standard deviation, {count(found.noise.degrees_of_freedom, 'degree')} of freedom)."
+        f"{told}. The difference of two mixtures trained with one seed, which comparisons rest on, has a standard "
+        f"deviation of {number(noise.paired_sd, noise.paired_sd)}; if runs of one seed had nothing in common it would "
+        f"be {number(independent, noise.paired_sd)}."
     )
 
 

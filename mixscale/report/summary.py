@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mixscale.report.findings import Findings
-from mixscale.report.sentences import number, percent, sentences
+from mixscale.report.sentences import goal, number, percent, sentences
 
 HEADINGS = {"optimum": "optimum", "best": "best trained", "natural": "natural", "uniform": "uniform"}
 WIDTH = 100
@@ -15,7 +15,8 @@ WIDTH = 100
 def summary(found: Findings) -> str:
     """Weights of the compared mixtures, their losses, and what was found, at most `WIDTH` characters wide."""
     told = [textwrap.fill(s, WIDTH, initial_indent="- ", subsequent_indent="  ") for s in sentences(found)]
-    return "\n".join([_weights(found), "", _losses(found), "", *told]) + "\n"
+    aim = [textwrap.fill(f"goal: {found.objective}, {shares}", WIDTH), ""] if (shares := goal(found)) else []
+    return "\n".join([*aim, _weights(found), "", _losses(found), "", *told]) + "\n"
 
 
 def _weights(found: Findings) -> str:
@@ -37,7 +38,7 @@ def _losses(found: Findings) -> str:
         above = number(c.mean, 1e-3) + reach if c else ""
         seeds = str(len(loss.observed))
         rows.append([HEADINGS[name], number(loss.predicted, 1e-3), trained, seeds, above, c.verdict if c else ""])
-    return _columns(["mean loss", "predicted", "trained", "seeds", "minus optimum", "the optimum is"], rows)
+    return _columns([found.objective, "predicted", "trained", "seeds", "minus optimum", "the optimum is"], rows)
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,6 @@
 
 from mixscale.sweep.collect import collect
 from mixscale.sweep.local import train_all, workers_that_pay
-from mixscale.sweep.plan import Planned, plan, plan_verification
+from mixscale.sweep.plan import Planned, largest, plan, plan_verification
 
-__all__ = ["Planned", "collect", "plan", "plan_verification", "train_all", "workers_that_pay"]
+__all__ = ["Planned", "collect", "largest", "plan", "plan_verification", "train_all", "workers_that_pay"]

@@ -11,7 +11,7 @@ from mixscale.errors import InputError
 from mixscale.runs import RunTable
 from mixscale.sweep.directory import read_plans, run_directory
 
-LABELS = ["run", "role", "origin"]
+LABELS = ["run", "size", "role", "origin"]
 
 
 def collect(directory: Path) -> RunTable:
@@ -27,7 +27,7 @@ def collect(directory: Path) -> RunTable:
             continue
         taken.add(label["run"])
         measured = json.loads(path.read_text())
-        rows += [{**{name: label[name] for name in LABELS}, **row} for row in measured]
+        rows += [{**row, **label} for row in measured]
     if not rows:
         raise InputError(f"no run in {directory} has ended; start or go on with `mixscale sweep`")
     frame = pd.DataFrame(rows)

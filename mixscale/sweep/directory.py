@@ -3,20 +3,22 @@
     DIR/experiment.json        the resolved config
     DIR/corpus.json            the token store and its domains
     DIR/plan/NAME.json         the runs of a plan, with role and origin
+    DIR/speed.json             FLOP/s that runs of each size reached
     DIR/runs/ID/config.json    the run's config and the experiment's
     DIR/runs/ID/lock           held by the process that trains it
+    DIR/runs/ID/checkpoints/   where it goes on after a kill; the newest is kept
+    DIR/runs/ID/tensorboard/   training and held-out losses
     DIR/runs/ID/rows.json      its measurements; there once the run has ended
     DIR/runs.csv, runs.parquet the RunTable
 
-Files are written to the side and renamed, so that a kill leaves the old one or the new one, never half.
+The rooms to the right add fit/, optimum.json, result.json, summary.txt, figures/ and report.html. What this room
+writes is written to the side and renamed, so that a kill leaves the old one or the new one, never half.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixscale.errors import InputError
 from mixscale.experiment import Experiment, to_json
+from mixscale.files import replaced
 
 if TYPE_CHECKING:
     from mixscale.corpus import TokenStore
@@ -32,16 +35,8 @@ if TYPE_CHECKING:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` at `path`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(to_json(value), file, indent=1)
-            file.write("\n")
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
 
 
 def open_directory(experiment: Experiment, store: TokenStore) -> Path:
@@ -71,10 +66,18 @@ def open_directory(experiment: Experiment, store: TokenStore) -> Path:
     return directory
 
 
-def write_plan(directory: Path, name: str, planned: list[Planned]) -> None:
-    """Records what each run of a plan is for, in the plan's order."""
-    labels = [{"run": p.run.id, "role": p.role, "origin": p.origin} for p in planned]
-    write_json(directory / "plan" / f"{name}.json", labels)
+def write_plan(directory: Path, name: str, planned: list[Planned]) -> bool:
+    """Records what each run of a plan is for, in the plan's order; returns whether it was another plan before."""
+    path = directory / "plan" / f"{name}.json"
+    labels = [{"run": p.run.id, "size": p.run.size, "role": p.role, "origin": p.origin} for p in planned]
+    changed = path.exists() and json.loads(path.read_text()) != labels
+    write_json(path, labels)
+    return changed
+
+
+def forget_plan(directory: Path, name: str) -> None:
+    """Takes a plan's runs out of the table; what was trained stays."""
+    (directory / "plan" / f"{name}.json").unlink(missing_ok=True)
 
 
 def read_plans(directory: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mixscale.corpus import TokenStore
     from mixscale.runs import RunTable
     from mixscale.sweep.plan import Planned
+    from mixscale.train import Run
 
 GUESSED_FLOPS = 2e10
 """FLOP/s of one worker before anything was measured: what one CPU core gives a model of this kind."""
@@ -34,10 +36,8 @@ def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]
     for item in planned:
         run = item.run
         body, everything = count_parameters(run.model, store.vocab_size)
-        steps = steps_of(run.train.tokens, run.train, context)
-        tokens = steps * run.train.batch * context
-        trained = sum(s.last - s.first for s in segments(run.optimiser, run.train, context))
-        spent = flops_per_token(run.model, store.vocab_size, context) * tokens * trained / steps
+        tokens = steps_of(run.train.tokens, run.train, context) * run.train.batch * context
+        spent = flops(run, store)
         offered = min(1.0, run.train.tokens / run.train.like_tokens) if run.train.like_tokens else 1.0
         rows.append({
             "run": run.id, "size": run.size, "seed": run.seed, "role": item.role, "origin": item.origin,
@@ -59,12 +59,21 @@ def memory(model: Model, store: TokenStore, batch: int, parameters: int) -> floa
     return 4.0 * (4 * parameters + activations + 2 * positions * store.vocab_size) + tokens
 
 
-def remember_speed(experiment: Experiment, table: RunTable) -> None:
+def flops(run: Run, store: TokenStore) -> float:
+    """Training FLOPs of a run, with the branches that decay for its earlier measurements."""
+    steps = sum(s.last - s.first for s in segments(run.optimiser, run.train, store.context))
+    return flops_per_token(run.model, store.vocab_size, store.context) * steps * run.train.batch * store.context
+
+
+def remember_speed(experiment: Experiment, store: TokenStore, planned: list[Planned], table: RunTable) -> None:
     """Keeps how many FLOP/s runs of each size reached, for the next plan on this machine."""
-    frame = table.complete().frame
-    frame = frame.assign(speed=frame["flops"] / frame["seconds"])
-    speed = {**measured_speed(experiment), **frame.groupby("size")["speed"].median().to_dict()}
-    write_json(_speed_file(experiment), speed)
+    seconds = table.final().complete().frame.set_index("run")["seconds"]
+    reached: dict[str, list[float]] = {}
+    for item in planned:
+        if item.run.id in seconds:
+            reached.setdefault(item.run.size, []).append(flops(item.run, store) / seconds[item.run.id])
+    medians = {size: median(speeds) for size, speeds in reached.items()}
+    write_json(_speed_file(experiment), measured_speed(experiment) | medians)
 
 
 def measured_speed(experiment: Experiment) -> dict[str, float]:

@@ -6,10 +6,10 @@ accelerator one worker uses it all. Workers end with their parent, however it di
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import traceback
 from collections.abc import Iterator
@@ -30,10 +30,14 @@ SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a worker stopped: a sentence for a person, or a stack trace for a developer."""
+    """Why a worker stopped: an exception of `errors.py` by name, or a defect with its stack trace."""
 
+    kind: str
     message: str
-    expected: bool
+
+    def raised(self) -> Exception:
+        """As the exception it stands for."""
+        return {"input": InputError, "unfinished": Unfinished}.get(self.kind, RuntimeError)(self.message)
 
 
 def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) -> None:
@@ -48,11 +52,12 @@ def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) 
     if not left:
         return
     with SweepProgress(planned, left) as progress:
-        workers = min(experiment.workers or workers_that_pay(), len(left))
+        # Decided before looking at what is left: a run must be trained by the same program after a restart.
+        workers = experiment.machine.workers or workers_that_pay()
         if workers == 1:
             work(experiment, store_path, left, progress.take)
         else:
-            _side_by_side(experiment, store_path, left, workers, progress)
+            _side_by_side(experiment, store_path, left, min(workers, len(left)), progress)
     missing = [p.run.id for p in planned if not ended(experiment.directory, p.run.id)]
     if missing:
         raise Unfinished(f"{len(missing)} runs are being trained by another process; start again when it is done")
@@ -101,31 +106,31 @@ def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None
                 break
             continue
         if isinstance(message, Failure):
-            raise InputError(message.message) if message.expected else RuntimeError(message.message)
+            raise message.raised()
         progress.take(message)
-    killed = [p for p in processes if p.exitcode not in (0, None)]
+    killed = [p for p in processes if p.exitcode is not None and p.exitcode < 0]
     if killed:
         raise Unfinished(
             f"a worker was ended by signal {-killed[0].exitcode} (out of memory?); start again to go on, "
-            "with fewer --workers if memory is short"
+            "with fewer --machine.workers if memory is short"
         )
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, messages: Any) -> None:
     """What runs in worker process `index`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Ctrl-C reaches the whole group; the parent answers it, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_to_core(index)
     try:
         work(experiment, store_path, planned, messages.put)
     except InputError as error:
-        messages.put(Failure(str(error), expected=True))
+        messages.put(Failure("input", str(error)))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = error.filename or "writing a run"
-        messages.put(Failure(f"the disk is full ({where}); free space and start again", expected=True))
+        where = f": {error.filename}" if error.filename else ""
+        messages.put(Failure("unfinished", f"{error.strerror or error}{where}; what had finished is kept"))
     except Exception:
-        messages.put(Failure(f"a worker failed:\n{traceback.format_exc()}", expected=False))
+        messages.put(Failure("defect", f"a worker failed:\n{traceback.format_exc()}"))
 
 
 def _end_with_parent() -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mixscale.checks import check
 from mixscale.design import Drawn, draw
 from mixscale.design.mixtures import rounded
-from mixscale.errors import InputError
 from mixscale.experiment import Experiment
 from mixscale.mixture import Mixture
+from mixscale.model import count_parameters
 from mixscale.train.run import Run
 
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     """Every run of the design: sizes × (fitted and held-out mixtures, and replicates with other seeds).
 
     Raises:
-        InputError: there is no size to train.
+        InputError: the experiment cannot be carried out as it stands.
     """
-    if not experiment.models:
-        raise InputError("the experiment has no models; give at least one size")
+    check(experiment)
     drawn = draw(experiment.design, store.natural())
     again = replicated(experiment, [d for d in drawn if d.role == "fit"])
     planned = []
@@ -61,7 +61,7 @@ def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
 
 
 def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture) -> list[Planned]:
-    """Optimum, natural, uniform and the grid's best mixture, in the last size, with the verification seeds.
+    """Optimum, natural, uniform and the grid's best mixture, in the largest size, with the verification seeds.
 
     Mixtures that coincide are trained once and carry all their names.
     """
@@ -74,12 +74,17 @@ def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixtur
     named: dict[Mixture, list[str]] = {}
     for name, mixture in candidates.items():
         named.setdefault(rounded(Mixture.from_array(store.domains, mixture.array(store.domains))), []).append(name)
-    size = list(experiment.models)[-1]
+    size = largest(experiment)
     return [
         Planned(_run(experiment, store, mixture, size, seed), "verify", "+".join(names))
         for seed in experiment.verify.seeds
         for mixture, names in named.items()
     ]
+
+
+def largest(experiment: Experiment) -> str:
+    """Name of the size with the most parameters beside its embeddings: the one that is solved for and verified."""
+    return max(experiment.models, key=lambda name: count_parameters(experiment.models[name], vocab=0)[0])
 
 
 def _run(experiment: Experiment, store: TokenStore, mixture: Mixture, size: str, seed: int) -> Run:

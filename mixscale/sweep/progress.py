@@ -24,7 +24,6 @@ class SweepProgress:
     def __init__(self, planned: list[Planned], left: list[Planned]):
         self._all, self._ended = len(planned), len(planned) - len(left)
         self._by_id = {p.run.id: p for p in left}
-        self._tokens_left = float(sum(p.run.train.tokens for p in left))
         self._share: dict[str, float] = {}
         self._tokens = 0
         self._console = Console()
@@ -65,7 +64,7 @@ class SweepProgress:
         item = self._by_id[row["run"]]
         losses = [v for k, v in row.items() if k.startswith("loss/")]
         outcome = f"mean loss {np.mean(losses):.4f}" if row["status"] == "complete" else row["status"]
-        what = f"{row['run']}  {row['size']}  seed {row['seed']}  {item.role}/{item.origin}"
+        what = f"{row['run']}  {item.run.size}  seed {row['seed']}  {item.role}/{item.origin}"
         self._console.print(f"[{self._ended}/{self._all}] {what}  {outcome}  {row['seconds']:.1f} s", markup=False)
         self._update()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ def work(
     from mixscale.corpus import TokenStore
     from mixscale.train import Trainer, train_run
 
+    _keep_compiled(Path(experiment.corpus.cache))
     store = TokenStore.open(store_path)
     directory = experiment.directory
     trainers: dict[str, Trainer] = {}
@@ -38,7 +40,15 @@ def work(
             write_json(path / "config.json", {"id": run.id, "run": run.config, "experiment": experiment})
             shape = content_hash(run.model, run.train, run.optimiser)
             if shape not in trainers:
-                trainers[shape] = Trainer(run, store, experiment.corpus)
+                trainers[shape] = Trainer(run, store, experiment.corpus.seed, experiment.machine)
             rows = train_run(trainers[shape], run, path, report)
             write_json(path / "rows.json", rows)
             report(rows[-1])
+
+
+def _keep_compiled(cache: Path) -> None:
+    """Compiles a shape once on this machine, not once a process; compiled code must not move to another machine."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str((cache / "compiled" / platform.node()).absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -5,31 +5,54 @@ A checkpoint also holds the rows measured so far, so that a resumed run needs no
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from mixscale.train.step import State
 
 KEEP = 2
+SLACK = 1_000_000
+"""Bytes that a checkpoint may take beyond its arrays."""
 
 
 class Checkpoints:
     """The checkpoints under `directory`, numbered by optimiser steps done in all segments together."""
 
     def __init__(self, directory: Path):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs what it also raises; who calls decides what is said.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(self, done: int, live: State, trunk: State | None, position: dict[str, Any]) -> None:
-        """Writes atomically; `trunk` is the state a branch will return to, None outside of branches."""
+        """Writes atomically; `trunk` is the state a branch will return to, None outside of branches.
+
+        Raises:
+            OSError: the disk is full.
+        """
         items = {"live": ocp.args.StandardSave(live), "position": ocp.args.JsonSave(position)}
         if trunk is not None:
             items["trunk"] = ocp.args.StandardSave(trunk)
+        self._check_room(sum(x.nbytes for x in jax.tree.leaves((live, trunk))))
         self._manager.save(done, args=ocp.args.Composite(**items))
+
+    def _check_room(self, needed: int) -> None:
+        """Raises OSError on a full disk, which Orbax's storage would report from its threads and in its own words."""
+        directory = self._manager.directory
+        if shutil.disk_usage(directory).free < needed + SLACK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+
+    def keep_newest(self) -> None:
+        """Removes all but the newest, when a run has ended and only its weights may still be wanted."""
+        for done in self._manager.all_steps()[:-1]:
+            self._manager.delete(done)
 
     def restore(self, like: State) -> tuple[State, State | None, dict[str, Any]] | None:
         """Newest (live, trunk, position) with the shapes and shardings of `like`; None where there is none."""

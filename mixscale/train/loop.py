@@ -6,6 +6,7 @@ and called again returns the same rows but for the column `seconds`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -56,7 +57,9 @@ def train_run(trainer: Trainer, run: Run, directory: Path, report: Callable[[Pro
         loop = _Loop(trainer, run, checkpoints, report)
         limit = DIVERGED * float(np.log(trainer.store.vocab_size))
         with closing(MetricLog(directory / "tensorboard", loop.position.done, limit)) as log:
-            return loop.to_the_end(log)
+            rows = loop.to_the_end(log)
+        checkpoints.keep_newest()
+        return rows
 
 
 class _Loop:
@@ -77,9 +80,12 @@ class _Loop:
             segment = self._plan[self.position.segment]
             self._walk(segment, log)
             log.flush()
-            if log.diverged or segment.measure:
-                self.position.rows.append(self._measure(log.diverged))
-            if log.diverged:
+            losses = self._trainer.held_out_losses(self._live) if segment.measure and not log.diverged else {}
+            diverged = log.diverged or not all(map(math.isfinite, losses.values()))
+            if losses or diverged:
+                self.position.rows.append(self._row({} if diverged else losses))
+                log.write({f"held_out/{d}": loss for d, loss in losses.items()}, self.position.done)
+            if diverged:
                 break
             self._leave(segment)
         return self.position.rows
@@ -94,23 +100,21 @@ class _Loop:
 
     def _walk(self, segment: Segment, log: MetricLog) -> None:
         """Trains the segment's steps, with checkpoints when they are due."""
-        position, train = self.position, self._run.train
+        position, train, machine = self.position, self._run.train, self._trainer.machine
         if segment.branch and self._trunk is None:
             self._trunk = self._trainer.copy(self._live)
         rate_S = learning_rates(self._run.optimiser, self._total, segment)
         steps = sum(s.last - s.first for s in self._plan)
         while position.step < segment.last:
-            to_checkpoint = train.checkpoint_steps - position.done % train.checkpoint_steps
-            count = min(train.steps_per_dispatch, to_checkpoint, segment.last - position.step)
-            at = position.step - segment.first
-            self._live, metrics = self._trainer.advance(
-                self._live, self._sampler, position.step, rate_S[at : at + count]
-            )
+            to_checkpoint = machine.checkpoint_steps - position.done % machine.checkpoint_steps
+            count = min(machine.steps_per_dispatch, to_checkpoint, segment.last - position.step)
+            rates = rate_S[position.step - segment.first :][:count]
+            self._live, metrics = self._trainer.advance(self._live, self._sampler, position.step, rates)
             position.step, position.done = position.step + count, position.done + count
-            log.add(metrics, count, position.done)
+            log.add(metrics, rates, position.done)
             tokens = count * train.batch * self._trainer.store.context
             self._report(Progress(self._run.id, position.done, steps, tokens))
-            due = position.done % train.checkpoint_steps == 0 and position.step < segment.last
+            due = position.done % machine.checkpoint_steps == 0 and position.step < segment.last
             if due:
                 # Read what is pending first: a checkpoint must never hold a divergence that was not noticed.
                 log.flush()
@@ -132,30 +136,28 @@ class _Loop:
         self.position.seconds = time.perf_counter() - self._began
         self._checkpoints.save(self.position.done, self._live, self._trunk, asdict(self.position))
 
-    def _measure(self, diverged: bool) -> dict[str, Any]:
-        """The row of the RunTable for where the run stands."""
+    def _row(self, losses: dict[str, float]) -> dict[str, Any]:
+        """The row of the RunTable for where the run stands; without losses it is that of a run that diverged."""
         store, run, step = self._trainer.store, self._run, self.position.step
         body, everything = count_parameters(run.model, store.vocab_size)
         tokens = step * run.train.batch * store.context
         drawn = self._sampler.counts(step * run.train.batch)
         unique = {d: n * store.context for d, n in self._trainer.rows.items()}
         seen = {d: drawn.get(d, 0) * store.context for d in store.domains}
-        # JSON has no NaN: a loss that diverged is absent.
-        losses = dict.fromkeys(store.domains) if diverged else self._trainer.held_out_losses(self._live)
         return {
             "run": run.id,
             "seed": run.seed,
-            "size": run.size,
             "step": step,
             "n_params": body,
             "n_params_total": everything,
             "n_tokens": tokens,
             "flops": flops_per_token(run.model, store.vocab_size, store.context) * tokens,
-            "status": "diverged" if diverged else "complete",
+            "status": "complete" if losses else "diverged",
             **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
             **{f"tokens/{d}": seen[d] for d in store.domains},
             **{f"unique_tokens/{d}": unique[d] for d in store.domains},
             **{f"epochs/{d}": seen[d] / unique[d] for d in store.domains},
-            **{f"loss/{d}": losses[d] for d in store.domains},
+            # JSON has no NaN: a loss that is not there is null.
+            **{f"loss/{d}": losses.get(d) for d in store.domains},
             "seconds": time.perf_counter() - self._began,
         }

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mixscale.errors import InputError
-from mixscale.experiment import Corpus, Train
+from mixscale.experiment import Machine, Train
 from mixscale.train.evaluation import HeldOut
 from mixscale.train.mesh import make_mesh
 from mixscale.train.run import Run
@@ -29,7 +29,8 @@ class Trainer:
     Args:
         run: any run of the shape.
         store: tokens of every domain; must be the store that the run names.
-        corpus: for the seed of the held-out rows.
+        corpus_seed: of the choice of held-out rows, which all experiments on the corpus share.
+        machine: devices to use, and how many steps a dispatch holds.
 
     Attributes:
         rows: rows that each domain offers.
@@ -38,18 +39,18 @@ class Trainer:
         InputError: the run was planned with another store, or its shape or mesh is impossible.
     """
 
-    def __init__(self, run: Run, store: TokenStore, corpus: Corpus):
+    def __init__(self, run: Run, store: TokenStore, corpus_seed: int, machine: Machine):
         if run.store != store.id:
             raise InputError(f"run {run.id} was planned on token store {run.store}, this is store {store.id}")
-        self.store, self._train = store, run.train
-        mesh = make_mesh(run.train.mesh, run.train.batch)
+        self.store, self.machine, self._train = store, machine, run.train
+        mesh = make_mesh(machine.mesh, run.train.batch)
         whole = jax.sharding.NamedSharding(mesh, jax.P())
         self._by_batch = jax.sharding.NamedSharding(mesh, jax.P(None, "data"))
-        offered = {d: offered_rows(store, d, run.train, corpus.seed) for d in store.domains}
+        offered = {d: offered_rows(store, d, run.train, corpus_seed) for d in store.domains}
         self.rows = {d: len(rows_RxT1) for d, rows_RxT1 in offered.items()}
         self._first = dict(zip(offered, np.cumsum([0, *self.rows.values()]), strict=False))
         self._tokens_RxT1 = jax.device_put(np.concatenate(list(offered.values())), whole)
-        self._held_out = HeldOut(store, run.train.validation_rows, corpus.seed, run.train.batch)
+        self._held_out = HeldOut(store, run.train.validation_rows, corpus_seed, run.train.batch)
         self._held_out_NxBxT1 = jax.device_put(self._held_out.rows_NxBxT1, self._by_batch)
         program = Program(run.model, store.vocab_size, run.optimiser, run.train.dtype)
         self._init = jax.jit(program.init, out_shardings=whole)
@@ -90,7 +91,7 @@ class Trainer:
 
     def _whole_dispatch(self, steps_S: np.ndarray) -> np.ndarray:
         """Zeros after the given steps, so that every dispatch has one shape and compiles once."""
-        missing = self._train.steps_per_dispatch - len(steps_S)
+        missing = self.machine.steps_per_dispatch - len(steps_S)
         return np.pad(steps_S, [(0, missing)] + [(0, 0)] * (steps_S.ndim - 1))
 
 

@@ -1,7 +1,9 @@
 """Each kind of source reads real files, and says in a sentence what it cannot read."""
 
+import dataclasses
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,10 +12,15 @@ import numpy as np
 import pytest
 
 from mixscale.corpus import documents, embedded_names
+from mixscale.corpus.sources import fingerprint
 from mixscale.errors import InputError
 from mixscale.experiment import Embedded, Jsonl, TextFiles, Tfds
 
 NAMES = ("abstracts", "code", "docs", "fiction", "maths", "romance", "speeches", "wiki")
+
+
+def texts_of(source):
+    return [document.text for document in documents(source)]
 
 
 def test_embedded_domains_are_whole_clean_and_without_duplicates():
@@ -21,12 +28,26 @@ def test_embedded_domains_are_whole_clean_and_without_duplicates():
     # Hosts are spelt in pieces, as in the script that leaves them out.
     unwanted = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2}|pypi\.o|npm" + r"js\.|python" + r"hosted", re.IGNORECASE)
     for name in NAMES:
-        texts = list(documents(Embedded(name)))
+        texts = texts_of(Embedded(name))
         size = sum(len(t.encode()) for t in texts)
         assert 1.9e6 < size < 4.1e6, name
         assert len(texts) > 500, name
         assert len(set(texts)) == len(texts), name
         assert not [t for t in texts if unwanted.search(t)], name
+
+
+def test_embedded_parts_know_their_work_and_other_documents_stand_alone(tmp_path):
+    works = {name: [document.work for document in documents(Embedded(name))] for name in NAMES}
+    for name in ("abstracts", "romance", "wiki"):
+        assert set(works[name]) == {""}, name
+    for name in ("code", "docs", "fiction", "maths", "speeches"):
+        assert "" not in works[name], name
+        # Enough works that 8 % of them are near 8 % of the text.
+        assert len(set(works[name])) > 150, name
+    assert {w for w in works["code"] if not w.endswith(".py")} == set()
+    assert "1981_jimmy_carter_d" in works["speeches"]
+    (tmp_path / "two.txt").write_text("one\n---\ntwo\n")
+    assert [d.work for d in documents(TextFiles(f"{tmp_path}/two.txt", separator="---"))] == ["", ""]
 
 
 def test_unknown_embedded_name_gets_the_nearest():
@@ -40,8 +61,8 @@ def test_text_files_whole_and_separated_in_the_order_of_their_paths(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst\n")
     (tmp_path / "c.md").write_text("another kind")
     pattern = f"{tmp_path}/**/*.txt"
-    assert list(documents(TextFiles(pattern))) == ["first\n", "één\n---\ntwo --- two\n---\n\n"]
-    assert list(documents(TextFiles(pattern, separator="---"))) == ["first\n", "één\n", "two --- two\n"]
+    assert texts_of(TextFiles(pattern)) == ["first\n", "één\n---\ntwo --- two\n---\n\n"]
+    assert texts_of(TextFiles(pattern, separator="---")) == ["first\n", "één\n", "two --- two\n"]
 
 
 def test_glob_without_files_is_named(tmp_path):
@@ -62,7 +83,7 @@ def test_jsonl_plain_and_gzipped(tmp_path, packed):
         (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     else:
         (tmp_path / "x.jsonl").write_text(lines, "utf-8")
-    assert list(documents(Jsonl(f"{tmp_path}/x.*", field="body"))) == ["ünë", "two\nlines"]
+    assert texts_of(Jsonl(f"{tmp_path}/x.*", field="body")) == ["ünë", "two\nlines"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +135,37 @@ def poems(tmp_path_factory):
 
 
 def test_tfds_reads_a_prepared_dataset(poems):
-    assert list(documents(Tfds("poems", field="verse", data_dir=poems))) == ["Ô rage\n", "Ô désespoir"]
+    assert texts_of(Tfds("poems", field="verse", data_dir=poems)) == ["Ô rage\n", "Ô désespoir"]
+
+
+def test_fingerprint_follows_what_is_read_and_not_what_it_is_called(tmp_path):
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    one.write_text('{"text": "a", "body": "b"}\n')
+    two.write_text('{"text": "c", "body": "d"}\n')
+    both = Jsonl(f"{tmp_path}/*.jsonl")
+    seen = [fingerprint(both), fingerprint(Jsonl(both.glob, field="body")), fingerprint(TextFiles(both.glob))]
+    seen += [fingerprint(TextFiles(both.glob, separator="-")), fingerprint(Jsonl(str(one)))]
+    one.rename(tmp_path / "a.jsonl")
+    assert fingerprint(both) == seen[0]
+    # As many bytes at the same time: only the bytes themselves tell.
+    times = two.stat()
+    two.write_text('{"text": "C", "body": "d"}\n')
+    os.utime(two, ns=(times.st_atime_ns, times.st_mtime_ns))
+    seen.append(fingerprint(both))
+    two.write_text("")
+    seen.append(fingerprint(both))
+    seen += [fingerprint(Embedded("code")), fingerprint(Embedded("docs"))]
+    assert len(set(seen)) == 9
+
+
+def test_fingerprint_of_tfds_follows_split_and_field(poems):
+    whole = Tfds("poems", field="verse", data_dir=poems)
+    others = {"split": "train[:1]"}, {"split": "train[1:]"}, {"field": "year"}
+    seen = {fingerprint(whole), *(fingerprint(dataclasses.replace(whole, **other)) for other in others)}
+    assert len(seen) == 4
+    assert fingerprint(dataclasses.replace(whole)) in seen
+    with pytest.raises(InputError, match="Unknown split"):
+        fingerprint(dataclasses.replace(whole, split="tset"))
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import time
 import numpy as np
 import pytest
 
-from mixscale.corpus import TokenStore, build_store, documents, pack, store
+from mixscale.corpus import TokenStore, build_store, documents, embedded_names, pack, store
 from mixscale.errors import InputError
-from mixscale.experiment import Corpus, Embedded, TextFiles, Tokenizer
+from mixscale.experiment import Corpus, Embedded, Jsonl, TextFiles, Tokenizer
 from mixscale.mixture import Mixture
 
 WORDS = {"north": ["snow", "ice", "wind", "fjord", "elk"], "south": ["sun", "sand", "palm", "reef", "heat"]}
@@ -59,7 +59,7 @@ def test_rows_hold_every_document_once_in_one_split(corpus, kind):
     built = build_store(dataclasses.replace(corpus, tokenizer=Tokenizer(kind, 300)), progress=False)
     assert built.domains == ("north", "south")
     for domain, source in corpus.domains.items():
-        asked = list(documents(source))
+        asked = [document.text for document in documents(source)]
         found = {split: texts_of(built, domain, split) for split in ("train", "validation")}
         for texts in found.values():
             cut = texts.pop()
@@ -96,6 +96,47 @@ def test_a_text_of_two_domains_is_in_the_same_split_of_both(corpus, tmp_path):
     for one in both.domains:
         for other in both.domains:
             assert not splits[one, "train"] & splits[other, "validation"]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """All that ships with mixscale, by bytes."""
+    domains = {name: Embedded(name) for name in embedded_names()}
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return build_store(Corpus(domains, Tokenizer("bytes"), context=128, cache=cache), progress=False)
+
+
+@pytest.mark.parametrize("domain", ["code", "docs", "fiction", "maths", "speeches"])
+def test_parts_of_a_work_are_held_out_together_or_not_at_all(embedded, domain):
+    work_of = {document.text: document.work for document in documents(Embedded(domain))}
+    # The last text of a split may be cut.
+    training, held_out = ({work_of[t] for t in texts_of(embedded, domain, s)[:-1]} for s in ("train", "validation"))
+    assert not training & held_out
+    assert len(training | held_out) >= len(set(work_of.values())) - 2
+
+
+def test_embedded_domains_hold_out_near_the_share_that_was_asked(embedded):
+    for domain, facts in embedded.facts.items():
+        share = facts["validation_bytes"] / (facts["train_bytes"] + facts["validation_bytes"])
+        assert 0.04 < share < 0.14, domain
+        # Sixty rows of 128 tokens, even of a tokenizer with four bytes a token.
+        assert facts["validation_bytes"] > 60 * 128 * 4, domain
+
+
+def test_training_gives_up_a_text_that_another_work_holds_out(tmp_path):
+    """Parts of addresses, held out by their address, beside the same texts alone, held out by text."""
+    parts = [document.text for document in documents(Embedded("speeches"))]
+    (tmp_path / "parts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in parts))
+    domains = {"one": Embedded("speeches"), "two": Jsonl(f"{tmp_path}/parts.jsonl")}
+    built = build_store(Corpus(domains, Tokenizer("bytes"), cache=str(tmp_path)), progress=False)
+    texts = {(d, s): set(texts_of(built, d, s)[:-1]) for d in domains for s in ("train", "validation")}
+    held_out = texts["one", "validation"] | texts["two", "validation"]
+    assert texts["one", "validation"] - texts["two", "validation"]
+    assert texts["two", "validation"] - texts["one", "validation"]
+    for domain in domains:
+        assert not texts[domain, "train"] & held_out
+        # What is held out nowhere is lost nowhere, but for the end of the stream, which may be cut.
+        assert len(set(parts) - held_out - texts[domain, "train"]) <= 3
 
 
 def test_exact_duplicates_are_left_out(corpus, tmp_path):
@@ -259,14 +300,40 @@ def test_unknown_domain_and_split_are_named(corpus):
         built.rows("north", "test")
 
 
-def test_embedded_store_and_its_description(tmp_path):
+def test_rows_of_a_tiny_corpus(tmp_path):
+    """Golden ids: another order, split, packing or tokenizer is another experiment; update them only on purpose."""
+    (tmp_path / "tiny.txt").write_text("\n-\n".join(["Où?", "go", "a cat", "ok", "the end", "no", "x"]), "utf-8")
+    source = TextFiles(f"{tmp_path}/tiny.txt", separator="-")
+    built = build_store(
+        Corpus({"tiny": source}, Tokenizer("bytes"), context=4, validation_share=0.5, cache=str(tmp_path)), False
+    )
+    # "go", "the end" and "no", each with its line's end and 256.
+    assert built.rows("tiny", "train").tolist() == [
+        [103, 111, 10, 256, 116],
+        [116, 104, 101, 32, 101],
+        [101, 110, 100, 10, 256],
+        [256, 110, 111, 10, 256],
+    ]
+    # "Où?", "a cat" and "ok"; "x" would fill no row and is dropped.
+    assert built.rows("tiny", "validation").tolist() == [
+        [79, 195, 185, 63, 10],
+        [10, 256, 97, 32, 99],
+        [99, 97, 116, 10, 256],
+        [256, 111, 107, 10, 256],
+    ]
+
+
+def test_embedded_store_and_its_description(embedded):
     """Golden counts: they change only with the embedded corpus, the split or the packing; update them then."""
-    corpus = Corpus({"maths": Embedded("maths"), "speeches": Embedded("speeches")}, cache=str(tmp_path))
-    corpus = dataclasses.replace(corpus, tokenizer=Tokenizer("bytes"))
-    built = build_store(corpus, progress=False)
-    described = json.loads((built.path / store.FILE).read_text())
-    assert {d: (f["documents"], f["held_out_documents"], f["train_rows"]) for d, f in built.facts.items()} == {
-        "maths": (761, 58, 14658),
-        "speeches": (722, 69, 15537),
+    described = json.loads((embedded.path / store.FILE).read_text())
+    assert {d: (f["documents"], f["held_out_documents"], f["train_rows"]) for d, f in embedded.facts.items()} == {
+        "abstracts": (3593, 283, 25900),
+        "code": (779, 82, 28522),
+        "docs": (590, 42, 17118),
+        "fiction": (1007, 106, 23761),
+        "maths": (761, 89, 13816),
+        "romance": (5111, 422, 17232),
+        "speeches": (722, 85, 15158),
+        "wiki": (5781, 456, 21627),
     }
-    assert described["tokenizer"] == {"kind": "bytes", "vocab_size": 257, "hash": built.tokenizer_hash}
+    assert described["tokenizer"] == {"kind": "bytes", "vocab_size": 257, "hash": embedded.tokenizer_hash}

@@ -1,8 +1,11 @@
 """A fit recovers what was planted, is the same twice, and its intervals hold what they promise."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from mixscale import laws
@@ -11,6 +14,7 @@ from mixscale.laws import engine
 from mixscale.laws.families import LAWS
 from mixscale.laws.observations import observe
 from mixscale.laws.selection import folds
+from mixscale.laws.uncertainty import Calibration
 from mixscale.mixture import Mixture
 from mixscale.runs import RunTable
 
@@ -105,6 +109,40 @@ def test_intervals_hold_new_runs():
     assert 0.84 <= np.mean(mean_held) <= 0.99
 
 
+def test_vertices_left_out_widen_vertices_and_not_the_centre():
+    rng = np.random.default_rng(0)
+    inner, vertices = 0.01 * rng.standard_normal(30), rng.choice([-1.0, 1.0], 6)
+    # Without its run a vertex is extrapolated to: draws that lack it spread, but a quarter of what they should.
+    apart_VxR = np.concatenate([np.full(30, 0.003), np.full(6, 0.25)]) * rng.standard_normal((200, 36))
+    inside_R, outside_R = np.concatenate([inner, inner[:6]]), np.concatenate([inner, vertices])
+    calibration = Calibration.of(inside_R, outside_R, apart_VxR, np.ones(36), np.arange(36))
+    draws_SxQ = np.array([0.003, 0.25]) * rng.standard_normal((200, 2))
+    centre, vertex = calibration.half_width(draws_SxQ, np.ones(2), 0.9)
+    assert 0.012 < centre < 0.03
+    assert 0.8 < vertex < 2
+    wide, narrow = (calibration.half_width(draws_SxQ, np.ones(2), level)[0] for level in (0.95, 0.5))
+    assert narrow < centre <= wide
+
+
+def test_inner_mixtures_keep_narrow_intervals_in_a_design_with_vertices():
+    held, widths = [], []
+    theta_TxP = [np.r_[0.9, np.where(np.arange(6) == t, -1.2, 0.2), np.linspace(0.3, 0.8, 6)] for t in range(3)]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        h_RxK = np.concatenate([np.eye(6), rng.dirichlet(np.ones(6), 26), rng.dirichlet(np.full(6, 4), 100)])
+        y_TxR = engine.evaluate(LAWS["additive"], np.array(theta_TxP), points_of(h_RxK))
+        y_TxR = y_TxR * (1 + 0.005 * rng.standard_normal(y_TxR.shape))
+        frame = pd.DataFrame({f"mix/{k}": h_K for k, h_K in enumerate(h_RxK.T)} | {"run": range(132)})
+        frame = frame.assign(**{f"loss/{t}": y_R for t, y_R in enumerate(y_TxR)})
+        fit = laws.fit(RunTable(frame[:32]), "additive", resamples=60)
+        mean_Q, lo_Q, hi_Q = fit.objective(h_RxK[32:])
+        new_Q = y_TxR[:, 32:].mean(axis=0)
+        held.append((lo_Q <= new_Q) & (new_Q <= hi_Q))
+        widths.append((hi_Q - lo_Q).mean() / (2 * 1.645 * 0.005 / np.sqrt(3) * mean_Q.mean()))
+    assert 0.85 <= np.mean(held) <= 0.99
+    assert np.mean(widths) < 1.8  # times what the noise alone asks for; 3 where vertices set the quantile
+
+
 def points_of(h_QxK):
     return engine.Points(h_QxK, np.ones(len(h_QxK)), np.ones(len(h_QxK)))
 
@@ -143,11 +181,41 @@ def test_saved_fit_predicts_the_same(noisy_fit, tmp_path):
     np.testing.assert_array_equal(loaded.interval(FRESH_QxK), noisy_fit.interval(FRESH_QxK))
     assert loaded.params == noisy_fit.params
     assert loaded.summary() == noisy_fit.summary()
-    (tmp_path / "fit.json").write_text("{}")
+    next(tmp_path.glob("*.npz")).write_bytes(b"half")
     with pytest.raises(InputError, match="damaged"):
+        laws.LawFit.load(tmp_path)
+    (tmp_path / "fit.json").write_text("{}")
+    with pytest.raises(InputError, match="lacks 'arrays'.*fit again"):
         laws.LawFit.load(tmp_path)
     with pytest.raises(InputError, match="holds no fit"):
         laws.LawFit.load(tmp_path / "nowhere")
+
+
+def test_save_that_is_killed_leaves_the_old_fit_whole(noisy_fit, noisy_table, tmp_path, monkeypatch):
+    noisy_fit.save(tmp_path)
+    other = laws.fit(noisy_table, "linear", resamples=2)
+    replace, calls = os.replace, []
+
+    def killed(*paths):
+        calls.append(paths)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.save(tmp_path)
+    loaded = laws.LawFit.load(tmp_path)
+    assert loaded.law == noisy_fit.law
+    np.testing.assert_array_equal(loaded.predict(FRESH_QxK), noisy_fit.predict(FRESH_QxK))
+    other.save(tmp_path)
+    assert laws.LawFit.load(tmp_path).law == "linear"
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="'.*file' is a file"):
+            other.save(place)
 
 
 def test_prediction_table_goes_by_name(noisy_fit, noisy_table):
@@ -163,6 +231,22 @@ def test_only_fit_rows_that_are_complete_are_used(noisy_table):
     frame.loc[:4, "role"] = "held_out"
     frame.loc[5, ["status", "loss/web"]] = ["diverged", np.nan]
     assert laws.fit(RunTable(frame), "linear", resamples=2).n_runs == len(frame) - 6
+
+
+def test_run_that_diverged_later_is_not_fitted_by_its_last_good_step(noisy_table):
+    frame = noisy_table.frame.assign(status="complete")
+    early = frame.assign(n_tokens=frame["n_tokens"] / 2)
+    early[["loss/code", "loss/web", "loss/wiki"]] += 1
+    frame.loc[5, "status"] = "diverged"
+    table = RunTable(pd.concat([early, frame]))
+    fit = laws.fit(table, "linear", resamples=2)
+    assert fit.n_runs == len(frame) - 1
+    assert any("1 of 33 runs diverged" in n for n in fit.notes)
+    alone = laws.fit(RunTable(frame), "linear", resamples=2)
+    np.testing.assert_array_equal(fit.predict(FRESH_QxK), alone.predict(FRESH_QxK))
+    assert len(observe(table, True, None).run_R) == 2 * len(frame) - 1  # a law of D may use it
+    with pytest.raises(InputError, match="ended complete"):
+        laws.fit(RunTable(pd.concat([early, frame.assign(status="diverged")])), "linear", resamples=2)
 
 
 def test_law_without_scale_takes_the_largest_size(noisy_table):
@@ -226,8 +310,10 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
     frame = noisy_table.frame[["mix/code", "mix/web", "mix/wiki"]]
     with pytest.raises(InputError, match="missing web; extra webb"):
         noisy_fit.predict_table(frame.rename(columns={"mix/web": "mix/webb"}))
-    with pytest.raises(InputError, match="sum to 1.5"):
-        noisy_fit.predict(np.array([[0.5, 0.5, 0.5]]))
+    with pytest.raises(InputError, match="mixture 1: .*sum to 1.5;.*Normalised they are: code=0.3333, web=0.3333"):
+        noisy_fit.predict(np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]))
+    with pytest.raises(InputError, match="column 'mix/web' holds 'half', which is no number"):
+        noisy_fit.predict_table(frame.astype(object).replace({"mix/web": {frame["mix/web"][3]: "half"}}))
     with pytest.raises(InputError, match="-0.1 of 'code'"):
         noisy_fit.predict(np.array([[-0.1, 0.6, 0.5]]))
     with pytest.raises(InputError, match="has 2 weights; the fit has 3"):
@@ -237,6 +323,24 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
     scaled = laws.fit(planted_table("effective-scale", runs=8), "effective-scale", resamples=2)
     with pytest.raises(InputError, match="needs 'n_tokens'"):
         scaled.predict(Mixture.uniform(DOMAINS).array(), n_params=1e6)
+
+
+@pytest.mark.parametrize("level", [90, 1.0, 0.0, -0.1, np.nan])
+def test_level_is_a_share(noisy_fit, noisy_table, level):
+    for ask in (
+        lambda: noisy_fit.interval(FRESH_QxK, level),
+        lambda: noisy_fit.objective(FRESH_QxK, level=level),
+        lambda: noisy_fit.predict_table(noisy_table.frame, level),
+    ):
+        with pytest.raises(InputError, match=f"level is {level:g}; give a share between 0 and 1, such as 0.9"):
+            ask()
+
+
+def test_options_out_of_range_get_a_sentence(noisy_table):
+    with pytest.raises(InputError, match="seed is -1; seeds are not negative"):
+        laws.fit(noisy_table, seed=-1)
+    with pytest.raises(InputError, match="resamples is 1"):
+        laws.fit(noisy_table, resamples=1)
 
 
 def test_scaled_table_takes_scale_laws_by_itself():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from mixscale.report import findings, load, sentences
-from mixscale.report.findings import CANDIDATES
+from mixscale.errors import InputError
+from mixscale.optimum import solve
+from mixscale.report import findings, load, sentences, summary
+from mixscale.report.candidates import CANDIDATES
+from mixscale.report.held_out import Score
 from mixscale.report.material import Material
-from mixscale.report.statistics import mean_interval, pooled_noise, spearman
 from mixscale.runs import RunTable
 
 
@@ -40,8 +44,11 @@ def test_planted_differences_are_found(found, planted, baseline, verdict):
     assert c.paired
     assert list(c.differences) == [str(s) for s in planted.seeds]
     np.testing.assert_allclose(list(c.differences.values()), lift, atol=1e-12)
-    reach = stats.t.ppf(0.95, 2) * np.std(lift, ddof=1) / np.sqrt(3)
+    lifts_MxS = np.array([planted.lift[name] for name in CANDIDATES])
+    left_MxS = lifts_MxS - lifts_MxS.mean(axis=1, keepdims=True) - lifts_MxS.mean(axis=0) + lifts_MxS.mean()
+    reach = stats.t.ppf(0.95, 6) * np.sqrt(2 / 3 * (left_MxS**2).sum() / 6)
     np.testing.assert_allclose(c.interval, (c.mean - reach, c.mean + reach), atol=1e-12)
+    assert c.degrees_of_freedom == 6
     assert c.over_noise == pytest.approx(c.mean / found.noise.sd)
 
 
@@ -77,8 +84,8 @@ def test_seed_noise_pools_every_mixture_trained_twice(found, planted):
 
 def test_sentences_say_what_was_found(found):
     told = " ".join(sentences(found))
-    assert "The optimum beats the uniform mixture by 0.0500 ± 0.0051 nats a token (90% interval, 3 seeds)" in told
-    assert "The optimum loses to the natural mixture by 0.0500 ± 0.0051" in told
+    assert "The optimum beats the uniform mixture by 0.0500 ± 0.0097 nats a token (90% interval, 3 seeds)" in told
+    assert "The optimum loses to the natural mixture by 0.0500 ± 0.0097" in told
     assert "The optimum and the best mixture of the grid are not distinguishable" in told
     assert f"1 of {sum(found.runs.values())} runs diverged" in told
 
@@ -115,8 +122,139 @@ def test_a_table_of_somebody_elses_gives_what_it_can(material):
     assert any("was not trained" in s for s in sentences(found))
 
 
-def test_statistics_refuse_what_too_little_data_cannot_say():
-    assert mean_interval(np.array([1.0])) is None
-    assert pooled_noise([np.array([1.0]), np.array([2.0])]) is None
-    assert spearman(np.array([1.0, 2.0]), np.array([1.0, 2.0])) is None
-    assert spearman(np.ones(5), np.arange(5.0)) is None
+def test_runs_of_an_earlier_optimum_are_not_credited_to_this_one(material):
+    heavy = material.domains[0]
+    other = solve(material.fit, lower={heavy: 0.6})
+    found = findings(Material(material.table, material.fit, other))
+    told = sentences(found)
+    assert found.earlier_optimum
+    assert not found.candidates["optimum"].mean_loss.observed
+    assert not found.comparisons
+    assert any(s.startswith("This optimum was not trained; the verification runs are of an earlier one") for s in told)
+    assert "training gave" not in " ".join(told)
+
+
+def test_of_two_verified_optima_only_this_one_counts(material, planted):
+    frame = material.table.frame.copy()
+    old = frame[(frame["role"] == "verify") & (frame["origin"] == "uniform")]
+    old = old.assign(origin="optimum", run=[f"old{i}" for i in range(len(old))])
+    found = findings(Material(RunTable(_stacked(frame, old)), material.fit, material.optimum))
+    expected = findings(material).candidates["optimum"].mean_loss
+    assert found.candidates["optimum"].mean_loss == expected
+    assert not found.earlier_optimum
+
+
+def test_a_mixture_rounded_for_training_is_still_the_same(material):
+    frame = material.table.complete().frame.query("origin != 'best'").copy()
+    mixtures = [f"mix/{d}" for d in material.domains]
+    rows = frame["origin"] == "optimum"
+    rounded = frame.loc[rows, mixtures].round(4)
+    assert rounded.to_numpy() != pytest.approx(frame.loc[rows, mixtures].to_numpy(), abs=1e-6)
+    rounded[mixtures[0]] += 1 - rounded.sum(axis=1)
+    frame.loc[rows, mixtures] = rounded
+    frame.loc[rows, "origin"] = "optimum+best"
+    found = findings(Material(RunTable(frame), material.fit, material.optimum))
+    assert len(found.candidates["optimum"].mean_loss.observed) == 3
+    assert found.comparisons["best"].verdict == "same mixture"
+
+
+def test_an_optimum_of_another_law_is_refused(material):
+    other = dataclasses.replace(material.optimum, law="linear")
+    with pytest.raises(InputError, match="solved from law 'linear', but the fit is law 'exponential'.*optimum` again"):
+        Material(material.table, material.fit, other)
+
+
+def test_the_best_of_the_grid_is_the_best_over_seeds(material):
+    frame = material.table.complete().frame.query("role == 'fit'").copy()
+    losses = list(material.targets)
+    twice = frame[frame["seed"] == 1]
+    lucky = (frame[[f"mix/{d}" for d in material.domains]].to_numpy() == _mixtures(material, twice)[0]).all(axis=1)
+    lowest = frame[losses].to_numpy().mean(axis=1).min()
+    frame.loc[lucky & (frame["seed"] == 1), losses] = lowest - 0.05
+    frame.loc[lucky & (frame["seed"] == 0), losses] = lowest + 0.50
+    best = Material(RunTable(frame), material.fit, material.optimum)
+    by_mixture = frame.assign(mean=frame[losses].mean(axis=1)).groupby([f"mix/{d}" for d in material.domains])
+    expected = np.array(by_mixture["mean"].mean().idxmin())
+    np.testing.assert_allclose(list(findings(best).candidates["best"].mixture.values()), expected, atol=1e-9)
+
+
+def test_the_bar_for_held_out_mixtures_is_judged_in_words(found):
+    held = found.held_out
+
+    def told(**changes) -> str:
+        return " ".join(sentences(dataclasses.replace(found, held_out=dataclasses.replace(held, **changes))))
+
+    good = {"spearman": 0.97, "ranks_met": True, "error_over_noise": 1.5, "error_met": True}
+    assert "That meets the bar for held-out mixtures: a rank correlation of 0.95 or more" in told(**good)
+    error = told(**{**good, "error_over_noise": 2.6, "error_met": False, "bias": 0.013, "error_without_bias": 0.004})
+    assert "misses the bar" in error
+    assert "the error is 2.60 times the seed noise. The predictions are too high by 0.013" in error
+    assert f"without that shift the error would be 0.0040. The law has {held.parameters} parameters" in error
+    ranks = told(**{**good, "spearman": 0.9, "ranks_met": False, "spread": 10 * found.noise.sd})
+    assert "the rank correlation is 0.900. The order of only 8 runs is compared" in ranks
+    assert "10.0 times the seed noise" in ranks
+    assert "cannot be said: the seed noise is not known" in told(**{**good, "error_met": None})
+
+
+@pytest.mark.parametrize(("rho", "error", "met"), [(0.95, 2.0, True), (0.949, 2.001, False)])
+def test_the_bar_lies_where_it_should(material, monkeypatch, rho, error, met):
+    from mixscale.report import held_out
+
+    monkeypatch.setattr(held_out, "_score", lambda *_: Score(rho, 0.1, error))
+    held = findings(material).held_out
+    assert (held.ranks_met, held.error_met) == (met, met)
+
+
+def test_seeds_that_held_out_runs_share_with_fitted_ones_are_told(found, material):
+    from mixscale.report.sentences import shared_seeds
+
+    assert found.held_out.shared_seeds == ["0"]
+    assert "Held-out runs share seed 0 with fitted ones" in shared_seeds(found)
+    frame = material.table.complete().frame.copy()
+    frame.loc[frame["role"] == "held_out", "seed"] = 77
+    apart = findings(Material(RunTable(frame), material.fit, material.optimum))
+    assert apart.held_out.shared_seeds == []
+    assert shared_seeds(apart) is None
+    assert shared_seeds(findings(without(material, "seed"))) is None
+
+
+def test_unequal_weights_are_shown_and_the_plain_mean_is_told_beside_them(found, material, planted):
+    weights = dict(zip(material.target_names, (3, 1, 1), strict=True))
+    weighted = findings(Material(material.table, material.fit, solve(material.fit, weights=weights)))
+    held, rows = weighted.held_out, planted.frame[planted.frame["role"] == "held_out"]
+    predicted = material.fit.predict(rows[[f"mix/{d}" for d in planted.domains]].to_numpy()).mean(axis=1)
+    observed = rows[list(material.targets)].to_numpy().mean(axis=1)
+    assert held.plain.mean_absolute_error == pytest.approx(np.abs(predicted - observed).mean())
+    assert held.plain.error_over_noise == pytest.approx(held.plain.mean_absolute_error / found.noise.sd)
+    assert held.mean_absolute_error != pytest.approx(held.plain.mean_absolute_error)
+    text = summary(weighted)
+    shares = "60%, $code$ 20% and books & 'more' 20%"
+    assert text.startswith("goal: weighted mean loss, ")
+    assert text.count("mean loss") == text.count("weighted mean loss")
+    assert shares in text.splitlines()[0]
+    assert "For the plain mean of the targets" in " ".join(text.split())
+    assert all("weighted mean" in s for s in sentences(weighted) if "mean loss" in s)
+    assert found.held_out.plain is None
+    assert not any("weighted" in s or "plain mean" in s for s in sentences(found))
+    assert not summary(found).startswith("goal")
+
+
+@pytest.mark.parametrize(("count", "rest"), [(8, None), (9, "d8 4.0%"), (10, "6.0% of 2 others together")])
+def test_one_domain_left_over_is_named(found, count, rest):
+    weights = {f"d{i}": w for i, w in enumerate([0.15] * 6 + [0.04] * 2 + [0.04] + [0.02])}
+    kept = dict(list(weights.items())[:count])
+    many = dataclasses.replace(found, optimum=kept, optimum_interval={})
+    first = sentences(many)[0]
+    assert "1 others" not in first
+    assert all(f"d{i} " in first for i in range(8))
+    assert rest is None or rest in first
+
+
+def _mixtures(material: Material, rows) -> np.ndarray:
+    return rows[[f"mix/{d}" for d in material.domains]].to_numpy()
+
+
+def _stacked(*frames):
+    import pandas as pd
+
+    return pd.concat(frames, ignore_index=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,8 +12,11 @@ import pytest
 
 from mixscale import report
 from mixscale.errors import InputError
+from mixscale.optimum import solve
 from mixscale.report.figures import NAMES, style
+from mixscale.report.page import _capital, _domains
 from mixscale.runs import RunTable
+from mixscale.sweep.directory import open_directory
 
 VOID = {"meta", "img", "br"}
 
@@ -20,8 +24,6 @@ VOID = {"meta", "img", "br"}
 @pytest.fixture(scope="module")
 def written(planted):
     (planted.folder / "experiment.json").write_text(json.dumps({"name": "quick <b>start</b>", "seed": 0}))
-    corpus = [{"domain": d, "documents": 12, "unique tokens": 34567} for d in planted.domains]
-    (planted.folder / "corpus.json").write_text(json.dumps(corpus))
     return report.write(planted.folder)
 
 
@@ -72,7 +74,7 @@ def test_the_page_starts_with_the_answer(written):
     text = written.read_text(encoding="utf-8")
     assert 0 < text.index("The best mixture by the exponential law is") < text.index("<table>")
     assert text.index("beats the uniform mixture") < text.index("<img")
-    for row in ("<td>uniform</td>", "run000", "34,567", "not distinguishable"):
+    for row in ("<td>uniform</td>", "run000", "Held-out runs share seed 0", "not distinguishable"):
         assert row in text
 
 
@@ -83,13 +85,14 @@ def test_result_json_holds_what_the_page_says(written, planted):
     assert result["comparisons"]["uniform"]["verdict"] == "better"
     assert result["runs"] == {"complete": len(planted.frame) - 1, "diverged": 1}
     assert len(result["candidates"]["optimum"]["mean_loss"]["observed"]) == 3
-    assert {"spearman", "mean_absolute_error"} <= set(result["held_out"])
+    assert {"spearman", "mean_absolute_error", "ranks_met", "error_met", "plain"} <= set(result["held_out"])
+    assert {"sd", "degrees_of_freedom", "paired_sd", "paired_degrees_of_freedom"} == set(result["noise"])
 
 
 def test_the_summary_fits_a_terminal(written):
     lines = (written.parent / "summary.txt").read_text(encoding="utf-8").splitlines()
     uniform = next(line for line in lines if line.startswith("uniform"))
-    assert uniform.split()[-4:] == ["0.0500", "±", "0.0051", "better"]
+    assert uniform.split()[-4:] == ["0.0500", "±", "0.0097", "better"]
     assert any(line.startswith("- The optimum beats the uniform mixture by 0.0500") for line in lines)
     assert max(map(len, lines)) <= 110
 
@@ -101,6 +104,71 @@ def test_equal_figures_give_equal_files(written, tmp_path):
     first, second = (style.save(landscape.interaction(material), tmp_path / name) for name in ("a", "b"))
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_the_domains_are_those_that_a_sweep_wrote(written, tmp_path, small, store):
+    folder = tmp_path / "swept"
+    shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns("figures"))
+    swept = open_directory(dataclasses.replace(small, output=str(tmp_path), name="sweep"), store)
+    shutil.copy(swept / "corpus.json", folder)
+    material = report.load(folder)
+    text = _domains(material)
+    for domain, unique in store.unique_tokens.items():
+        assert f"<td>{domain}</td>" in text
+        assert f"{unique:,}" in text
+    assert f"Token store {store.id}, tokenizer bytes of {store.vocab_size} tokens, context of {store.context}" in text
+
+
+def test_a_corpus_of_another_layout_is_refused(written, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns("figures"))
+    (folder / "corpus.json").write_text(json.dumps([{"domain": "a"}]))
+    with pytest.raises(InputError, match=r"corpus\.json' has no list 'domains'"):
+        report.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("'DeepMind' has the smallest error", "The law 'DeepMind' has the smallest error"),
+        ("only M4 was asked for", "Only M4 was asked for"),
+    ],
+)
+def test_a_reason_starts_a_sentence_and_keeps_its_names(reason, told):
+    assert _capital(reason) == told
+
+
+@pytest.fixture(scope="module")
+def again(written, tmp_path_factory):
+    """The directory reported once more, for an optimum of unequal weights; and the inodes of the first report."""
+    folder = tmp_path_factory.mktemp("again") / "weighted"
+    shutil.copytree(written.parent, folder)
+    solve(report.load(folder).fit, weights={"$code$": 3, "books & 'more'": 1}).save(folder / "optimum.json")
+    before = {path: path.stat().st_ino for path in folder.rglob("*") if path.suffix in (".html", ".txt", ".png")}
+    before[folder / "result.json"] = (folder / "result.json").stat().st_ino
+    kept = folder / "kept"  # a second name for each, so that no inode is given out again
+    kept.mkdir()
+    for path in before:
+        (kept / path.name).hardlink_to(path)
+    report.write(folder)
+    return folder, before
+
+
+def test_goal_stands_near_the_top_where_weights_are_unequal(again):
+    text = (again[0] / "report.html").read_text(encoding="utf-8")
+    assert text.index("Goal: weighted mean loss, $code$ 75%") < text.index("The best mixture by")
+    assert '<th scope="col">weighted mean loss</th>' in text
+    assert "<td>plain mean loss</td>" in text
+    bare = re.sub(r"base64,[^\"]*", "", text).replace("weighted mean loss", "").replace("plain mean loss", "")
+    assert "mean loss" not in bare
+    assert "the verification runs are of an earlier one" in text
+
+
+def test_every_file_is_renamed_into_place(again):
+    folder, before = again
+    assert len(before) == 3 + len(NAMES)
+    assert all(path.stat().st_ino != inode for path, inode in before.items())
+    assert not [p for p in folder.rglob(".*")]
 
 
 def test_a_foreign_table_makes_a_page(written, tmp_path):

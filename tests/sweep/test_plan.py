@@ -5,7 +5,7 @@ import pytest
 
 from mixscale.design import draw
 from mixscale.errors import InputError
-from mixscale.experiment import Design
+from mixscale.experiment import Design, Machine, Objective, Optimiser, Train, Verify
 from mixscale.mixture import Mixture
 from mixscale.sweep import plan, plan_verification
 from mixscale.sweep.estimate import cost_table
@@ -43,6 +43,29 @@ def test_draws_centre_on_the_prior():
 def test_an_empty_design_is_refused():
     with pytest.raises(InputError, match="no mixture to fit"):
         draw(Design(dirichlet=0, vertices=False, centre=False, natural=False), NATURAL)
+
+
+def test_a_design_with_nothing_to_draw_is_refused_and_does_not_hang():
+    with pytest.raises(InputError, match="1 domains"):
+        draw(Design(), Mixture({"a": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 1}, ["seed 1", "design.replicate_seeds"]),
+        ({"verify": Verify(seeds=(11, 0))}, ["seed 0", "verify.seeds"]),
+        ({"train": Train(batch=0)}, ["train.batch", "0", "at least 1"]),
+        ({"machine": Machine(steps_per_dispatch=0)}, ["machine.steps_per_dispatch"]),
+        ({"optimiser": Optimiser(decay=1.5)}, ["optimiser.decay", "1.5", "share"]),
+        ({"objective": Objective(upper={"cod": 0.5})}, ["objective.upper", "cod", "code"]),
+        ({"models": {}}, ["no models"]),
+    ],
+)
+def test_an_experiment_that_cannot_be_carried_out_is_refused_before_it_starts(small, store, changes, words):
+    with pytest.raises(InputError) as caught:
+        plan(replace(small, **changes), store)
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_plan_has_held_out_mixtures_and_replicates_of_fitted_ones(small, store):

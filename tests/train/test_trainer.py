@@ -36,7 +36,7 @@ def numbers(rows: list[dict]) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trainer(small: Experiment, store: TokenStore) -> Trainer:
-    return Trainer(run_of(small, store), store, small.corpus)
+    return Trainer(run_of(small, store), store, small.corpus.seed, small.machine)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,14 @@ def test_a_run_cut_again_and_again_ends_with_the_same_rows(trainer, uncut, small
 def test_the_last_measurement_does_not_depend_on_the_ones_before(uncut, small, store, tmp_path):
     """The branch that decays for an early measurement leaves the trunk as it was."""
     alone = replace(run_of(small, store), train=small.train)
-    rows = train_run(Trainer(alone, store, small.corpus), alone, tmp_path, quiet)
+    rows = train_run(Trainer(alone, store, small.corpus.seed, small.machine), alone, tmp_path, quiet)
     losses = [row for row in rows[-1] if row.startswith("loss/")]
     assert [rows[-1][k] for k in losses] == pytest.approx([uncut[-1][k] for k in losses], rel=1e-6)
 
 
 def test_eight_devices_give_the_losses_of_one(uncut, small, store, tmp_path):
-    sharded = run_of(small, store, mesh=Mesh(data=8))
-    rows = train_run(Trainer(sharded, store, small.corpus), sharded, tmp_path, quiet)
+    run, eight = run_of(small, store), replace(small.machine, mesh=Mesh(data=8))
+    rows = train_run(Trainer(run, store, small.corpus.seed, eight), run, tmp_path, quiet)
     for row, single in zip(rows, uncut, strict=True):
         for domain in store.domains:
             assert row[f"loss/{domain}"] == pytest.approx(single[f"loss/{domain}"], rel=1e-5)
@@ -103,7 +103,7 @@ def test_eight_devices_give_the_losses_of_one(uncut, small, store, tmp_path):
 
 def test_a_run_that_diverges_is_stopped_marked_and_kept(small, store, tmp_path):
     wild = replace(run_of(small, store), optimiser=replace(small.optimiser, learning_rate=1e4))
-    rows = train_run(Trainer(wild, store, small.corpus), wild, tmp_path, quiet)
+    rows = train_run(Trainer(wild, store, small.corpus.seed, small.machine), wild, tmp_path, quiet)
     assert rows[-1]["status"] == "diverged"
     assert rows[-1]["step"] < 40
     assert rows[-1]["loss/code"] is None
@@ -111,7 +111,7 @@ def test_a_run_that_diverges_is_stopped_marked_and_kept(small, store, tmp_path):
 
 def test_a_proxy_can_be_given_as_few_rows_as_its_target_would_repeat(small, store, tmp_path):
     repeated = run_of(small, store, like_tokens=10 * small.train.tokens)
-    row = train_run(Trainer(repeated, store, small.corpus), repeated, tmp_path, quiet)[-1]
+    row = train_run(Trainer(repeated, store, small.corpus.seed, small.machine), repeated, tmp_path, quiet)[-1]
     target_epochs = 0.5 * 10 * small.train.tokens / store.unique_tokens["code"]
     assert row["epochs/code"] == pytest.approx(target_epochs, rel=0.05)
 
@@ -123,11 +123,11 @@ def test_training_is_recorded_for_tensorboard(trainer, small, store, tmp_path: P
 
 def test_a_store_that_the_run_was_not_planned_on_is_refused(small, store):
     with pytest.raises(InputError, match=store.id):
-        Trainer(replace(run_of(small, store), store="0123456789"), store, small.corpus)
+        Trainer(replace(run_of(small, store), store="0123456789"), store, small.corpus.seed, small.machine)
 
 
 @pytest.mark.parametrize(("mesh", "words"), [(Mesh(data=3), ["batch 8", "3 devices"]), (Mesh(data=99), ["99"])])
 def test_a_mesh_that_does_not_fit_is_named(small, store, mesh, words):
     with pytest.raises(InputError) as caught:
-        Trainer(run_of(small, store, mesh=mesh), store, small.corpus)
+        Trainer(run_of(small, store), store, small.corpus.seed, replace(small.machine, mesh=mesh))
     assert all(word in str(caught.value) for word in words), caught.value

@@ -24,4 +24,8 @@ def draw_all(material: Material, found: Findings, folder: Path) -> dict[str, Pat
         "noise": accuracy.noise(material, found),
         "swarm": answer.swarm(material),
     }
+    for name in NAMES:
+        if drawn[name] is None:  # one of an earlier report would be taken for this one's
+            (folder / f"{name}.png").unlink(missing_ok=True)
+            (folder / f"{name}.pdf").unlink(missing_ok=True)
     return {name: style.save(drawn[name], folder / name)[0] for name in NAMES if drawn[name] is not None}

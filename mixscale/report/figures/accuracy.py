@@ -29,7 +29,8 @@ def predicted_observed(material: Material) -> Figure:
     mean = fig.add_subplot(grid[:2, :2])
     points = {role: (r["mean"].to_numpy(), *material.row_objective(r)) for role, r in shown.items() if len(r)}
     _against(mean, points)
-    mean.set(title="mean loss", xlabel="observed", ylabel="predicted")
+    mean.set(title=material.objective_name, xlabel="observed", ylabel="predicted")
+    _inset(mean, points)
     for i, cell in enumerate(cells):
         axes = fig.add_subplot(grid[cell])
         _against(axes, {role: _target_points(material, r, i) for role, r in shown.items() if len(r)})
@@ -44,7 +45,7 @@ def noise(material: Material, found: Findings) -> Figure:
     """Per target, on one logarithmic axis: seed noise, the law's error, and the spread over mixtures."""
     fitted = material.at_scale[material.at_scale["role"] == "fit"]
     held = material.predictable[material.predictable["role"] == "held_out"]
-    names = ["mean loss", *material.target_names]
+    names = [material.objective_name, *material.target_names]
     columns = ["mean", *material.targets]
     seed = [found.noise, *found.target_noise.values()]
     errors = [found.held_out.mean_absolute_error] if found.held_out else []
@@ -102,6 +103,22 @@ def _against(axes: Axes, points: dict[str, tuple[np.ndarray, np.ndarray, np.ndar
         axes.text(0.97, 0.04, _score(*points["held_out"][:2]), transform=axes.transAxes, ha="right", fontsize=7)
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.locator_params(nbins=4)
+
+
+def _inset(axes: Axes, points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    """The place of the held-out and verification runs, enlarged where fitted runs stretch the axes."""
+    unseen = [np.concatenate(p[:2]) for role, p in points.items() if role != "fit"]
+    if not unseen or np.ptp(np.concatenate(unseen)) > 0.35 * np.ptp(axes.get_xlim()):
+        return
+    inner = axes.inset_axes((0.5, 0.21, 0.48, 0.47))
+    _against(inner, points)
+    for text in inner.texts:
+        text.remove()
+    low, high = style.padded(np.concatenate(unseen), 0.12)
+    inner.set(xlim=(low, high), ylim=(low, high))
+    inner.tick_params(labelsize=6.5)
+    inner.locator_params(nbins=3)
+    axes.indicate_inset_zoom(inner, edgecolor=style.FAINT)
 
 
 def _score(observed: np.ndarray, predicted: np.ndarray) -> str:

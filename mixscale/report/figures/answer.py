@@ -10,8 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from mixscale.report.candidates import CANDIDATES, Candidate
+from mixscale.report.comparison import Comparison
 from mixscale.report.figures import style
-from mixscale.report.findings import CANDIDATES, Candidate, Findings
+from mixscale.report.findings import Findings
 from mixscale.report.material import Material
 from mixscale.report.sentences import percent
 
@@ -47,12 +49,12 @@ def optimum(material: Material, found: Findings) -> Figure:
 
 @style.styled
 def verification(found: Findings) -> Figure | None:
-    """Mean loss of each seed for the compared mixtures with the law's intervals, and the paired differences."""
+    """Mean loss of each seed for the compared mixtures with the law's intervals, and the differences, if any."""
     names = [n for n in CANDIDATES if n in found.candidates and found.candidates[n].mean_loss.observed]
     if not names:
         return None
     fig = style.figure(3.4)
-    left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
+    left, *right = fig.subplots(1, 2, width_ratios=(1.25, 1)) if found.comparisons else [fig.subplots()]
     seeds = sorted({s for n in names for s in found.candidates[n].mean_loss.observed})
     for seed in seeds:
         values = [found.candidates[n].mean_loss.observed.get(seed, np.nan) for n in names]
@@ -60,10 +62,11 @@ def verification(found: Findings) -> Figure | None:
     for x, name in enumerate(names):
         _trained(left, x, name, found.candidates[name])
     left.set_xticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in names])
-    left.set(xlim=(-0.5, len(names) - 0.5), ylabel="mean loss" + (f", {found.unit}" if found.unit else ""))
+    left.set(xlim=(-0.5, len(names) - 0.5), ylabel=found.objective + (f", {found.unit}" if found.unit else ""))
     left.set_title("trained, one point a seed; bar: predicted interval")
     left.grid(False, axis="x")
-    _differences(right, found)
+    if right:
+        _differences(right[0], found)
     return fig
 
 
@@ -85,10 +88,10 @@ def swarm(material: Material) -> Figure:
         below.bar(np.arange(len(mixtures)), h_QxK[:, k], width, bottom=below_Q, linewidth=0, **look)
         below_Q = below_Q + h_QxK[:, k]
     below.set(ylim=(0, 1), xlim=(-0.7, len(mixtures) - 0.3), ylabel="weight")
-    below.set_xlabel("mixtures, in the order of their mean loss")
+    below.set_xlabel(f"mixtures, in the order of their {material.objective_name}")
     below.yaxis.set_major_formatter(PercentFormatter(1.0))
     below.set_xticks([])
-    above.set_ylabel("mean loss")
+    above.set_ylabel(material.objective_name)
     above.legend(handles=_swarm_legend(set(rows["role"])), loc="upper left", ncols=3, handletextpad=0.2)
     for axes in (above, below):
         axes.grid(False, axis="x")
@@ -124,13 +127,17 @@ def _differences(axes: Axes, found: Findings) -> None:
             axes.plot(c.interval, [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt", zorder=2)
         axes.plot(list(c.differences.values()), [y] * len(c.differences), "o", color=colour, markersize=4, zorder=3)
         axes.plot(c.mean, y, "|", color=colour, markersize=14, markeredgewidth=2, zorder=3)
-        axes.text(c.mean, y + 0.26, c.verdict, ha="center", fontsize=7.5, zorder=4, bbox=paper)
+        axes.text(c.mean, y + 0.26, _verdict(c), ha="center", fontsize=7.5, zorder=4, bbox=paper)
     axes.set_yticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in reversed(names)])
-    axes.set(ylim=(-0.6, len(names) - 0.3), xlabel="mean loss above the optimum's")
+    axes.set(ylim=(-0.6, len(names) - 0.3), xlabel=f"{found.objective} above the optimum's")
     axes.margins(x=0.12)
     axes.set_title("difference to the optimum, by seed")
     axes.grid(False, axis="y")
     axes.locator_params(axis="x", nbins=5)
+
+
+def _verdict(c: Comparison) -> str:
+    return f"optimum {c.verdict}" if c.verdict in ("better", "worse") else c.verdict
 
 
 ROLES = {"fit": ("o", style.FIT, "fitted"), "held_out": ("o", style.HELD_OUT, "held out"),

@@ -13,6 +13,9 @@ from mixscale.report.material import Material
 from mixscale.report.sentences import percent
 from mixscale.report.statistics import LEVEL
 
+VERTEX = 0.9
+"""Weight from which a mixture is near a vertex; the loss soars there and would flatten all the rest."""
+
 STEP = 0.1
 """Weight that a domain gains in the interaction figure."""
 
@@ -26,11 +29,12 @@ def slices(material: Material) -> Figure:
     best_K = material.optimum.mixture.array(material.domains)
     rows = material.at_scale
     weight_Q = np.linspace(0, 1, 41)
-    shown = [rows["mean"].to_numpy()]
+    inner_R = material.mixtures_RxK(rows).max(axis=1) < VERTEX
+    shown = [rows["mean"].to_numpy()[inner_R]]
     axes_K = list(style.panels(fig, count, columns, sharex=True, sharey=True))
     for k, axes in enumerate(axes_K):
         mean_Q, low_Q, high_Q = material.objective(along(k, weight_Q, count))
-        shown.append(mean_Q)
+        shown.append(mean_Q[weight_Q < VERTEX])
         axes.fill_between(weight_Q, low_Q, high_Q, color=style.HELD_OUT, alpha=0.2, linewidth=0)
         axes.plot(weight_Q, mean_Q, color=style.HELD_OUT)
         axes.plot(material.mixtures_RxK(rows)[:, k], rows["mean"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
@@ -41,7 +45,7 @@ def slices(material: Material) -> Figure:
     axes_K[0].set(xlim=(-0.02, 1.02), ylim=style.padded(np.concatenate(shown)))
     axes_K[0].xaxis.set_major_formatter(PercentFormatter(1.0))
     axes_K[0].set_xticks([0, 0.5, 1.0])
-    fig.supylabel("mean loss" + (f",{material.unit}" if material.unit else ""), fontsize=8.5)
+    fig.supylabel(material.objective_name + (f",{material.unit}" if material.unit else ""), fontsize=8.5)
     fig.supxlabel("weight of the domain", fontsize=8.5)
     fig.legend(handles=_slice_legend(), loc="outside upper left", ncols=4, handlelength=1.4)
     return fig

@@ -15,6 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mixscale.files import replaced
+
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 FIT, HELD_OUT = "#9aa5b1", "#0072b2"
 COLOURS = {"optimum": "#d55e00", "best": "#a14a80", "natural": "#0072b2", "uniform": "#00805e"}
@@ -58,7 +60,6 @@ RC = {
     "figure.facecolor": "white",
     "hatch.linewidth": 0.6,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "mixscale",
 }
 
 
@@ -75,11 +76,14 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `figure` as PNG and PDF beside each other; equal figures give equal files."""
+    png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
     with matplotlib.rc_context(RC):
-        figure.savefig(stem.with_suffix(".png"), dpi=160, metadata={"Software": None})
+        with replaced(png) as side:
+            figure.savefig(side, dpi=160, metadata={"Software": None})
         figure.set_layout_engine("none")  # the layout is found, and finding it is most of the time
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    return [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
+        with replaced(pdf) as side:
+            figure.savefig(side, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    return [png, pdf]
 
 
 def figure(height: float, width: float = WIDTH) -> Figure:

@@ -1,0 +1,77 @@
+"""Whether an experiment can be carried out at all, said before anything of it is started."""
+
+from __future__ import annotations
+
+from mixscale.errors import InputError
+from mixscale.experiment import Experiment
+
+LEAST = {
+    "corpus.context": 1,
+    "train.tokens": 1,
+    "train.batch": 1,
+    "train.validation_rows": 1,
+    "design.dirichlet": 0,
+    "design.sobol": 0,
+    "design.held_out": 0,
+    "design.replicates": 0,
+    "design.seed": 0,
+    "machine.workers": 0,
+    "machine.steps_per_dispatch": 1,
+    "machine.checkpoint_steps": 1,
+    "optimiser.learning_rate": 0.0,
+    "optimiser.warmup": 0.0,
+    "optimiser.decay": 0.0,
+    "seed": 0,
+}
+"""Smallest value of each field that has one."""
+SHARES = ("optimiser.warmup", "optimiser.decay", "corpus.validation_share")
+
+
+def check(experiment: Experiment) -> None:
+    """Raises InputError where a value is out of range, seeds collide or names do not match."""
+    for name, least in LEAST.items():
+        value = _field(experiment, name)
+        if value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}")
+    for name in SHARES:
+        value = _field(experiment, name)
+        if not 0 <= value < 1:
+            raise InputError(f"{name} is {value}; it is a share, at least 0 and less than 1")
+    if not experiment.models:
+        raise InputError("the experiment has no models; give at least one size")
+    if len(experiment.corpus.domains) < 2:
+        raise InputError(f"the corpus has {len(experiment.corpus.domains)} domain; mixing takes at least two")
+    _check_seeds(experiment)
+    _check_objective(experiment)
+
+
+def _check_seeds(experiment: Experiment) -> None:
+    """Runs that share a seed are the same run, so noise and verification need seeds of their own."""
+    used: dict[int, str] = {}
+    groups = {
+        "seed": (experiment.seed,),
+        "design.replicate_seeds": experiment.design.replicate_seeds,
+        "verify.seeds": experiment.verify.seeds,
+    }
+    for name, seeds in groups.items():
+        for seed in seeds:
+            if seed < 0:
+                raise InputError(f"{name} holds {seed}; seeds are not negative")
+            if seed in used:
+                raise InputError(f"seed {seed} is both in {used[seed]} and in {name}; every seed may be used once")
+            used[seed] = name
+
+
+def _check_objective(experiment: Experiment) -> None:
+    domains = experiment.corpus.domains
+    for name in ("weights", "lower", "upper"):
+        for domain in getattr(experiment.objective, name):
+            if domain not in domains:
+                raise InputError(f"objective.{name} names '{domain}'; the domains are {', '.join(domains)}")
+
+
+def _field(experiment: Experiment, dotted: str) -> float:
+    value: object = experiment
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value  # type: ignore[return-value]

@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all; every room may import this module."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixscale.errors import InputError
+
+
+@contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Yields a path beside `path`, with its suffix, that takes its place once the block has ended.
+
+    A block that fails, or a kill, leaves what was at `path` before. Missing folders are made.
+
+    Raises:
+        InputError: `path` is a folder, or lies below a file.
+    """
+    file = Path(path)
+    made_folder(file.parent)
+    if file.is_dir():
+        raise InputError(f"'{file}' is a folder; give the name of a file")
+    temporary = file.with_name(f".{file.stem}.{secrets.token_hex(4)}{file.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def made_folder(path: str | Path) -> Path:
+    """The folder `path`, made with its parents where it is missing.
+
+    Raises:
+        InputError: it, or one of its parents, is a file.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        blocking = next((p for p in (folder, *folder.parents) if p.is_file()), folder)
+        raise InputError(f"folder '{folder}' cannot be made: '{blocking}' is a file") from error
+    return folder

@@ -1,0 +1,134 @@
+"""The compared mixtures: what the law predicts for each, and what training gave, by seed.
+
+A run counts for the optimum only if it trained that very mixture: a directory may hold verification runs of an
+optimum that has since been solved anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixscale.mixture import Mixture
+from mixscale.report.material import Material, same_mixture
+from mixscale.report.statistics import standard_error
+
+Interval = tuple[float, float]
+CANDIDATES = ("optimum", "best", "natural", "uniform")
+"""Mixtures that are compared: the law's answer, the best mixture trained for the fit, and the two that need no law."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the law predicts, with its interval, and what training gave, by seed."""
+
+    predicted: float
+    interval: Interval
+    observed: dict[str, float]
+    mean: float | None
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the compared mixtures: its mean loss, and the value of each target."""
+
+    mixture: dict[str, float]
+    mean_loss: Estimate
+    targets: dict[str, Estimate]
+
+
+def candidates(material: Material) -> dict[str, Candidate]:
+    """The compared mixtures that can be known: trained to verify, or else computed from what the table has."""
+    found = {}
+    for name in CANDIDATES:
+        rows = _verified(material, name)
+        if name == "optimum":
+            mixture = material.optimum.mixture
+        elif len(rows):
+            mixture = Mixture.from_array(material.domains, material.mixtures_RxK(rows)[-1])
+        else:
+            mixture = _untrained(material, name)
+        if mixture is not None:
+            found[name] = _candidate(material, mixture, rows[_agrees(material, rows, mixture)])
+    return found
+
+
+def earlier_optimum(material: Material) -> bool:
+    """Whether there are verification runs of an optimum, all of them of another than this one."""
+    rows = material.at_scale[material.at_scale["role"] == "verify"]
+    agrees_R = _agrees(material, rows, material.optimum.mixture)
+    return bool(_has_origin(rows, "optimum").any()) and not agrees_R.any()
+
+
+def _verified(material: Material, name: str) -> pd.DataFrame:
+    """Verification runs of a candidate; one may stand for several (origin `natural+best`).
+
+    Any of them may have trained what is now the optimum, whatever it was called when it was planned.
+    """
+    rows = material.at_scale[material.at_scale["role"] == "verify"]
+    return rows if name == "optimum" else rows[_has_origin(rows, name)]
+
+
+def _agrees(material: Material, rows: pd.DataFrame, mixture: Mixture) -> np.ndarray:
+    trained = (Mixture.from_array(material.domains, h_K) for h_K in material.mixtures_RxK(rows))
+    return np.array([same_mixture(m, mixture) for m in trained], dtype=bool)
+
+
+def _has_origin(rows: pd.DataFrame, name: str) -> np.ndarray:
+    return np.array([name in origin.split("+") for origin in rows["origin"]], dtype=bool)
+
+
+def _untrained(material: Material, name: str) -> Mixture | None:
+    """A baseline nobody trained to verify: predicted only."""
+    if name == "uniform":
+        return Mixture.uniform(material.domains)
+    return _natural(material) if name == "natural" else _best(material)
+
+
+def _best(material: Material) -> Mixture | None:
+    """The fitted mixture with the lowest mean loss, its seeds averaged."""
+    rows = material.at_scale[material.at_scale["role"] == "fit"]
+    if not len(rows):
+        return None
+    group_R = material.groups_R(rows)
+    lowest = rows["mean"].groupby(group_R).mean().idxmin()
+    return Mixture.from_array(material.domains, material.mixtures_RxK(rows[group_R == lowest])[0])
+
+
+def _natural(material: Material) -> Mixture | None:
+    """The mixture marked as natural, or the one proportional to each domain's unique tokens where these are known."""
+    rows = material.measured
+    marked = rows[_has_origin(rows, "natural")]
+    if len(marked):
+        return Mixture.from_array(material.domains, material.mixtures_RxK(marked)[0])
+    columns = [f"unique_tokens/{d}" for d in material.domains]
+    if not len(rows) or not set(columns) <= set(rows) or not (rows[columns].max() > 0).all():
+        return None
+    return Mixture.normalised(dict(zip(material.domains, rows[columns].max(), strict=True)))
+
+
+def _candidate(material: Material, mixture: Mixture, rows: pd.DataFrame) -> Candidate:
+    h_1xK = mixture.array(material.domains)[None]
+    by_seed = rows.groupby("seed")[["mean", *material.targets]].mean()
+    mean, low, high = (float(v[0]) for v in material.objective(h_1xK))
+    values_1xT, low_1xT, high_1xT = material.predict_at_scale(h_1xK)
+    targets = {
+        t: _estimate(values_1xT[0, i], (low_1xT[0, i], high_1xT[0, i]), by_seed[t])
+        for i, t in enumerate(material.targets)
+    }
+    return Candidate(dict(mixture), _estimate(mean, (low, high), by_seed["mean"]), targets)
+
+
+def _estimate(predicted: float, interval: Interval, by_seed: pd.Series) -> Estimate:
+    observed = {seed_name(s): float(v) for s, v in by_seed.items()}
+    mean = float(by_seed.mean()) if len(by_seed) else None
+    low, high = map(float, interval)
+    return Estimate(float(predicted), (low, high), observed, mean, standard_error(by_seed.to_numpy()))
+
+
+def seed_name(value: Any) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)

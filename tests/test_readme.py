@@ -1,0 +1,36 @@
+"""What the README says to paste is pasted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BIN = Path(sys.executable).parent
+
+
+def blocks(section: str) -> list[str]:
+    """The bash blocks under a heading."""
+    text = README.read_text()
+    part = re.split(r"^## ", text.split(f"## {section}\n")[1], flags=re.MULTILINE)[0]
+    return re.findall(r"```bash\n(.*?)```", part, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["Bring your own text", "Bring your own table"])
+def test_the_section_works_when_pasted(section, tmp_path):
+    pasted = "\n".join(blocks(section))
+    assert "mixscale" in pasted
+    (tmp_path / ".venv").mkdir()
+    os.symlink(BIN, tmp_path / ".venv" / "bin")
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", pasted], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("report.html"))
