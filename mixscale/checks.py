@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, nearest
 from mixscale.experiment import Experiment
 
 LEAST = {
@@ -67,7 +67,7 @@ def _check_objective(experiment: Experiment) -> None:
     for name in ("weights", "lower", "upper"):
         for domain in getattr(experiment.objective, name):
             if domain not in domains:
-                raise InputError(f"objective.{name} names '{domain}'; the domains are {', '.join(domains)}")
+                raise InputError(f"objective.{name} names '{domain}', which is no domain{nearest(domain, domains)}")
 
 
 def _field(experiment: Experiment, dotted: str) -> float:

@@ -6,7 +6,6 @@ half.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from mixscale.errors import InputError, Unfinished
+from mixscale.errors import InputError, Unfinished, nearest
 from mixscale.experiment import Experiment, load
 
 HELP = """mixscale decides in what ratio to mix training data before the expensive run starts.
@@ -209,9 +208,7 @@ def _dispatch(arguments: list[str]) -> int:
     elif command in ON_TABLE:
         tyro.cli(ON_TABLE[command], args=rest, prog=f"mixscale {command}")
     else:
-        near = difflib.get_close_matches(command, [*ON_CONFIG, *ON_TABLE], n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "`mixscale --help` lists the commands"
-        raise InputError(f"there is no command '{command}'; {hint}")
+        raise InputError(f"there is no command '{command}'{nearest(command, [*ON_CONFIG, *ON_TABLE])}")
     return 0
 
 

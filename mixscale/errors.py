@@ -5,6 +5,11 @@ exception is a defect and keeps its stack trace. A message names the thing that 
 would be right.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Input (config, table, mixture, file) that cannot be used as it stands."""
@@ -12,3 +17,17 @@ class InputError(ValueError):
 
 class Unfinished(RuntimeError):
     """Work that stopped through no fault of its input; what was done is kept, and starting again goes on."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
+    names = sorted({str(k) for k in known})
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{next(n for n in names if n.lower() == close[0])}'?"
+    return f" (found: {listed(names)})"
+
+
+def listed(names: list[str]) -> str:
+    """Names for a sentence; a dozen of them at most."""
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -6,14 +6,13 @@ module checks names, weights and losses and keeps every row it was given; it kno
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, listed, nearest
 from mixscale.files import replaced
 from mixscale.mixture import ROUNDING, Mixture
 
@@ -175,12 +174,12 @@ class RunTable:
         if not self.domains:
             raise InputError(
                 "run table has no column 'mix/<domain>'; name each domain's weight so, for example 'mix/web' "
-                f"(found: {_listed(columns)})"
+                f"(found: {listed(columns)})"
             )
         if not self.targets:
             raise InputError(
                 "run table has no column 'loss/<target>' or 'metric/<name>'; name what was measured so, for "
-                f"example 'loss/web' (found: {_listed(columns)})"
+                f"example 'loss/web' (found: {listed(columns)})"
             )
         if len(self.frame) == 0:
             raise InputError("run table is empty: it has columns but no row")
@@ -301,19 +300,6 @@ def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> In
     except InputError as error:
         return InputError(f"{whose}: {error}")
     raise AssertionError(f"the weights of {whose} do sum to one")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
-    names = sorted({str(k) for k in known})
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{next(n for n in names if n.lower() == close[0])}'?"
-    return f" (found: {_listed(names)})"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _file_of(path: Path) -> Path:

@@ -6,7 +6,6 @@ Nothing here knows of tokens; what cannot be read is an `InputError` that names 
 
 from __future__ import annotations
 
-import difflib
 import glob
 import gzip
 import hashlib
@@ -17,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, nearest
 from mixscale.experiment import Embedded, Jsonl, Source, TextFiles, Tfds, content_hash
 
 DATA = Path(__file__).parent / "data"
@@ -86,9 +85,7 @@ def _embedded(source: Embedded) -> Iterator[Document]:
 def _packed(source: Embedded) -> Path:
     names = embedded_names()
     if source.name not in names:
-        near = difflib.get_close_matches(source.name, names, n=1, cutoff=0.5)
-        guess = f"; did you mean '{near[0]}'?" if near else "."
-        raise InputError(f"no embedded domain is called '{source.name}'{guess} There are: {', '.join(names)}")
+        raise InputError(f"no embedded domain is called '{source.name}'{nearest(source.name, names)}")
     return DATA / (source.name + SUFFIX)
 
 

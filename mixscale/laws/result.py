@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, nearest
 from mixscale.files import made_folder, replaced
 from mixscale.laws import engine
 from mixscale.laws.engine import Points
@@ -26,7 +26,7 @@ from mixscale.laws.observations import Observations, Scale
 from mixscale.laws.selection import named
 from mixscale.laws.uncertainty import LEVEL, Calibration
 from mixscale.mixture import ROUNDING
-from mixscale.runs import nearest, numeric, off_simplex
+from mixscale.runs import numeric, off_simplex
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, nearest
 from mixscale.laws import engine
 from mixscale.laws.families import LAWS, Law
 from mixscale.laws.observations import Observations
-from mixscale.runs import nearest
 
 FOLDS = 10
 

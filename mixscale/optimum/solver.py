@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, nearest
 from mixscale.laws.families import Law
-from mixscale.runs import nearest
 
 STEPS = 60
 BARRIER = (1e-1, 1e-11)

@@ -25,6 +25,8 @@ from mixscale.sweep.plan import Planned
 from mixscale.sweep.progress import SweepProgress
 from mixscale.sweep.worker import work
 
+WORKER_BYTES = 1_000_000_000
+"""What a worker with a small model takes, libraries and compiler included."""
 SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -64,14 +66,16 @@ def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) 
 
 
 def workers_that_pay() -> int:
-    """One per core where JAX would use the CPU, else one."""
+    """One per core, as far as memory goes, where JAX would use the CPU; else one."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms != "cpu":
         import jax
 
         if jax.default_backend() != "cpu":
             return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores, memory // WORKER_BYTES))
 
 
 def _side_by_side(
@@ -108,12 +112,14 @@ def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None
         if isinstance(message, Failure):
             raise message.raised()
         progress.take(message)
-    killed = [p for p in processes if p.exitcode is not None and p.exitcode < 0]
-    if killed:
+    failed = [process.exitcode for process in processes if process.exitcode]
+    if failed and failed[0] < 0:
         raise Unfinished(
-            f"a worker was ended by signal {-killed[0].exitcode} (out of memory?); start again to go on, "
+            f"a worker was ended by signal {-failed[0]} (out of memory?); start again to go on, "
             "with fewer --machine.workers if memory is short"
         )
+    if failed:
+        raise Unfinished(f"a worker ended with status {failed[0]} before it could train; what it said is above")
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, messages: Any) -> None:
