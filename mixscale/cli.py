@@ -123,7 +123,8 @@ def optimum(
 
     Args:
         fit: folder written by `mixscale fit`.
-        weights: weight of each target, as in `--weights code 2 wiki 1`; all equal where none is given.
+        weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
+            all count the same where none is named.
         lower: least weight of a domain in the mixture, as in `--lower code 0.1`.
         upper: greatest weight of a domain in the mixture, as in `--upper code 0.5`.
         n_params: N to solve for, where the law uses it.

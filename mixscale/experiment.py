@@ -165,7 +165,7 @@ class Objective:
     """What the best mixture minimises, and within which bounds."""
 
     weights: dict[str, float] = field(default_factory=dict)
-    """weight of each target's loss; empty means all equal"""
+    """weight of each target's loss; a target not named counts nothing, and all count the same where none is named"""
     lower: dict[str, float] = field(default_factory=dict)
     """least weight of a domain in the mixture"""
     upper: dict[str, float] = field(default_factory=dict)

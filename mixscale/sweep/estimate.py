@@ -28,6 +28,10 @@ GUESSED_FLOPS = 2e10
 """FLOP/s of one worker before anything was measured: what one CPU core gives a model of this kind."""
 
 
+PROCESS = 5e8
+"""Bytes of a worker before it trains: libraries and compiled code, as measured on Linux."""
+
+
 def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> pd.DataFrame:
     """One row a run: id, size, seed, role, origin, mix/*, N, D, FLOPs, epochs/*, seconds and MB of memory."""
     speed = measured_speed(experiment)
@@ -52,11 +56,11 @@ def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]
 
 
 def memory(model: Model, store: TokenStore, batch: int, parameters: int) -> float:
-    """Bytes one worker holds at most: weights, gradient and two moments, activations, logits twice, the tokens."""
+    """Bytes one worker holds: itself, weights, gradient, two moments, activations, logits twice, the tokens."""
     positions = batch * store.context
     activations = positions * model.layers * (16 * model.d_model + 2 * model.heads * store.context)
     tokens = 2 * sum(store.unique_tokens.values())
-    return 4.0 * (4 * parameters + activations + 2 * positions * store.vocab_size) + tokens
+    return PROCESS + 4.0 * (4 * parameters + activations + 2 * positions * store.vocab_size) + tokens
 
 
 def flops(run: Run, store: TokenStore) -> float:
