@@ -115,9 +115,11 @@ def _verification(found: Findings) -> Markup:
         loss = candidate.mean_loss
         values = [number(loss.observed[s], doubt) if s in loss.observed else "–" for s in seeds]
         mean = [_with_error(loss, doubt)] if seeds else []
-        rows.append([HEADINGS[name], *values, *mean, _predicted(loss), *_difference(found, name)])
-    headers = [found.objective, *(f"seed {s}" for s in seeds), *(["mean ± s.e."] if seeds else []), "predicted"]
+        rows.append([HEADINGS[name], _predicted(loss), *mean, *_difference(found, name), *values])
+    # Seeds come last: with many of them it is they that a narrow page scrolls to.
+    headers = [found.objective, "predicted", *(["mean ± s.e."] if seeds else [])]
     headers += ["minus optimum", "optimum is"] if found.comparisons else []
+    headers += [f"seed {s}" for s in seeds]
     foot = f"In {found.unit}. " if found.unit else ""
     if found.comparisons:
         foot += _basis(found)
