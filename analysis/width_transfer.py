@@ -74,6 +74,8 @@ def draw(loss_WxR: pd.DataFrame, path: Path) -> None:
         axes.plot(loss_R.index, loss_R, "o-", color=colour, label=width)
         axes.plot(loss_R.idxmin(), loss_R.min(), "o", color=colour, markersize=10, markerfacecolor="none")
     axes.set(xscale="log", xlabel="learning rate", ylabel="mean held-out loss (nats a token)")
+    axes.set_xticks(loss_WxR.columns, [f"{rate:g}" for rate in loss_WxR.columns])
+    axes.minorticks_off()
     axes.legend(frameon=False)
     figure.savefig(path.with_suffix(".png"), dpi=160)
     figure.savefig(path.with_suffix(".pdf"))

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-BIN = Path(sys.executable).parent
 
 
 def blocks(section: str) -> list[str]:
@@ -26,8 +25,7 @@ def blocks(section: str) -> list[str]:
 def test_the_section_works_when_pasted(section, tmp_path):
     pasted = "\n".join(blocks(section))
     assert "mixscale" in pasted
-    (tmp_path / ".venv").mkdir()
-    os.symlink(BIN, tmp_path / ".venv" / "bin")
+    os.symlink(Path(sys.prefix), tmp_path / ".venv")
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", pasted], cwd=tmp_path, env=environment, capture_output=True, text=True
