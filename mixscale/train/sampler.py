@@ -42,18 +42,22 @@ class Sampler:
         self._rows = {d: rows[d] for d in self.domains}
         self._seed = seed
         self._domain_N = apportion(mixture.array(self.domains), sequences)
+        # How often the domain of each sequence was drawn before it, once for all dispatches.
+        self._before_N = np.empty(sequences, np.int32)
+        for j in range(len(self.domains)):
+            drawn = np.flatnonzero(self._domain_N == j)
+            self._before_N[drawn] = np.arange(len(drawn))
 
     def draws(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Sequences `first` to `last` (excluded): domain (index into `domains`) and row, each int32 (last-first,)."""
-        domain_n = self._domain_N[first:last]
+        domain_n, before_n = self._domain_N[first:last], self._before_N[first:last]
         row_n = np.empty(len(domain_n), np.int32)
         for j, domain in enumerate(self.domains):
-            before = int((self._domain_N[:first] == j).sum())
-            here = np.nonzero(domain_n == j)[0]
-            epoch_n, place_n = np.divmod(before + np.arange(len(here)), self._rows[domain])
+            here = np.flatnonzero(domain_n == j)
+            epoch_n, place_n = np.divmod(before_n[here], self._rows[domain])
             for epoch in np.unique(epoch_n):
-                order = epoch_order(self._seed, domain, int(epoch), self._rows[domain])
-                row_n[here[epoch_n == epoch]] = order[place_n[epoch_n == epoch]]
+                order_R = epoch_order(self._seed, domain, int(epoch), self._rows[domain])
+                row_n[here[epoch_n == epoch]] = order_R[place_n[epoch_n == epoch]]
         return domain_n.astype(np.int32), row_n
 
     def counts(self, sequences: int) -> dict[str, int]:
