@@ -28,7 +28,7 @@ experiment = Experiment(
     models={"0.1M": Model(d_model=64, layers=2, heads=4, kv_heads=2)},
     optimiser=Optimiser(learning_rate=0.01, decay=0.4),
     train=Train(tokens=600_000, batch=8),
-    design=Design(dirichlet=30, vertices=False, held_out=8, replicates=4, seed=2026),
+    design=Design(dirichlet=30, vertices=False, held_out=12, replicates=4, seed=2026),
     objective=Objective(weights={"code": 3, "docs": 3, "abstracts": 1, "fiction": 1, "romance": 1, "wiki": 1}),
     verify=Verify(seeds=(11, 12, 13, 14, 15)),
 )
