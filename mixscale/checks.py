@@ -65,9 +65,11 @@ def _check_seeds(experiment: Experiment) -> None:
 def _check_objective(experiment: Experiment) -> None:
     domains = experiment.corpus.domains
     for name in ("weights", "lower", "upper"):
-        for domain in getattr(experiment.objective, name):
+        for domain, value in getattr(experiment.objective, name).items():
             if domain not in domains:
                 raise InputError(f"objective.{name} names '{domain}', which is no domain{nearest(domain, domains)}")
+            if not 0 <= value < float("inf"):
+                raise InputError(f"objective.{name} of '{domain}' is {value:g}; it must be finite and not negative")
 
 
 def _field(experiment: Experiment, dotted: str) -> float:

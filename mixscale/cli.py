@@ -63,7 +63,8 @@ def sweep(experiment: Experiment) -> None:
     """Trains the runs of the design that are not trained yet and writes the run table."""
     from mixscale.launch import build_corpus, train_design
 
-    train_design(experiment, build_corpus(experiment))
+    table = train_design(experiment, build_corpus(experiment))
+    print(f"{len(table.final())} runs in {experiment.directory / 'runs.csv'}")
 
 
 def fit(runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[str, ...] = (), seed: int = 0) -> None:

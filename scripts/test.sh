@@ -8,6 +8,7 @@ if [ "${1:-}" = "--all" ]; then
   chosen=()
   shift
 fi
-"$venv/bin/ruff" check .
-"$venv/bin/ruff" format --check .
+code=(mixscale configs analysis tests scripts)
+"$venv/bin/ruff" check "${code[@]}"
+"$venv/bin/ruff" format --check "${code[@]}"
 exec "$venv/bin/python" -m pytest "${chosen[@]}" "$@"

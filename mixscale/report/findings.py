@@ -36,6 +36,8 @@ class Findings:
     target_weights: dict[str, float]
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]
+    bounds: dict[str, Interval]
+    """least and greatest weight that the optimum was held to, of the domains that were"""
     earlier_optimum: bool
     """whether the verification runs of an optimum are all of another than this one"""
     candidates: dict[str, Candidate]
@@ -69,6 +71,7 @@ def findings(material: Material) -> Findings:
         target_weights=dict(zip(material.targets, material.weights_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
+        bounds=_bounds(material),
         earlier_optimum=earlier_optimum(material),
         candidates=compared,
         comparisons=comparisons(compared, noise),
@@ -77,6 +80,11 @@ def findings(material: Material) -> Findings:
         target_noise={t: _noise(material, t) for t in material.targets},
         **_statuses(material),
     )
+
+
+def _bounds(material: Material) -> dict[str, Interval]:
+    lower, upper = material.optimum.lower, material.optimum.upper
+    return {d: (lower[d], upper[d]) for d in lower if lower[d] > 0 or upper[d] < 1}
 
 
 def _solved_for(material: Material) -> dict[str, float]:

@@ -27,7 +27,7 @@ NAMED = 8
 def sentences(found: Findings) -> list[str]:
     """All sentences, the most important first."""
     unit = f" {found.unit}" if found.unit else ""
-    told = [_optimum(found), *_elsewhere(found)]
+    told = [_optimum(found), *_within(found), *_elsewhere(found)]
     told += [_comparison(name, c, found, unit) for name, c in _ordered(found)]
     told += _untrained(found)
     told += _prediction(found, unit)
@@ -100,6 +100,21 @@ def _optimum(found: Findings) -> str:
     little = f"; next to nothing of {named}" if absent else ""
     brackets = f" In brackets: {percent(found.level)} intervals." if "(" in parts[0] else ""
     return f"The best mixture by the {found.law} law is {_listed(parts)}{little}.{brackets}"
+
+
+def _within(found: Findings) -> list[str]:
+    """The bounds that the optimum was held to, and the compared mixtures that do not keep them."""
+    if not found.bounds:
+        return []
+    kept = [f"{d} {percent(low)} to {percent(high)}" for d, (low, high) in found.bounds.items()]
+    outside = [NAMES[n] for n, c in found.candidates.items() if not _keeps(c.mixture, found.bounds)]
+    told = f"It was solved for within bounds: {_listed(kept)}."
+    return [f"{told} Outside of them {'is' if len(outside) == 1 else 'are'} {_listed(outside)}." if outside else told]
+
+
+def _keeps(mixture: dict[str, float], bounds: dict[str, tuple[float, float]]) -> bool:
+    """Whether a mixture lies within bounds, but for the rounding of trained weights."""
+    return all(low - 1e-4 <= mixture.get(d, 0.0) <= high + 1e-4 for d, (low, high) in bounds.items())
 
 
 def _elsewhere(found: Findings) -> list[str]:

@@ -88,8 +88,9 @@ def _side_by_side(
             context.Process(target=_worker, args=(experiment, store_path, left, index, messages), daemon=True)
             for index in range(workers)
         ]
-        for process in processes:
-            process.start()
+        with _deaf_to_interrupts():
+            for process in processes:
+                process.start()
     try:
         _watch(processes, messages, progress)
     finally:
@@ -125,8 +126,6 @@ def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, messages: Any) -> None:
     """What runs in worker process `index`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C reaches the whole group; the parent answers it, and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_to_core(index)
     try:
         work(experiment, store_path, planned, messages.put)
@@ -152,6 +151,16 @@ def _keep_to_core(index: int) -> None:
         return
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[index % len(cores)]})
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which reaches them too; the parent answers it, and ends its workers."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

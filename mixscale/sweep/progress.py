@@ -63,7 +63,7 @@ class SweepProgress:
         self._share[row["run"]] = 1.0
         item = self._by_id[row["run"]]
         losses = [v for k, v in row.items() if k.startswith("loss/")]
-        outcome = f"mean loss {np.mean(losses):.4f}" if row["status"] == "complete" else row["status"]
+        outcome = f"plain mean loss {np.mean(losses):.4f}" if row["status"] == "complete" else row["status"]
         what = f"{row['run']}  {item.run.size}  seed {row['seed']}  {item.role}/{item.origin}"
         self._console.print(f"[{self._ended}/{self._all}] {what}  {outcome}  {row['seconds']:.1f} s", markup=False)
         self._update()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from mixscale.errors import InputError
+from mixscale.laws import LawFit
 from mixscale.optimum import solve
 from mixscale.report import findings, load, sentences, summary
 from mixscale.report.candidates import CANDIDATES
 from mixscale.report.held_out import Score
 from mixscale.report.material import Material
+from mixscale.report.sentences import percent
 from mixscale.runs import RunTable
 
 
@@ -258,3 +261,17 @@ def _stacked(*frames):
     import pandas as pd
 
     return pd.concat(frames, ignore_index=True)
+
+
+def test_bounds_are_told_and_who_does_not_keep_them(planted, tmp_path):
+    """An optimum held away from a domain may be predicted worse than a mixture that was not."""
+    folder = tmp_path / "bounded"
+    shutil.copytree(planted.folder, folder)
+    domain = planted.domains[0]
+    solve(LawFit.load(folder / "fit"), upper={domain: 0.05}).save(folder / "optimum.json")
+    found = findings(load(folder))
+    assert found.bounds == {domain: (0.0, 0.05)}
+    said = " ".join(sentences(found))
+    assert f"within bounds: {domain} {percent(0)} to {percent(0.05)}" in said
+    assert "Outside of them" in said
+    assert "the uniform mixture" in said.split("Outside of them")[1].split(".")[0]

@@ -59,6 +59,7 @@ def test_a_design_with_nothing_to_draw_is_refused_and_does_not_hang():
         ({"machine": Machine(steps_per_dispatch=0)}, ["machine.steps_per_dispatch"]),
         ({"optimiser": Optimiser(decay=1.5)}, ["optimiser.decay", "1.5", "share"]),
         ({"objective": Objective(upper={"cod": 0.5})}, ["objective.upper", "cod", "code"]),
+        ({"objective": Objective(weights={"code": -1})}, ["objective.weights", "code", "-1"]),
         ({"models": {}}, ["no models"]),
     ],
 )
