@@ -51,8 +51,10 @@ class Checkpoints:
 
     def keep_newest(self) -> None:
         """Removes all but the newest, when a run has ended and only its weights may still be wanted."""
-        for done in self._manager.all_steps()[:-1]:
-            self._manager.delete(done)
+        newest = self._manager.latest_step()
+        for done in self._manager.all_steps():
+            if done != newest:
+                self._manager.delete(done)
 
     def restore(self, like: State) -> tuple[State, State | None, dict[str, Any]] | None:
         """Newest (live, trunk, position) with the shapes and shardings of `like`; None where there is none."""

@@ -13,6 +13,7 @@ from mixscale.errors import InputError
 from mixscale.experiment import Experiment, Mesh
 from mixscale.mixture import Mixture
 from mixscale.train import Progress, Run, Trainer, train_run
+from mixscale.train.schedule import segments
 
 MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
 
@@ -124,7 +125,17 @@ def test_a_proxy_can_be_given_as_few_rows_as_its_target_would_repeat(small, stor
 
 def test_training_is_recorded_for_tensorboard(trainer, small, store, tmp_path: Path):
     train_run(trainer, run_of(small, store), tmp_path, quiet)
-    assert list((tmp_path / "tensorboard").glob("events.*"))
+    (events,) = (tmp_path / "tensorboard").glob("events.*")
+    written = events.read_bytes()
+    assert all(tag in written for tag in (b"train/loss", b"train/learning_rate", b"held_out/code"))
+
+
+def test_an_ended_run_keeps_its_newest_checkpoint_alone(trainer, uncut, small, store, tmp_path):
+    rows = train_run(trainer, run_of(small, store), tmp_path, quiet)
+    kept = [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+    plan = segments(small.optimiser, run_of(small, store).train, store.context)
+    assert kept == [str(sum(s.last - s.first for s in plan))]
+    assert numbers(train_run(trainer, run_of(small, store), tmp_path, quiet)) == numbers(rows) == numbers(uncut)
 
 
 def test_a_store_that_the_run_was_not_planned_on_is_refused(small, store):
