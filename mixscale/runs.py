@@ -128,22 +128,6 @@ class RunTable:
         last = ordered.drop_duplicates("run", keep="last").index
         return self._derived(self.frame.loc[sorted(last)])
 
-    def merged(self, other: RunTable) -> RunTable:
-        """The rows of both tables, which must have the same domains and targets.
-
-        Raises:
-            InputError: domains or targets differ, or a (run, step) is in both.
-        """
-        for kind, ours, theirs in (
-            ("domain", self.domains, other.domains),
-            ("target", self.targets, other.targets),
-        ):
-            if lone := sorted(set(ours) ^ set(theirs)):
-                raise InputError(f"the tables cannot be merged: {kind} '{lone[0]}' is in only one of them")
-        merged = RunTable(pd.concat([self.frame, other.frame], ignore_index=True))
-        merged.notes = [*self.notes, *other.notes]
-        return merged
-
     def __len__(self) -> int:
         return len(self.frame)
 

@@ -127,15 +127,6 @@ def test_rounding_is_normalised_once_and_told(frame):
     np.testing.assert_array_equal(again.mixtures_RxK, table.mixtures_RxK)
 
 
-def test_merged_holds_both_and_refuses_what_differs(frame):
-    first, second = RunTable(frame.iloc[:3]), RunTable(frame.iloc[3:])
-    assert list(first.merged(second).frame["run"]) == list(frame["run"])
-    with pytest.raises(InputError, match="duplicate runs: '007'"):
-        first.merged(first)
-    with pytest.raises(InputError, match="domain 'news' is in only one"):
-        first.merged(RunTable(frame.iloc[3:].assign(**{"mix/news": 0.0})))
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
