@@ -252,7 +252,7 @@ def test_run_that_diverged_later_is_not_fitted_by_its_last_good_step(noisy_table
 def test_law_without_scale_takes_the_largest_size(noisy_table):
     small = noisy_table.frame.assign(n_params=1e5, run=noisy_table.frame["run"] + "s")
     small[["loss/code", "loss/web", "loss/wiki"]] += 1
-    both = noisy_table.merged(RunTable(small))
+    both = RunTable(pd.concat([noisy_table.frame, small], ignore_index=True))
     fit = laws.fit(both, "linear", resamples=2)
     assert fit.n_runs == len(noisy_table)
     assert any("largest size" in n for n in fit.notes)
