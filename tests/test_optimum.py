@@ -9,7 +9,7 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import engine
-from mixscale.laws.families import LAWS
+from mixscale.laws.families import LAWS, Points
 from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum, solve
 from mixscale.optimum.solver import descend, within
@@ -28,7 +28,7 @@ THETA = {
 def planted(name, noise=0.003, seed=0):
     rng = np.random.default_rng(seed)
     h_RxK = np.concatenate([np.eye(4), rng.dirichlet(np.ones(4), 26)])
-    y_TxR = engine.evaluate(LAWS[name], THETA[name], engine.Points(h_RxK, np.ones(30), np.ones(30)))
+    y_TxR = engine.evaluate(LAWS[name], THETA[name], Points.of(h_RxK))
     y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
     frame["run"] = np.arange(30)
@@ -112,9 +112,9 @@ def test_regions_are_as_wide_as_left_out_runs_fall_far(fits):
 def test_law_that_is_not_convex_is_followed_from_many_starts(fits):
     """A law with two valleys, of which the deeper one is far from the first guess of a local search."""
 
-    def two_valleys(theta, h_RxK, n_R, d_R):
-        first_R = ((h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
-        second_R = ((h_RxK - np.array([0.0, 0.0, 0.1, 0.9])) ** 2).sum(-1)
+    def two_valleys(theta, x):
+        first_R = ((x.h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
+        second_R = ((x.h_RxK - np.array([0.0, 0.0, 0.1, 0.9])) ** 2).sum(-1)
         return 3 + theta[0] * 0 - 0.5 * np.e ** (-20 * first_R) - np.e ** (-20 * second_R)
 
     law = dataclasses.replace(LAWS["linear"], name="two valleys", f=two_valleys, convex=False, linear=False)

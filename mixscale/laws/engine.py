@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from mixscale.laws.families import Law
+from mixscale.laws.families import Law, Points
 
 HUBER = 1.345
 """Residuals beyond this many sigmas count linearly."""
@@ -25,37 +25,14 @@ BATCH_BYTES = 2**25
 """Largest Jacobian of a batch, which decides how many problems are solved together."""
 
 
-class Points:
-    """Where a law is evaluated: mixtures and, for laws that use them, scaled sizes and token counts.
-
-    Args:
-        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones where there is no scale.
-    """
-
-    def __init__(self, h_RxK: np.ndarray, n_R: np.ndarray, d_R: np.ndarray):
-        self.h_RxK, self.n_R, self.d_R = h_RxK, n_R, d_R
-
-    def __len__(self) -> int:
-        return len(self.h_RxK)
-
-    def padded(self, multiple: int) -> Points:
-        """With copies of the last row up to a multiple, so that few shapes are ever compiled."""
-        extra = -len(self) % multiple
-        return Points(*(np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1), "edge") for x in self.arrays))
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.h_RxK, self.n_R, self.d_R
-
-
 def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     """Losses of B parameter vectors at R points, float64, shape (B, R)."""
-    count = len(points)
+    count = points.count
     wide = points.padded(1 << max(3, (count - 1).bit_length()) if count < 4096 else 4096)
     with jax.enable_x64(True):
         parts = [
-            np.asarray(_evaluator(law)(part, *wide.arrays))
-            for part in np.array_split(theta_BxP, max(1, -(-theta_BxP.shape[0] * len(wide) // 2**23)))
+            np.asarray(_evaluator(law)(part, wide))
+            for part in np.array_split(theta_BxP, max(1, -(-theta_BxP.shape[0] * wide.count // 2**23)))
         ]
     return np.concatenate(parts)[:, :count]
 
@@ -80,17 +57,17 @@ def solve(
     """
     problems, k = len(y_BxR), points.h_RxK.shape[1]
     wide = points.padded(ROW_MULTIPLE)
-    extra = len(wide) - len(points)
+    extra = wide.count - points.count
     y_BxR = np.pad(y_BxR, ((0, 0), (0, extra)), constant_values=1.0)
     weights_BxR = np.pad(weights_BxR, ((0, 0), (0, extra)))
-    size = int(np.clip(BATCH_BYTES // (8 * len(wide) * start_BxP.shape[1]), 4, 64))
+    size = int(np.clip(BATCH_BYTES // (8 * wide.count * start_BxP.shape[1]), 4, 64))
     limits = [law.spread(field, k) for field in ("lower", "upper", "mean", "std")]
     thetas, costs = [], []
     with jax.enable_x64(True):
         for at in range(0, problems, size):
             index = np.minimum(np.arange(at, at + size), problems - 1)
             batch = (y_BxR[index], weights_BxR[index], sigma_B[index], start_BxP[index])
-            theta_BxP, cost_B = _solver(law)(*wide.arrays, *limits, *batch)
+            theta_BxP, cost_B = _solver(law)(wide, *limits, *batch)
             thetas.append(np.asarray(theta_BxP))
             costs.append(np.asarray(cost_B))
             if on_batch:
@@ -138,11 +115,11 @@ def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -
 def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
     """SciPy's L-BFGS-B from the batched solution, with exact derivatives; keeps the better of the two."""
     wide = points.padded(ROW_MULTIPLE)
-    extra = len(wide) - len(points)
+    extra = wide.count - points.count
     k = points.h_RxK.shape[1]
     lower_P, upper_P, mean_P, std_P = (law.spread(f, k) for f in ("lower", "upper", "mean", "std"))
-    fixed = (*wide.arrays, mean_P, std_P, np.pad(y_R, (0, extra), constant_values=1.0))
-    weights_R = np.pad(np.ones(len(points)), (0, extra))
+    fixed = (wide, mean_P, std_P, np.pad(y_R, (0, extra), constant_values=1.0))
+    weights_R = np.pad(np.ones(points.count), (0, extra))
     with jax.enable_x64(True):
         slope = _slope(law)
 
@@ -167,8 +144,8 @@ def _huber(r: jax.Array, delta: jax.Array) -> jax.Array:
     return jnp.where(size <= delta, 0.5 * r**2, delta * (size - 0.5 * delta))
 
 
-def _cost(law, theta_P, h_RxK, n_R, d_R, mean_P, std_P, y_R, w_R, sigma):
-    r_R = (law.f(theta_P, h_RxK, n_R, d_R) - y_R) / y_R / sigma
+def _cost(law, theta_P, points, mean_P, std_P, y_R, w_R, sigma):
+    r_R = (law.f(theta_P, points) - y_R) / y_R / sigma
     return w_R @ _huber(r_R, HUBER) + 0.5 * jnp.sum(((theta_P - mean_P) / std_P) ** 2)
 
 
@@ -179,22 +156,22 @@ def _slope(law: Law):
 
 @functools.cache
 def _evaluator(law: Law):
-    return jax.jit(jax.vmap(law.f, in_axes=(0, None, None, None)))
+    return jax.jit(jax.vmap(law.f, in_axes=(0, None)))
 
 
 @functools.cache
 def _solver(law: Law):
     """Jitted Levenberg-Marquardt over a batch; bounds by an active set, Huber by reweighting."""
 
-    def row(theta_P, h_K, n, d):
-        return law.f(theta_P, h_K[None], n[None], d[None])[0]
+    def row(theta_P, point):
+        return law.f(theta_P, jax.tree.map(lambda x: x[None], point))[0]
 
     # Rows do not depend on each other, so a gradient a row is the whole Jacobian at the price of three losses.
-    jacobian = jax.vmap(jax.value_and_grad(row), in_axes=(None, 0, 0, 0))
+    jacobian = jax.vmap(jax.value_and_grad(row), in_axes=(None, 0))
 
-    def solve_one(h_RxK, n_R, d_R, lower_P, upper_P, mean_P, std_P, y_R, w_R, sigma, start_P):
+    def solve_one(points, lower_P, upper_P, mean_P, std_P, y_R, w_R, sigma, start_P):
         def model(theta_P):
-            loss_R, slope_RxP = jacobian(theta_P, h_RxK, n_R, d_R)
+            loss_R, slope_RxP = jacobian(theta_P, points)
             r_R = (loss_R - y_R) / y_R / sigma
             slope_RxP = slope_RxP / (y_R * sigma)[:, None]
             weight_R = w_R * jnp.minimum(1.0, HUBER / jnp.maximum(jnp.abs(r_R), 1e-30))
@@ -234,4 +211,4 @@ def _solver(law: Law):
         end = jax.lax.while_loop(lambda s: ~s[-1] & (s[-2] < ITERATIONS), step, begin)
         return end[0], end[1]
 
-    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 7 + (0,) * 4))
+    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 5 + (0,) * 4))

@@ -13,10 +13,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+UNLIMITED = 1e9
+"""Unique tokens of a domain that is never repeated, in units of a table's mean token count."""
+
+
+class Points(NamedTuple):
+    """Where a law is evaluated: mixtures and, for laws that use them, scaled sizes, token counts and unique tokens.
+
+    Attributes:
+        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones where there is no scale.
+        u_RxK: unique tokens of each domain in the unit of d; `UNLIMITED` where nothing is repeated.
+    """
+
+    h_RxK: np.ndarray
+    n_R: np.ndarray
+    d_R: np.ndarray
+    u_RxK: np.ndarray
+
+    @classmethod
+    def of(cls, h_RxK, n_R=None, d_R=None, u_RxK=None) -> Points:
+        """Points with ones for a size or token count that is not given, and unlimited text."""
+        ones_R = np.ones(len(h_RxK))
+        return cls(
+            h_RxK,
+            ones_R if n_R is None else n_R,
+            ones_R if d_R is None else d_R,
+            np.full(h_RxK.shape, UNLIMITED) if u_RxK is None else u_RxK,
+        )
+
+    @property
+    def count(self) -> int:
+        return len(self.h_RxK)
+
+    def padded(self, multiple: int) -> Points:
+        """With copies of the last row up to a multiple, so that few shapes are ever compiled."""
+        extra = -self.count % multiple
+        return Points(*(np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1), "edge") for x in self))
+
 
 SMALL = 1e-5
 """Weight below which a power of a weight leaves the formula, so that its slope at zero stays finite."""
@@ -44,7 +83,7 @@ class Law:
     Attributes:
         name: how it is asked for.
         source: where it was published, and what was changed.
-        f: `f(theta_P, h_RxK, n_R, d_R) -> loss_R`, float64, differentiable everywhere on the simplex.
+        f: `f(theta_P, points) -> loss_R`, float64, differentiable everywhere on the simplex.
         blocks: the parameters in the order of theta_P.
         uses_scale: whether n and d matter.
         convex: whether the loss is convex in h for every theta within bounds, so that a local optimum is global.
@@ -114,31 +153,31 @@ def _power_mean(v_K: jax.Array, alpha: jax.Array, h_RxK: jax.Array) -> jax.Array
     return jnp.exp(-alpha * (top + jnp.log(jnp.maximum(h_RxK @ jnp.exp(x_K - top), 1e-300))))
 
 
-def _linear(theta, h_RxK, n_R, d_R):
-    return h_RxK @ theta
+def _linear(theta, x):
+    return x.h_RxK @ theta
 
 
-def _exponential(theta, h_RxK, n_R, d_R):
-    return theta[0] + jnp.exp(h_RxK @ theta[1:])
+def _exponential(theta, x):
+    return theta[0] + jnp.exp(x.h_RxK @ theta[1:])
 
 
-def _effective(theta, h_RxK, n_R, d_R):
-    return theta[0] + _power_mean(theta[2:], theta[1], h_RxK)
+def _effective(theta, x):
+    return theta[0] + _power_mean(theta[2:], theta[1], x.h_RxK)
 
 
-def _additive(theta, h_RxK, n_R, d_R):
-    k = h_RxK.shape[-1]
-    return theta[0] + 1.0 / (_power(h_RxK, theta[1 + k :]) @ jnp.exp(-theta[1 : 1 + k]))
+def _additive(theta, x):
+    k = x.h_RxK.shape[-1]
+    return theta[0] + 1.0 / (_power(x.h_RxK, theta[1 + k :]) @ jnp.exp(-theta[1 : 1 + k]))
 
 
-def _effective_scale(theta, h_RxK, n_R, d_R):
+def _effective_scale(theta, x):
     floor, log_a, a, beta = theta[0], theta[1], theta[2], theta[3]
-    return floor + jnp.exp(log_a) * n_R**-a + d_R**-beta * _power_mean(theta[4:], beta, h_RxK)
+    return floor + jnp.exp(log_a) * x.n_R**-a + x.d_R**-beta * _power_mean(theta[4:], beta, x.h_RxK)
 
 
-def _additive_scale(theta, h_RxK, n_R, d_R):
+def _additive_scale(theta, x):
     log_a, alpha, log_b, beta = theta[0], theta[1], theta[2], theta[3]
-    return _additive(theta[4:], h_RxK, n_R, d_R) + jnp.exp(log_a) * n_R**-alpha + jnp.exp(log_b) * d_R**-beta
+    return _additive(theta[4:], x) + jnp.exp(log_a) * x.n_R**-alpha + jnp.exp(log_b) * x.d_R**-beta
 
 
 def _loss(block, theta, units):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws.engine import Points
+from mixscale.laws.families import Points
 from mixscale.runs import RunTable
 
 
@@ -126,7 +126,7 @@ def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> 
         rows.domains,
         columns,
         names,
-        Points(h_RxK, n_R, d_R),
+        Points.of(h_RxK, n_R, d_R),
         y_TxR,
         group_R,
         rows.frame.groupby("run", sort=False).ngroup().to_numpy(),

@@ -20,8 +20,7 @@ import pandas as pd
 from mixscale.errors import InputError, nearest
 from mixscale.files import made_folder, replaced
 from mixscale.laws import engine
-from mixscale.laws.engine import Points
-from mixscale.laws.families import Law
+from mixscale.laws.families import Law, Points
 from mixscale.laws.observations import Observations, Scale
 from mixscale.laws.selection import named
 from mixscale.laws.uncertainty import LEVEL, Calibration
@@ -109,7 +108,7 @@ class LawFit:
             q = int(np.abs(sums_Q - 1).argmax())
             raise off_simplex(f"mixture {q}", self.domains, h_QxK[q])
         h_QxK = np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
-        return Points(
+        return Points.of(
             h_QxK,
             self._scaled(n_params, "n_params", self.seen.scale.n, len(h_QxK)),
             self._scaled(n_tokens, "n_tokens", self.seen.scale.d, len(h_QxK)),
@@ -310,7 +309,7 @@ class LawFit:
             tuple(about["domains"]),
             columns,
             tuple(c.split("/", 1)[1] for c in columns),
-            Points(arrays["h_RxK"], arrays["n_R"], arrays["d_R"]),
+            Points.of(arrays["h_RxK"], arrays["n_R"], arrays["d_R"]),
             arrays["y_TxR"],
             arrays["group_R"],
             arrays["run_R"],

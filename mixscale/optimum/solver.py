@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixscale.errors import InputError, nearest
-from mixscale.laws.families import Law
+from mixscale.laws.families import UNLIMITED, Law, Points
 
 STEPS = 60
 BARRIER = (1e-1, 1e-11)
@@ -102,7 +102,8 @@ def values(law: Law, theta_BxTxP, unit_T, n: float, d: float, h_BxK) -> np.ndarr
 
 
 def _objective(law, theta_TxP, unit_T, n, d, h_K):
-    return unit_T @ jax.vmap(lambda theta_P: law.f(theta_P, h_K[None], n, d)[0])(theta_TxP)
+    x = Points(h_K[None], jnp.full(1, n), jnp.full(1, d), jnp.full((1, len(h_K)), UNLIMITED))
+    return unit_T @ jax.vmap(lambda theta_P: law.f(theta_P, x)[0])(theta_TxP)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mixscale.laws import engine
-from mixscale.laws.families import LAWS
+from mixscale.laws.families import LAWS, Points
 from mixscale.runs import RunTable
 
 DOMAINS = ("code", "web", "wiki")
@@ -50,7 +50,7 @@ def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
             ignore_index=True,
         )
     h_RxK = frame[[f"mix/{d}" for d in DOMAINS]].to_numpy()
-    points = engine.Points(h_RxK, frame["n_params"].to_numpy() / 1e6, frame["n_tokens"].to_numpy() / 1e8)
+    points = Points.of(h_RxK, frame["n_params"].to_numpy() / 1e6, frame["n_tokens"].to_numpy() / 1e8)
     y_TxR = engine.evaluate(LAWS[name], planted_theta(name, targets), points)
     y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
     return RunTable(frame.assign(**{f"loss/{DOMAINS[t]}": y_TxR[t] for t in range(targets)}))

@@ -11,7 +11,7 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import engine
-from mixscale.laws.families import LAWS
+from mixscale.laws.families import LAWS, Points
 from mixscale.laws.observations import observe
 from mixscale.laws.selection import folds
 from mixscale.laws.uncertainty import Calibration
@@ -32,7 +32,7 @@ def noisy_fit(noisy_table):
 def test_planted_law_is_recovered(name):
     fit = laws.fit(planted_table(name), name, resamples=2)
     scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
-    points = engine.Points(FRESH_QxK, np.full(200, 2.0), np.full(200, 2.0))
+    points = Points.of(FRESH_QxK, np.full(200, 2.0), np.full(200, 2.0))
     true_QxT = engine.evaluate(LAWS[name], planted_theta(name, 3), points).T
     np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale), true_QxT, rtol=2e-3)
 
@@ -64,11 +64,10 @@ def test_published_formula_gives_the_prediction():
 
 
 def test_gradients_are_finite_at_the_vertices():
-    one = np.ones(1)
     for name, law in LAWS.items():
         theta_P = planted_theta(name, 1)[0]
         for argument in (0, 1):
-            slope = jax.grad(lambda t, h, law=law: law.f(t, h, one, one)[0], argument)(theta_P, np.eye(3)[:1])
+            slope = jax.grad(lambda t, h, law=law: law.f(t, Points.of(h))[0], argument)(theta_P, np.eye(3)[:1])
             assert np.isfinite(slope).all(), (name, argument)
 
 
@@ -144,7 +143,7 @@ def test_inner_mixtures_keep_narrow_intervals_in_a_design_with_vertices():
 
 
 def points_of(h_QxK):
-    return engine.Points(h_QxK, np.ones(len(h_QxK)), np.ones(len(h_QxK)))
+    return Points.of(h_QxK)
 
 
 def test_interval_of_a_mean_is_narrower_than_the_mean_of_intervals(noisy_fit):
