@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -30,9 +30,11 @@ dotted name, for example --train.tokens 1000000; `mixscale plan CONFIG --help` l
   sweep   CONFIG            trains what is not trained yet; stop it and start it again at any moment
 
 From a table of runs (RUNS is a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN, loss/TARGET):
+  import  FORMAT FILES      makes one of a CSV file, of Weights & Biases, RegMix or olmix
   fit     RUNS --out FIT    fits a law to every target
   predict FIT MIXTURES      predicts losses, with intervals, for a table of mixtures
-  optimum FIT               solves for the mixture, with bounds and weights
+  optimum FIT               solves for the mixture under the constraints you have, and prices them
+  design  [FIT]             the mixtures to run first, or those that would teach most about a fit's optimum
   report  DIR               figures and a page from a folder with runs, fit and optimum
 
 `mixscale COMMAND --help` explains a command."""
@@ -67,14 +69,31 @@ def sweep(experiment: Experiment) -> None:
     print(f"{len(table.final())} runs in {experiment.directory / 'runs.csv'}")
 
 
-def fit(runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[str, ...] = (), seed: int = 0) -> None:
+def fit(
+    runs: Positional[Path],
+    /,
+    out: Path,
+    law: str = "auto",
+    target: tuple[str, ...] = (),
+    question: Literal["mixtures", "larger-n", "larger-d", "both"] = "mixtures",
+    resamples: int = 200,
+    diagnose: bool = False,
+    seed: int = 0,
+) -> None:
     """Fits a law to every target of a run table and saves it.
 
     Args:
         runs: a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN and loss/TARGET.
         out: folder to write the fit to.
-        law: name of a law, or auto to choose by cross-validation over runs.
-        target: columns to fit, for example loss/code; all where none is given.
+        law: name of a law, stack(LAW, LAW) for a weighted mean of several, or auto to choose by cross-validation.
+        target: columns to fit, for example loss/code or score/qa; all losses where none is given, or all metrics and
+            scores where there are no losses.
+        question: what the fit will be asked about: other mixtures, a larger N, a larger D, or a larger N of other
+            mixtures (both). Runs that look like it are left out to choose the law and to size the intervals, so give
+            larger-n where the optimum is wanted for a model larger than any in the table.
+        resamples: refits that say how sure the fit is, at least 2; more make the intervals less random.
+        diagnose: tell whether each fit is at rest and the best there is, which parameters are at a bound and which
+            the data could not tell; all of it is written to diagnosis.csv in --out.
         seed: of starts, folds and resamples.
     """
     from mixscale import laws
@@ -84,10 +103,15 @@ def fit(runs: Positional[Path], /, out: Path, law: str = "auto", target: tuple[s
     table = RunTable.read(runs)
     for note in table.notes:
         print(f"note: {note}")
-    fitted = laws.fit(table, law=law, targets=target or None, seed=seed, progress=True)
+    asked = {"question": question, "resamples": resamples, "seed": seed}
+    fitted = laws.fit(table, law=law, targets=target or None, progress=True, **asked)
     fitted.save(out)
     print(fitted.summary())
     print(f"\nfit saved to {out}")
+    if diagnose:
+        found = fitted.diagnosis()
+        found.table().to_csv(out / "diagnosis.csv", index=False)
+        print(f"\n{found.summary()}\ndiagnosis saved to {out / 'diagnosis.csv'}")
 
 
 def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, level: float = 0.9) -> None:
@@ -113,6 +137,96 @@ def optimum(
     fit: Positional[Path],
     /,
     weights: dict[str, float] = {},  # noqa: B006  (tyro reads it, nothing writes it)
+    worst: bool = False,
+    relative_to: Literal["current", "best"] | None = None,
+    robust: Literal["point", "mean", "quantile", "worst"] = "point",
+    level: float = 0.9,
+    lower: dict[str, float] = {},  # noqa: B006
+    upper: dict[str, float] = {},  # noqa: B006
+    fixed: dict[str, float] = {},  # noqa: B006
+    group: tuple[str, ...] = (),
+    available: dict[str, float] = {},  # noqa: B006
+    epochs: float = 4.0,
+    current: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
+    tolerance: float = 0.0,
+    prior: tuple[str, ...] = (),
+    max_kl: float | None = None,
+    max_tv: float | None = None,
+    kl_weight: float = 0.0,
+    pareto: tuple[str, str] | None = None,
+    points: int = 11,
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Solves for the mixture with the lowest weighted mean loss (a score counts negatively), prints and saves it.
+
+    Args:
+        fit: folder written by `mixscale fit`.
+        weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
+            all count the same where none is named.
+        worst: minimise the worst target in place of the weighted mean.
+        relative_to: what the worst target is counted from: its loss at the current mixture, or its own best.
+        robust: over the resamples of the law: the point fit alone, their mean, the mean of the worst of them
+            (quantile: CVaR at --level), or the worst of them.
+        level: of --robust quantile: 0.9 looks at the worst tenth.
+        lower: least weight of a domain in the mixture, as in `--lower code 0.1`.
+        upper: greatest weight of a domain in the mixture, as in `--upper code 0.5`.
+        fixed: exact weight of a domain, as in `--fixed code 0.1`.
+        group: bounds on a sum of weights, as in `--group text=web+wiki:0.2:0.5`; with `text=web+wiki:tied` they keep
+            their proportions in the prior or the current mixture.
+        available: unique tokens of a domain, as in `--available code 3e9 wiki 5e8`; needs --n-tokens.
+        epochs: how often available tokens may be read.
+        current: the mixture in use, as in `--current web 0.5 code 0.5`, or a JSON or CSV file of it.
+        keep: targets that must not be worse than at the current mixture, as in `--keep code wiki`.
+        tolerance: how much worse these may be, in their own unit.
+        prior: a mixture to stay near, written as --current is.
+        max_kl: greatest divergence KL(mixture || prior), in nats.
+        max_tv: greatest total variation distance from the prior, 0 to 1.
+        kl_weight: loss added for each nat of divergence from the prior.
+        pareto: two targets; also writes the front between them to pareto.csv beside the optimum.
+        points: mixtures on that front.
+        n_params: N to solve for, where the law uses it.
+        n_tokens: D to solve for, where the law uses it or available tokens are given.
+        out: file to write; optimum.json beside the fit where none is given.
+        seed: of the starts.
+    """
+    from mixscale import optimum as room
+    from mixscale.laws import LawFit
+    from mixscale.optimum import asked
+
+    fitted, path = LawFit.load(fit), out or fit.parent / "optimum.json"
+    constraints = room.Constraints(
+        lower=lower, upper=upper, fixed=fixed, groups=asked.groups(group), available=available, epochs=epochs,
+        keep=dict.fromkeys(keep, tolerance), prior=asked.mixture(prior, "--prior"),
+        max_kl=max_kl, max_tv=max_tv, kl_weight=kl_weight,
+    )  # fmt: skip
+    goal = room.Goal(weights or None, worst, relative_to, robust, level)
+    given = {"n_params": n_params, "n_tokens": n_tokens, "current": asked.mixture(current, "--current"), "seed": seed}
+    solved = room.solve(fitted, goal=goal, constraints=constraints, **given)
+    solved.save(path)
+    print(solved.summary())
+    print(f"\noptimum saved to {path}")
+    if pareto:
+        front = room.pareto(fitted, *pareto, constraints, points, **given)
+        front.to_csv(path.with_name("pareto.csv"), index=False)
+        print(f"\n{front.to_string(index=False, float_format=lambda v: f'{v:.4f}')}")
+        print(f"\nfront between {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name('pareto.csv')}")
+
+
+def design(
+    fit: Positional[Path | None] = None,
+    /,
+    domains: str = "",
+    runs: int = 8,
+    budget_flops: float | None = None,
+    sizes: tuple[float, ...] = (),
+    tokens: tuple[float, ...] = (),
+    candidates: Path | None = None,
+    natural: dict[str, float] = {},  # noqa: B006
+    weights: dict[str, float] = {},  # noqa: B006
     lower: dict[str, float] = {},  # noqa: B006
     upper: dict[str, float] = {},  # noqa: B006
     n_params: float | None = None,
@@ -120,30 +234,57 @@ def optimum(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Solves for the mixture with the lowest weighted mean loss, prints it and saves it.
+    """Chooses the mixtures to run: before any table from names of domains, or next, to settle a fit's optimum.
+
+    Before any table, the runs after which all mixtures are predicted best:
+
+      mixscale design --domains web,code,books --runs 12 --out mixtures.csv
+
+    With a fit, the runs after which the least doubt about its optimum is left, within a budget:
+
+      mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
+
+    Each row adds to those above it; the column doubt says what is left. About 3 (K + 1) runs of K domains are a start.
 
     Args:
-        fit: folder written by `mixscale fit`.
-        weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
-            all count the same where none is named.
-        lower: least weight of a domain in the mixture, as in `--lower code 0.1`.
-        upper: greatest weight of a domain in the mixture, as in `--upper code 0.5`.
-        n_params: N to solve for, where the law uses it.
-        n_tokens: D to solve for, where the law uses it.
-        out: file to write; optimum.json beside the fit where none is given.
-        seed: of the starts.
+        fit: folder written by `mixscale fit`; none before there is a table.
+        domains: names set apart by commas, where there is no fit.
+        runs: how many mixtures, at most.
+        budget_flops: what all runs may cost together, 6 N D each.
+        sizes: N that can be run; those of the table where none is given.
+        tokens: D that can be run; those of the table where none is given.
+        candidates: CSV or Parquet with columns mix/DOMAIN, to choose from; any mixture where none is given.
+        natural: before a table, a mixture to spread around, as in `--natural web 0.7 code 0.3`.
+        weights: of each target in the objective, with a fit.
+        lower: least weight of a domain, as in `--lower code 0.1`.
+        upper: greatest weight of a domain, as in `--upper code 0.5`.
+        n_params: N at which the optimum is wanted, where the law uses it.
+        n_tokens: D at which the optimum is wanted, where the law uses it.
+        out: CSV to write the mixtures to.
+        seed: of the candidates.
     """
-    from mixscale.laws import LawFit
-    from mixscale.optimum import solve
+    from mixscale.design import command
 
-    solved = solve(
-        LawFit.load(fit), weights=weights or None, lower=lower or None, upper=upper or None,
-        n_params=n_params, n_tokens=n_tokens, seed=seed,
-    )  # fmt: skip
-    path = out or fit.parent / "optimum.json"
-    solved.save(path)
-    print(solved.summary())
-    print(f"\noptimum saved to {path}")
+    if out is not None:
+        _must_be(out, "file")
+    if fit is None:
+        scale = {"sizes": sizes, "tokens": tokens, "n_params": n_params, "n_tokens": n_tokens}
+        command.refuse(scale | {"budget_flops": budget_flops, "weights": weights}, "without a fit")
+        if candidates is None:
+            chosen = command.first(domains, runs, natural, lower, upper, seed)
+        else:
+            command.refuse({"domains": domains, "natural": natural, "lower": lower, "upper": upper}, "with candidates")
+            chosen = command.first_of(candidates, runs)
+    else:
+        command.refuse({"domains": domains, "natural": natural}, "with a fit")
+        chosen = command.following(
+            fit, candidates, runs=runs, budget_flops=budget_flops, sizes=sizes, tokens=tokens, weights=weights or None,
+            lower=lower, upper=upper, n_params=n_params, n_tokens=n_tokens, seed=seed,
+        )  # fmt: skip
+    print(command.described(chosen))
+    if out is not None:
+        chosen.to_csv(out, index=False)
+        print(f"\n{len(chosen)} mixtures saved to {out}")
 
 
 def report(directory: Positional[Path], /) -> None:
@@ -157,8 +298,17 @@ def report(directory: Positional[Path], /) -> None:
     print(f"page: {report_room.write(directory)}")
 
 
+def import_(arguments: list[str]) -> int:
+    """Makes a run table of what another tool wrote; each format has options of its own."""
+    from mixscale.importers.command import main as import_main
+
+    return import_main(arguments)
+
+
 ON_CONFIG: dict[str, Callable[[Any], None]] = {"run": run, "corpus": corpus, "plan": plan, "sweep": sweep}
-ON_TABLE: dict[str, Callable[..., None]] = {"fit": fit, "predict": predict, "optimum": optimum, "report": report}
+ON_TABLE: dict[str, Callable[..., None]] = {
+    "fit": fit, "predict": predict, "optimum": optimum, "design": design, "report": report,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -209,8 +359,10 @@ def _dispatch(arguments: list[str]) -> int:
         ON_CONFIG[command](_configured(command, rest))
     elif command in ON_TABLE:
         tyro.cli(ON_TABLE[command], args=rest, prog=f"mixscale {command}")
+    elif command == "import":
+        return import_(rest)
     else:
-        raise InputError(f"there is no command '{command}'{nearest(command, [*ON_CONFIG, *ON_TABLE])}")
+        raise InputError(f"there is no command '{command}'{nearest(command, [*ON_CONFIG, *ON_TABLE, 'import'])}")
     return 0
 
 

@@ -6,7 +6,7 @@ module checks names, weights and losses and keeps every row it was given; it kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,10 @@ from mixscale.mixture import ROUNDING, Mixture
 
 STATUSES = ("complete", "diverged", "stopped")
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
-NUMERIC_PREFIXES = ("mix/", "tokens/", "unique_tokens/", "epochs/", "loss/", "metric/")
+SCORE = "score/"
+"""Prefix of targets that are better when higher; of all others lower is better."""
+TARGETS = ("loss/", "metric/", SCORE)
+NUMERIC_PREFIXES = ("mix/", "tokens/", "unique_tokens/", "epochs/", *TARGETS)
 ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")
 """How a CSV file may write a value that is not there."""
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
@@ -30,7 +33,8 @@ EXACT = 1e-6
 class RunTable:
     """A checked table of runs; wide, with the name of the domain or target in the column.
 
-    Columns: `run`, `mix/<domain>` and at least one `loss/<target>` (nats a token) or `metric/<name>` are needed;
+    Columns: `run`, `mix/<domain>` and at least one target are needed: `loss/<target>` (nats a token), `metric/<name>`
+    (anything else that is better when lower) or `score/<name>` (better when higher, such as an accuracy);
     `seed`, `step`, `n_params`, `n_params_total`, `n_tokens`, `flops`, `seconds`, `tokens/*`, `unique_tokens/*`,
     `epochs/*`, `status` (complete, diverged or stopped), `role` (fit, held_out or verify), `origin` and `size` are
     known and optional; others are kept. A row without a status counts as complete.
@@ -40,7 +44,7 @@ class RunTable:
 
     Attributes:
         frame: the checked rows, index 0..len-1.
-        notes: sentences about what was changed on the way in.
+        notes: sentences about what was changed on the way in, and what looks wrong but need not be.
 
     Raises:
         InputError: a needed column is missing, weights are negative, NaN or do not sum to one, a complete row has a
@@ -55,6 +59,7 @@ class RunTable:
         self._check_rows()
         self._check_weights()
         self._check_losses()
+        self._note_copies()
 
     @classmethod
     def read(cls, path: str | Path) -> RunTable:
@@ -83,9 +88,9 @@ class RunTable:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Full names of the columns that can be predicted: `loss/...`, then `metric/...`."""
+        """Full names of the columns that can be predicted: `loss/...`, then `metric/...`, then `score/...`."""
         columns = [str(c) for c in self.frame.columns]
-        return tuple(c for p in ("loss/", "metric/") for c in columns if c.startswith(p))
+        return tuple(c for p in TARGETS for c in columns if c.startswith(p))
 
     @property
     def mixtures_RxK(self) -> np.ndarray:
@@ -162,8 +167,8 @@ class RunTable:
             )
         if not self.targets:
             raise InputError(
-                "run table has no column 'loss/<target>' or 'metric/<name>'; name what was measured so, for "
-                f"example 'loss/web' (found: {listed(columns)})"
+                "run table has no column 'loss/<target>', 'metric/<name>' or 'score/<name>' (better when higher); "
+                f"name what was measured so, for example 'loss/web' (found: {listed(columns)})"
             )
         if len(self.frame) == 0:
             raise InputError("run table is empty: it has columns but no row")
@@ -178,7 +183,7 @@ class RunTable:
             if column not in NUMERIC and not column.startswith(NUMERIC_PREFIXES):
                 continue
             numbers = numeric(frame[column])
-            measured = column.startswith(("mix/", "loss/", "metric/"))
+            measured = column.startswith(("mix/", *TARGETS))
             frame[column] = numbers.astype(np.float64) if measured else numbers
 
     def _check_rows(self) -> None:
@@ -212,11 +217,8 @@ class RunTable:
         off_R = np.abs(sums_R - 1.0)
         if off_R.max() > ROUNDING:
             row = int(off_R.argmax())
-            raise off_simplex(
-                f"run '{frame['run'].iloc[row]}' ({int((off_R > ROUNDING).sum())} such rows)",
-                self.domains,
-                weights_RxK[row],
-            )
+            whose = f"run '{frame['run'].iloc[row]}' ({int((off_R > ROUNDING).sum())} such rows)"
+            raise InputError(f"{off_simplex(whose, self.domains, weights_RxK[row])}{_remedy(sums_R[row])}")
         rounded_R = off_R > EXACT
         if rounded_R.any():
             weights_RxK[rounded_R] /= sums_R[rounded_R, None]
@@ -245,20 +247,46 @@ class RunTable:
                     "mark its status 'diverged', or drop the row or the column"
                 )
 
+    def _note_copies(self) -> None:
+        """Tells of runs that measured exactly what another run of their mixture, size and token count did."""
+        scale = [c for c in ("n_params", "n_tokens") if c in self.frame]
+        alike = [*(f"mix/{d}" for d in self.domains), *scale, *self.targets]
+        rows = self.frame[["run", *alike]].dropna(subset=list(self.targets)).drop_duplicates()
+        copies = rows[rows.duplicated(alike, keep=False)].groupby(alike, sort=False, dropna=False)["run"]
+        if len(copies):
+            one, other = next(iter(copies))[1].iloc[:2]
+            self.notes.append(
+                f"runs '{one}' and '{other}' have the same mixture and the same losses to the last digit (cases like "
+                f"this: {len(copies)}); a copied run makes the seed noise look smaller than it is, so drop copies"
+            )
 
-def read_frame(file: Path) -> pd.DataFrame:
+
+def sign_of(target: str) -> float:
+    """1 for a target (full name) that is better when lower, -1 for a score."""
+    return -1.0 if target.startswith(SCORE) else 1.0
+
+
+def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.DataFrame:
     """The rows of a .csv or .parquet file, unchecked.
 
+    Args:
+        text: columns of a CSV file that stay as they are written, such as run names 007 or NA.
+        dialect: of a CSV file, as pandas calls it: sep, decimal.
+
     Raises:
-        InputError: there is no such file or it cannot be read.
+        InputError: there is no such file, it cannot be read, or its columns are not set apart by commas (`sep`).
     """
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        # Run names such as 007 or NA stay as they are written.
-        others = [c for c in pd.read_csv(file, nrows=0).columns if c != "run"]
-        absent = {c: ABSENT for c in others}
-        return pd.read_csv(file, **PRECISE, dtype={"run": str}, keep_default_na=False, na_values=absent)
+        dialect["encoding"] = "utf-8-sig"  # Excel begins a file with a byte order mark
+        columns = list(pd.read_csv(file, nrows=0, **dialect).columns)
+        _check_separator(file, columns)
+        absent = {c: ABSENT for c in columns if c not in text}
+        as_text = dict.fromkeys(text, str)
+        return pd.read_csv(file, **PRECISE, dtype=as_text, keep_default_na=False, na_values=absent, **dialect)
+    except InputError:
+        raise
     except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
         raise InputError(f"table '{file}' cannot be read: {error}") from error
 
@@ -284,6 +312,28 @@ def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> In
     except InputError as error:
         return InputError(f"{whose}: {error}")
     raise AssertionError(f"the weights of {whose} do sum to one")
+
+
+def _remedy(total: float) -> str:
+    """The end of a sentence about weights that sum to `total`: what this looks like, and what helps."""
+    normalise = "`mixscale import csv TABLE --normalise --out RUNS.csv` divides each row by its sum"
+    if abs(total - 100) <= 100 * ROUNDING:
+        return f". These look like percentages: divide them by 100; {normalise}"
+    if 0 < total < 1:
+        return (
+            f". Is a column 'mix/<domain>' missing, for the domain that has the other {1 - total:.4g}? Add it; or, if "
+            f"there is none, {normalise}"
+        )
+    return f". If these are token counts or relative weights, {normalise}" if total > 0 else ""
+
+
+def _check_separator(file: Path, columns: Sequence[str]) -> None:
+    if len(columns) == 1 and (found := next((s for s in ";\t|" if s in columns[0]), None)):
+        name = "a tab" if found == "\t" else f"'{found}'"
+        raise InputError(
+            f"the columns of '{file}' are set apart by {name}, and a comma is needed; `mixscale import csv {file} "
+            "--out RUNS.csv` reads it and writes it with commas"
+        )
 
 
 def _file_of(path: Path) -> Path:

@@ -59,7 +59,10 @@ def test_the_module_is_the_command():
     ways = [[installed, "--help"], [sys.executable, "-m", "mixscale", "--help"]]
     shown = [subprocess.run(way, capture_output=True, text=True, check=True).stdout for way in ways]
     assert shown[0] == shown[1]
-    assert all(name in shown[0] for name in ("corpus", "plan", "sweep", "fit", "predict", "optimum", "report", "run"))
+    assert all(
+        name in shown[0]
+        for name in ("corpus", "plan", "sweep", "import", "fit", "predict", "optimum", "report", "run")
+    )
 
 
 TRAINING = ("flax", "orbax", "optax", "grain", "tokenizers", "tensorflow_datasets") + tuple(
@@ -70,7 +73,7 @@ TRAINING = ("flax", "orbax", "optax", "grain", "tokenizers", "tensorflow_dataset
 def test_help_and_the_reading_half_load_no_training_library():
     check = (
         "import sys; from mixscale.cli import main; main(['--help']); "
-        "import mixscale.runs, mixscale.laws, mixscale.optimum, mixscale.report; "
+        "import mixscale.runs, mixscale.importers, mixscale.laws, mixscale.optimum, mixscale.report; "
         f"bad = set({TRAINING!r}) & set(sys.modules); sys.exit(str(bad) if bad else 0)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
@@ -104,8 +107,26 @@ def test_a_table_is_fitted_asked_and_solved(tmp_path, capsys):
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+def test_a_table_with_scores_is_imported_and_fitted(tmp_path, capsys):
+    scored = table().rename(columns=lambda c: c.replace("mix/", "w ").replace("loss/", "eval "))
+    scored.assign(**{"eval acc": 1 - scored["eval web"] / 8}).to_csv(tmp_path / "log.csv", index=False, sep=";")
+    runs, ask, fitted = (str(tmp_path / name) for name in ("runs.csv", "ask.csv", "fit"))
+    options = ["--mix", "w ", "--loss", "eval ", "--higher-is-better", "acc", "--out", runs]
+    assert main(["import", "csv", str(tmp_path / "log.csv"), *options]) == 0
+    assert main(["fit", runs, "--law", "exponential", "--target", "score/acc", "loss/code", "--out", fitted]) == 0
+    truth = table(5, seed=1)
+    truth.to_csv(ask, index=False)
+    assert main(["predict", fitted, ask, "--out", str(tmp_path / "p.csv")]) == 0
+    told = pd.read_csv(tmp_path / "p.csv")
+    assert told["pred/acc"].to_numpy() == pytest.approx(1 - truth["loss/web"].to_numpy() / 8, abs=0.01)
+    assert (told["lo/acc"] < told["pred/acc"]).all()
+    assert (told["pred/acc"] < told["hi/acc"]).all()
+
+
 def test_a_misspelt_command_option_or_config_is_answered_with_the_nearest(capsys, tmp_path):
     refused(capsys, ["swep", CONFIG], ["swep", "'sweep'"])
+    refused(capsys, ["imprt", "x.csv"], ["imprt", "'import'"])
+    refused(capsys, ["import", "csv", "x.csv", "--out", "y.csv"], ["x.csv", "does not exist"])
     refused(capsys, ["plan", CONFIG, "--train.tokns", "5"], ["--train.tokns", "--train.tokens"])
     refused(capsys, ["plan", CONFIG, "--train.tokens", "many"], ["--train.tokens", "many"])
     refused(capsys, ["plan", str(tmp_path / "none.py")], ["none.py", "does not exist"])
@@ -123,6 +144,7 @@ TABLES = {
     "duplicate runs": (lambda t: pd.concat([t, t.iloc[[3]]]), ["r3", "duplicate"]),
     "negative weight": (lambda t: t.assign(**{"mix/web": t["mix/web"] - 2}), ["web", "negative"]),
     "weights off": (lambda t: t.assign(**{"mix/web": t["mix/web"] + 0.2}), ["sum"]),
+    "percentages": (lambda t: t.assign(**100 * t.filter(like="mix/")), ["percentages", "--normalise"]),
     "too few runs": (lambda t: t.iloc[:4], ["4", "parameters"]),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 from mixscale.errors import InputError
 from mixscale.files import replaced
 from mixscale.mixture import Mixture
-from mixscale.runs import RunTable
+from mixscale.runs import RunTable, sign_of
 
 
 @pytest.fixture
@@ -48,6 +48,13 @@ def test_round_trip_is_exact(frame, tmp_path, name):
         pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
         np.testing.assert_array_equal(back.mixtures_RxK, table.mixtures_RxK)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(frame, tmp_path):
+    frame.to_csv(tmp_path / "runs.csv", index=False, encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(
+        RunTable.read(tmp_path / "runs.csv").frame, RunTable(frame).frame, check_exact=True, check_dtype=False
+    )
 
 
 def test_failed_write_leaves_the_old_table(frame, tmp_path, monkeypatch):
@@ -127,6 +134,29 @@ def test_rounding_is_normalised_once_and_told(frame):
     np.testing.assert_array_equal(again.mixtures_RxK, table.mixtures_RxK)
 
 
+def test_scores_are_targets_after_losses_and_metrics(frame):
+    scored = frame.rename(columns={"epochs/code": "score/qa"})  # a column before the losses
+    table = RunTable(scored.assign(**{"score/qa": [f"{v:.3f}" for v in scored["score/qa"]]}))
+    assert table.targets == ("loss/code", "metric/accuracy", "score/qa")
+    assert table.column_of("qa") == "score/qa"
+    assert table.losses("qa").dtype == np.float64
+    assert [sign_of(t) for t in table.targets] == [1, 1, -1]
+    with pytest.raises(InputError, match="run '007' is complete but has score/qa = nan"):
+        RunTable(scored.assign(**{"score/qa": np.nan}))
+
+
+def test_a_copied_run_is_told_of(frame):
+    copied = frame.copy()
+    copied.loc[5, frame.columns[3:9]] = frame.loc[2, frame.columns[3:9]]
+    assert RunTable(copied).notes == []  # of another token count
+    copied.loc[5, "n_tokens"] = frame.loc[2, "n_tokens"]
+    assert any("runs 'a' and 'd' have the same mixture and the same losses" in n for n in RunTable(copied).notes)
+    copied.loc[5, "metric/accuracy"] += 1e-9
+    assert RunTable(copied).notes == []
+    stands_still = frame.assign(run="a", **{c: frame.loc[0, c] for c in frame.columns[3:9]})
+    assert RunTable(stands_still).notes == []  # one run that measures the same at every step
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -143,6 +173,18 @@ def test_rounding_is_normalised_once_and_told(frame):
             r"run '007' \(6 such rows\): .*sum to 1.2;.*Normalised they are: code=0.5, wiki=0.25, web=0.25",
         ),
         (lambda f: f.assign(**{"mix/code": 0.0, "mix/wiki": 0.0, "mix/web": 0.0}), "run '007'.*are zero"),
+        (
+            lambda f: f.assign(**{"mix/code": 0.5, "mix/wiki": 0.3, "mix/web": 0.2}).drop(columns="mix/web"),
+            r"run '007' \(6 such rows\).*sum to 0.8.*column 'mix/<domain>' missing.*has the other 0.2\?",
+        ),
+        (
+            lambda f: f.assign(**{"mix/code": 50, "mix/wiki": 30, "mix/web": 20}),
+            "sum to 100;.*look like percentages: divide them by 100.*mixscale import csv.*--normalise",
+        ),
+        (
+            lambda f: f.assign(**{"mix/code": 5e9, "mix/wiki": 3e9, "mix/web": 2e9}),
+            "token counts or relative weights, `mixscale import csv",
+        ),
         (lambda f: pd.concat([f, f.iloc[:1]]), "duplicate runs: '007' at n_tokens 1000"),
         (lambda f: f.assign(run="x"), "run 'x' has several mixtures"),
         (lambda f: f.assign(**{"loss/code": "low"}), "column 'loss/code' holds 'low'"),
@@ -169,6 +211,10 @@ def test_files_that_cannot_be_read_get_a_sentence(frame, tmp_path):
     frame.assign(run=["", *"abcde"]).to_csv(tmp_path / "blank.csv", index=False)
     with pytest.raises(InputError, match="row 0 has no run name"):
         RunTable.read(tmp_path / "blank.csv")
+    for sign, name in ((";", "';'"), ("\t", "a tab")):
+        frame.to_csv(tmp_path / "apart.csv", index=False, sep=sign)
+        with pytest.raises(InputError, match=f"set apart by {name}.*mixscale import csv .*apart.csv --out"):
+            RunTable.read(tmp_path / "apart.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match="cannot be read"):
         RunTable.read(tmp_path / "empty.csv")

@@ -13,9 +13,11 @@ import numpy as np
 
 from mixscale.errors import InputError
 from mixscale.laws import selection, uncertainty
-from mixscale.laws.families import LAWS
-from mixscale.laws.observations import Observations, fit_rows, observe, scale_of
+from mixscale.laws.families import LAWS, repeated
+from mixscale.laws.observations import Observations, fit_rows, observe, scale_of, unique_known
+from mixscale.laws.process import GP
 from mixscale.laws.result import LawFit
+from mixscale.laws.splits import split
 from mixscale.runs import RunTable
 
 __all__ = ["LAWS", "LawFit", "fit"]
@@ -27,6 +29,7 @@ def fit(
     targets: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = 200,
+    question: str = "mixtures",
     progress: bool = False,
 ) -> LawFit:
     """Fit a law to every target of a table, with cross-validation and a bootstrap.
@@ -35,12 +38,16 @@ def fit(
         table: rows with role 'fit' are used where there are roles, and only complete ones. A law without scale takes
             the last row of each run, none of a run that diverged or was cut short, and of several sizes or token
             counts the largest (told in `notes`).
-        law: a family's name, or 'auto': the family that predicts unseen mixtures best, among those with scale when
-            the table has several sizes or token counts, and among those without otherwise.
+        law: a family's name, with '+repeats' behind it where repeated text is worth less, or 'auto': of the families
+            marked so, the one that predicts unseen mixtures best, among those with scale when the table has several
+            sizes or token counts, and among those without otherwise; where rows read a domain more than once and
+            tell how many unique tokens it has, each with and without repeats.
         targets: names of the columns to fit, with or without prefix; None: all losses, or all metrics if there are
             no losses.
         seed: of starts, folds and resamples; the same seed gives the same fit.
         resamples: refits for the doubt, at least 2; half as many again leave out a tenth of the mixtures each.
+        question: what will be asked, which decides what is left out to choose and to calibrate: 'mixtures' that are
+            not in the table, 'larger-n', 'larger-d', or 'both', a larger size of such mixtures.
         progress: show a progress bar.
 
     Raises:
@@ -53,13 +60,16 @@ def fit(
         raise InputError(f"resamples is {resamples}; a spread needs at least 2")
     rows = fit_rows(table)
     seen, laws, notes = _candidates(rows, law, targets)
-    total = len(laws) + uncertainty.refits(resamples, seen)
-    with _bar(progress, total) as advance:
+    folds = split(seen, question, seed)
+    with _bar(progress, len(laws) + uncertainty.refits(resamples, folds, len(seen.targets))) as advance:
         candidates = []
         for family in laws:
-            candidates.append(selection.candidate(family, seen, seed))
+            candidates.append(selection.candidate(family, seen, folds, seed))
             advance(1)
-        ranking, chosen, reason = selection.rank(candidates, seen)
+        asked = law.startswith("stack(")
+        joined = selection.stacked(candidates, seen, prune=not asked)
+        ranking, chosen, reason = selection.rank([*candidates, *([joined] if joined else [])], seen, question)
+        chosen = joined if asked and joined else chosen
         theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
     noise_T, freedom = seen.seed_noise()
     return LawFit(
@@ -81,22 +91,35 @@ def _candidates(rows: RunTable, law: str, targets: Sequence[str] | None) -> tupl
     """The rows as arrays, the families to compare, and notes; a named law is the only one compared."""
     if law != "auto":
         family = selection.named(law)
-        seen = observe(rows, family.uses_scale, targets)
+        seen = observe(rows, family.uses_scale, targets, family.uses_mixture, family.uses_unique)
         if problem := selection.check_runs(family, seen):
-            alike = [f for f in LAWS.values() if f.uses_scale == family.uses_scale]
+            alike = [f for f in LAWS.values() if f.uses_scale == family.uses_scale and f.auto]
             smaller = [f.name for f in alike if selection.check_runs(f, seen) is None]
             remedy = f"add runs or take {' or '.join(smaller)}" if smaller else "add runs"
             raise InputError(f"{problem}; {remedy}")
-        return seen, [family], list(seen.notes)
+        return seen, list(getattr(family, "members", [family])), list(seen.notes)
     sizes, tokens = scale_of(rows)
     uses_scale = min(sizes, tokens) > 0 and max(sizes, tokens) > 1
-    seen = observe(rows, uses_scale, targets)
-    problems = {f: selection.check_runs(f, seen) for f in LAWS.values() if f.uses_scale == uses_scale}
+    varied = len(np.unique(np.round(rows.mixtures_RxK, 9), axis=0)) > 1
+    # Where the mixture never varies there is scale alone to learn from.
+    families = [f for f in LAWS.values() if f.uses_scale == uses_scale and (f.auto if varied else not f.uses_mixture)]
+    seen = observe(rows, uses_scale, targets, varied or not families, unique_known(rows))
+    if _repeats(seen):
+        families += [repeated(f) for f in families]
+    if varied and not uses_scale:
+        families.append(GP)
+    problems = {f: selection.check_runs(f, seen) for f in families}
     laws = [f for f, problem in problems.items() if problem is None]
     skipped = [p for p in problems.values() if p]
     if not laws:
         raise InputError(f"{min(skipped, key=len)}; add runs")
     return seen, laws, [*seen.notes, *(f"not compared, {p}" for p in skipped)]
+
+
+def _repeats(seen: Observations) -> bool:
+    """Whether a row reads a domain more than once, by more than rounding."""
+    points = seen.points
+    return bool((points.h_RxK * points.d_R[:, None] > 1.05 * points.u_RxK).any())
 
 
 @contextmanager

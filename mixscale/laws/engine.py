@@ -3,6 +3,9 @@
 A problem is a vector of losses, a weight for each row (0 for a held-out row, a random number for a resample) and a
 starting point. A batched Levenberg-Marquardt in JAX, float64, solves the batch; SciPy finishes the point fits. This
 module sees arrays only, no table and no names.
+
+`evaluate`, `fit_points`, `solve` and `leave_out` are what every kind of law answers to. They are written here for
+families of formulas; `process` and `stack` register their own for a Gaussian process and for a mean of laws.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ BATCH_BYTES = 2**25
 """Largest Jacobian of a batch, which decides how many problems are solved together."""
 
 
+@functools.singledispatch
 def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     """Losses of B parameter vectors at R points, float64, shape (B, R)."""
     count = points.count
@@ -37,7 +41,73 @@ def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     return np.concatenate(parts)[:, :count]
 
 
+@functools.singledispatch
 def solve(
+    law: Law,
+    points: Points,
+    y_BxR: np.ndarray,
+    weights_BxR: np.ndarray,
+    sigma_B: np.ndarray,
+    start_BxP: np.ndarray,
+    on_batch=None,
+) -> np.ndarray:
+    """Parameters that fit each problem best, shape (B, P), from a start near by.
+
+    Args:
+        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
+        on_batch: called with the number of problems after each batch.
+    """
+    return _minimise(law, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch)[0]
+
+
+@functools.singledispatch
+def leave_out(
+    law: Law, points: Points, y_TxR: np.ndarray, kept_FxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray
+) -> np.ndarray:
+    """Parameters fitted to the rows that each fold keeps, shape (T, F, P), from those fitted to all rows."""
+    targets, folds = len(y_TxR), len(kept_FxR)
+    theta_BxP = solve(
+        law,
+        points,
+        np.repeat(y_TxR, folds, axis=0),
+        np.tile(kept_FxR, (targets, 1)),
+        np.repeat(sigma_T, folds),
+        np.repeat(theta_TxP, folds, axis=0),
+    )
+    return theta_BxP.reshape(targets, folds, -1)
+
+
+@functools.singledispatch
+def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
+
+    Returns:
+        theta_TxP and the relative noise sigma_T that the final fit assumed.
+    """
+    targets, rows = y_TxR.shape
+    k = points.h_RxK.shape[1]
+    starts_SxP = law.starts(np.random.default_rng(seed), k, STARTS)
+    ones = np.ones((targets, rows))
+    spread_T = np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
+    rough_T = np.maximum(0.05 * spread_T, 1e-6)
+    theta_BxP, cost_B = _minimise(
+        law,
+        points,
+        np.repeat(y_TxR, STARTS, axis=0),
+        np.repeat(ones, STARTS, axis=0),
+        np.repeat(rough_T, STARTS),
+        np.tile(starts_SxP, (targets, 1)),
+    )
+    best_T = cost_B.reshape(targets, STARTS).argmin(axis=1)
+    theta_TxP = theta_BxP.reshape(targets, STARTS, -1)[np.arange(targets), best_T]
+    for _ in range(2):
+        sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
+        theta_TxP, _ = _minimise(law, points, y_TxR, ones, sigma_T, theta_TxP)
+    finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
+    return np.stack(finished), sigma_T
+
+
+def _minimise(
     law: Law,
     points: Points,
     y_BxR: np.ndarray,
@@ -47,10 +117,6 @@ def solve(
     on_batch=None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise, for each problem, `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
-
-    Args:
-        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
-        on_batch: called with the number of problems after each batch.
 
     Returns:
         theta_BxP within the law's bounds, and the cost, shape (B,).
@@ -73,35 +139,6 @@ def solve(
             if on_batch:
                 on_batch(min(size, problems - at))
     return np.concatenate(thetas)[:problems], np.concatenate(costs)[:problems]
-
-
-def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
-
-    Returns:
-        theta_TxP and the relative noise sigma_T that the final fit assumed.
-    """
-    targets, rows = y_TxR.shape
-    k = points.h_RxK.shape[1]
-    starts_SxP = law.starts(np.random.default_rng(seed), k, STARTS)
-    ones = np.ones((targets, rows))
-    spread_T = np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
-    rough_T = np.maximum(0.05 * spread_T, 1e-6)
-    theta_BxP, cost_B = solve(
-        law,
-        points,
-        np.repeat(y_TxR, STARTS, axis=0),
-        np.repeat(ones, STARTS, axis=0),
-        np.repeat(rough_T, STARTS),
-        np.tile(starts_SxP, (targets, 1)),
-    )
-    best_T = cost_B.reshape(targets, STARTS).argmin(axis=1)
-    theta_TxP = theta_BxP.reshape(targets, STARTS, -1)[np.arange(targets), best_T]
-    for _ in range(2):
-        sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
-        theta_TxP, _ = solve(law, points, y_TxR, ones, sigma_T, theta_TxP)
-    finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
-    return np.stack(finished), sigma_T
 
 
 def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:

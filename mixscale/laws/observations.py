@@ -1,7 +1,7 @@
 """What a law is fitted to: arrays taken from a run table by name, checked and scaled.
 
 Decides which rows can be fitted together (role, status, one size or many) and refuses tables that cannot answer the
-question, in a sentence. It knows nothing of families beyond whether they use scale.
+question, in a sentence. It knows nothing of families beyond whether they use scale, the mixture and unique tokens.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws.families import Points
-from mixscale.runs import RunTable
+from mixscale.laws.families import UNLIMITED, Points
+from mixscale.runs import RunTable, sign_of
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How losses, sizes and token counts become numbers of order one; losses are `(y - offset) / unit`."""
+    """How losses, sizes and token counts become numbers of order one; losses are `(y - offset) / unit`.
+
+    The unit of a score is negative, so that every scaled target is positive and better when lower.
+    """
 
     offset_T: np.ndarray
     unit_T: np.ndarray
@@ -40,7 +43,8 @@ class Observations:
     Attributes:
         columns: full names of the targets, `loss/code`. targets: without the prefix.
         points: mixtures and scaled n, d of each row. y_TxR: losses as they were measured.
-        group_R: number of the row's mixture; rows of one mixture stay together in folds and resamples.
+        group_R: number of the row's mixture, or of its run where all have one mixture; rows of a group stay together
+            in folds and resamples.
         run_R: number of the row's run. notes: what was decided on the way, in sentences.
     """
 
@@ -56,24 +60,32 @@ class Observations:
 
     @property
     def distinct(self) -> int:
-        """Distinct measurements: mixtures, or mixtures at a size and token count."""
-        return len(np.unique(np.column_stack([self.group_R, self.points.n_R, self.points.d_R]), axis=0))
+        """Distinct measurements: mixtures, or mixtures at a size, token count and number of unique tokens."""
+        return int(self._cells().max()) + 1
+
+    @property
+    def never_used_K(self) -> np.ndarray:
+        """Whether a domain has weight zero in every row, so that nothing is known of it."""
+        return self.points.h_RxK.max(axis=0) < 1e-9
 
     @property
     def y_scaled_TxR(self) -> np.ndarray:
         return self.scale.inward(self.y_TxR)
 
     def seed_noise(self) -> tuple[np.ndarray | None, int]:
-        """Pooled standard deviation of replicates (same mixture, n and d) per target, shape (T,), and its freedom."""
-        keys = np.column_stack([self.group_R, self.points.n_R, self.points.d_R])
-        _, cell_R, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        cell_R = cell_R.reshape(-1)
+        """Pooled standard deviation of replicates (the same point) per target, shape (T,), and its freedom."""
+        cell_R = self._cells()
+        counts = np.bincount(cell_R)
         freedom = int((counts - 1).sum())
         if freedom == 0:
             return None, 0
         means_TxC = np.stack([np.bincount(cell_R, y) / counts for y in self.y_TxR])
         squares_T = ((self.y_TxR - means_TxC[:, cell_R]) ** 2).sum(axis=1)
         return np.sqrt(squares_T / freedom), freedom
+
+    def _cells(self) -> np.ndarray:
+        """Number of the point that each row is a measurement of, shape (R,)."""
+        return _groups(np.column_stack(self.points))
 
 
 def fit_rows(table: RunTable) -> RunTable:
@@ -97,12 +109,25 @@ def scale_of(rows: RunTable) -> tuple[int, int]:
     return tuple(_distinct(frame[c]) if c in frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
 
 
-def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> Observations:
-    """Arrays for a law that does or does not use scale.
+def unique_known(rows: RunTable) -> bool:
+    """Whether every complete row says how many unique tokens each domain has, and how many tokens it read."""
+    frame = rows.complete().frame
+    columns = ["n_tokens", *(f"unique_tokens/{d}" for d in rows.domains)]
+    return all(c in frame for c in columns) and bool((frame[columns].to_numpy(dtype=np.float64) > 0).all())
+
+
+def observe(
+    rows: RunTable,
+    uses_scale: bool,
+    targets: Sequence[str] | None,
+    uses_mixture: bool = True,
+    uses_unique: bool = False,
+) -> Observations:
+    """Arrays for a law that does or does not use scale, the mixture and unique tokens.
 
     Raises:
-        InputError: scale is used but not in the table; a target is unknown or constant; a domain never varies; all
-            rows have one mixture.
+        InputError: scale or unique tokens are used but not in the table; a target is unknown or constant; for a law
+            of the mixture, a domain has one weight above zero in all rows, or all rows have one mixture.
     """
     notes = list(rows.notes)
     if uses_scale:
@@ -114,22 +139,26 @@ def observe(rows: RunTable, uses_scale: bool, targets: Sequence[str] | None) -> 
     names = tuple(c.split("/", 1)[1] for c in columns)
     h_RxK = rows.mixtures_RxK
     group_R = _groups(h_RxK)
-    _check_mixtures(rows.domains, h_RxK, group_R)
+    if uses_mixture:
+        _check_mixtures(rows.domains, h_RxK, group_R, notes)
+    run_R = rows.frame.groupby("run", sort=False).ngroup().to_numpy()
     y_TxR = np.stack([rows.losses(c) for c in columns])
     for column, y_R in zip(columns, y_TxR, strict=True):
         if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
             raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave a constant target out")
     n_R, n0 = _scaled(rows, "n_params", uses_scale)
     d_R, d0 = _scaled(rows, "n_tokens", uses_scale)
-    offset_T, unit_T = _units(y_TxR)
+    if uses_unique and not uses_scale:
+        d0 = _scaled(rows, "n_tokens", _has_tokens(rows))[1]
+    offset_T, unit_T = _units(y_TxR, np.array([sign_of(c) for c in columns]))
     return Observations(
         rows.domains,
         columns,
         names,
-        Points.of(h_RxK, n_R, d_R),
+        Points.of(h_RxK, n_R, d_R, _unique(rows, d0) if uses_unique else None),
         y_TxR,
-        group_R,
-        rows.frame.groupby("run", sort=False).ngroup().to_numpy(),
+        group_R if group_R.max() > 0 else run_R,
+        run_R,
         Scale(offset_T, unit_T, n0, d0),
         tuple(notes),
     )
@@ -140,7 +169,8 @@ def _columns(rows: RunTable, targets: Sequence[str] | None) -> tuple[str, ...]:
     columns = tuple(dict.fromkeys(rows.column_of(t) for t in targets)) if targets else losses or rows.targets
     bare = [c.split("/", 1)[1] for c in columns]
     if twice := [b for b in bare if bare.count(b) > 1]:
-        raise InputError(f"target '{twice[0]}' is both a loss and a metric; fit one of the two")
+        both = " and ".join(c for c in columns if c.split("/", 1)[1] == twice[0])
+        raise InputError(f"target '{twice[0]}' is both {both}; fit one of them")
     return columns
 
 
@@ -183,11 +213,19 @@ def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
     return kept
 
 
-def _check_mixtures(domains: Sequence[str], h_RxK: np.ndarray, group_R: np.ndarray) -> None:
+def _check_mixtures(domains: Sequence[str], h_RxK: np.ndarray, group_R: np.ndarray, notes: list[str]) -> None:
     if group_R.max() == 0:
-        raise InputError(f"all {len(h_RxK)} rows to fit have the same mixture; a law needs mixtures that differ")
+        raise InputError(
+            f"all {len(h_RxK)} rows to fit have the same mixture; a law of the mixture needs mixtures that differ "
+            "('chinchilla' needs sizes or token counts that differ instead)"
+        )
     for domain, h_R in zip(domains, h_RxK.T, strict=True):
-        if np.ptp(h_R) < 1e-9:
+        if h_R.max() < 1e-9:
+            notes.append(
+                f"domain '{domain}' has weight 0 in every row to fit, so nothing is known of it and predictions must "
+                "keep it at 0"
+            )
+        elif np.ptp(h_R) < 1e-9:
             raise InputError(
                 f"domain '{domain}' has weight {h_R[0]:.6g} in every row to fit, so its effect cannot be known; vary "
                 "it, or drop its column and renormalise"
@@ -215,9 +253,38 @@ def _scaled(rows: RunTable, column: str, used: bool) -> tuple[np.ndarray, float]
     return v_R / centre, centre
 
 
-def _units(y_TxR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positive targets keep their zero; others are moved so that they lie in 1..2."""
+def _has_tokens(rows: RunTable) -> bool:
+    if "n_tokens" not in rows.frame or _distinct(rows.frame["n_tokens"]) == 0:
+        raise InputError("a law with repeats needs column 'n_tokens' (above zero) in every row to fit")
+    return True
+
+
+def _unique(rows: RunTable, d0: float) -> np.ndarray:
+    """Unique tokens of each domain over d0, shape (R, K)."""
+    columns = [f"unique_tokens/{d}" for d in rows.domains]
+    if missing := [c for c in columns if c not in rows.frame]:
+        raise InputError(
+            f"a law with repeats needs column '{missing[0]}', the tokens of that domain before any is read again; "
+            "add it, or take the law without '+repeats'"
+        )
+    u_RxK = rows.frame[columns].to_numpy(dtype=np.float64)
+    bad_RxK = ~(u_RxK > 0) & (rows.mixtures_RxK > 0)
+    if bad_RxK.any():
+        row, k = np.argwhere(bad_RxK)[0]
+        raise InputError(
+            f"run '{rows.frame['run'].iloc[row]}' has {columns[k]} = {u_RxK[row, k]:g}; a domain that is used has "
+            "unique tokens above zero"
+        )
+    return np.where(u_RxK > 0, np.minimum(u_RxK / d0, UNLIMITED), UNLIMITED)
+
+
+def _units(y_TxR: np.ndarray, sign_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and unit of each target; `sign_T` is -1 for a score, whose negative is scaled like any other target.
+
+    Positive targets keep their zero; others are moved so that they lie in 1..2.
+    """
+    y_TxR = y_TxR * sign_T[:, None]
     low_T, span_T = y_TxR.min(axis=1), np.ptp(y_TxR, axis=1)
     positive_T = low_T > 0
     offset_T = np.where(positive_T, 0.0, low_T - span_T)
-    return offset_T, np.where(positive_T, np.median(y_TxR, axis=1), span_T)
+    return sign_T * offset_T, sign_T * np.where(positive_T, np.median(y_TxR, axis=1), span_T)

@@ -20,12 +20,12 @@ import pandas as pd
 from mixscale.errors import InputError, nearest
 from mixscale.files import made_folder, replaced
 from mixscale.laws import engine
-from mixscale.laws.families import Law, Points
+from mixscale.laws.families import UNLIMITED, Law, Points
 from mixscale.laws.observations import Observations, Scale
 from mixscale.laws.selection import named
 from mixscale.laws.uncertainty import LEVEL, Calibration
 from mixscale.mixture import ROUNDING
-from mixscale.runs import numeric, off_simplex
+from mixscale.runs import numeric, off_simplex, sign_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class LawFit:
         return self.seen.targets
 
     @property
+    def signs_T(self) -> np.ndarray:
+        """1 where lower is better, -1 for a score: what each target is multiplied by in an objective, shape (T,)."""
+        return np.array([sign_of(c) for c in self.seen.columns])
+
+    @property
     def uses_scale(self) -> bool:
         return self.family.uses_scale
 
@@ -78,20 +83,29 @@ class LawFit:
 
     @property
     def params(self) -> dict[str, dict[str, float]]:
-        """Parameters of each target by name, in the units of the published formula (`family.source`)."""
+        """Parameters of each target by name, in the units of the published formula (`family.source`).
+
+        A formula gives the target above its offset; that of a score gives how far it stays below its offset.
+        """
         names = self.family.names(self.domains)
         result = {}
         for target, theta_P, unit in zip(self.targets, self.theta_TxP, self.seen.scale.unit_T, strict=True):
-            units = {"loss": float(unit), "n": self.seen.scale.n, "d": self.seen.scale.d}
+            units = {"loss": abs(float(unit)), "n": self.seen.scale.n, "d": self.seen.scale.d}
             values_P = self.family.natural(theta_P, len(self.domains), units)
             result[target] = dict(zip(names, map(float, values_P), strict=True))
         return result
 
-    def points(self, h_QxK: np.ndarray, n_params=None, n_tokens=None) -> Points:
-        """Checked query points; `n_params` and `n_tokens` are a number or shape (Q,), unused by laws without scale.
+    def points(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> Points:
+        """Checked query points.
+
+        Args:
+            n_params, n_tokens: a number or shape (Q,); unused by laws without scale.
+            unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats, and
+                without limit where it is not given.
 
         Raises:
-            InputError: weights are off the simplex, or the law uses a scale that is not given.
+            InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
+                a scale that is not given; a number of tokens is not positive.
         """
         h_QxK = np.atleast_2d(np.asarray(h_QxK, dtype=np.float64))
         if h_QxK.shape[1] != len(self.domains):
@@ -108,23 +122,27 @@ class LawFit:
             q = int(np.abs(sums_Q - 1).argmax())
             raise off_simplex(f"mixture {q}", self.domains, h_QxK[q])
         h_QxK = np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
+        self._check_used(h_QxK)
         return Points.of(
             h_QxK,
             self._scaled(n_params, "n_params", self.seen.scale.n, len(h_QxK)),
             self._scaled(n_tokens, "n_tokens", self.seen.scale.d, len(h_QxK)),
+            self._unique(unique_tokens, len(h_QxK)),
         )
 
-    def predict(self, h_QxK: np.ndarray, n_params=None, n_tokens=None) -> np.ndarray:
+    def predict(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
         """Losses of Q mixtures, shape (Q, T)."""
-        return self._losses(self.theta_TxP, self.points(h_QxK, n_params, n_tokens)).T
+        return self._losses(self.theta_TxP, self.points(h_QxK, n_params, n_tokens, unique_tokens)).T
 
-    def draws(self, h_QxK: np.ndarray, n_params=None, n_tokens=None) -> np.ndarray:
+    def draws(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
         """Losses by each resample's law, shape (S, Q, T): the doubt about the law, without a run's own noise."""
-        return self._draws(self.points(h_QxK, n_params, n_tokens))
+        return self._draws(self.points(h_QxK, n_params, n_tokens, unique_tokens))
 
-    def interval(self, h_QxK: np.ndarray, level: float = LEVEL, n_params=None, n_tokens=None):
+    def interval(
+        self, h_QxK: np.ndarray, level: float = LEVEL, n_params=None, n_tokens=None, unique_tokens=None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Bounds (lo_QxT, hi_QxT) that hold the loss of a new run with probability `level`, above 0 and below 1."""
-        points = self.points(h_QxK, n_params, n_tokens)
+        points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
         middle_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
         half_TxQ = np.stack(
             [
@@ -134,16 +152,25 @@ class LawFit:
         )
         return (middle_TxQ - half_TxQ).T, (middle_TxQ + half_TxQ).T
 
-    def objective(self, h_QxK: np.ndarray, weights=None, level: float = LEVEL, n_params=None, n_tokens=None):
-        """Weighted mean of the targets and its interval for a new run: (mean_Q, lo_Q, hi_Q).
+    def objective(
+        self,
+        h_QxK: np.ndarray,
+        weights=None,
+        level: float = LEVEL,
+        n_params=None,
+        n_tokens=None,
+        unique_tokens=None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What an optimum minimises and its interval for a new run: (mean_Q, lo_Q, hi_Q).
 
-        The interval is that of the mean itself, so errors that targets share do not cancel and others do.
+        It is the weighted mean of the targets, `Σ_t weight_t sign_t y_t`, in which a score counts negatively. The
+        interval is that of the mean itself, so errors that targets share do not cancel and others do.
 
         Args:
             weights: of the targets, by name; normalised to sum one, absent ones are zero. None: all equal.
         """
-        weight_T = self.target_weights(weights)
-        points = self.points(h_QxK, n_params, n_tokens)
+        weight_T = self.signs_T * self.target_weights(weights)
+        points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
         middle_TxQ = self._losses(self.theta_TxP, points)
         mean_Q = weight_T @ middle_TxQ
         half_Q = self._calibration(weight_T).half_width(
@@ -151,12 +178,20 @@ class LawFit:
         )
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
 
-    def widening(self, h_1xK: np.ndarray, weights=None, level: float = LEVEL, n_params=None, n_tokens=None) -> float:
+    def widening(
+        self,
+        h_1xK: np.ndarray,
+        weights=None,
+        level: float = LEVEL,
+        n_params=None,
+        n_tokens=None,
+        unique_tokens=None,
+    ) -> float:
         """How much wider the draws' spread must be at a mixture to hold what left-out runs show; at least 1.
 
         The mean over targets by weight: what the draws leave out (a law that is not quite true) is not shared by them.
         """
-        points = self.points(h_1xK, n_params, n_tokens)
+        points = self.points(h_1xK, n_params, n_tokens, unique_tokens)
         middle_Tx1, draws_Sx1xT = self._losses(self.theta_TxP, points), self._draws(points)
         factor_T = [
             self._calibration(one_T).widening(draws_Sx1xT @ one_T, self._size(one_T, middle_Tx1), level)[0]
@@ -165,7 +200,8 @@ class LawFit:
         return max(1.0, float(self.target_weights(weights) @ factor_T))
 
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
-        """Weights in the order of `targets`, summing to one, shape (T,).
+        """Weights in the order of `targets`, non-negative and summing to one, shape (T,); an objective takes them
+        times `signs_T`.
 
         Raises:
             InputError: a name is unknown, a weight is negative or not finite, or all are zero.
@@ -173,8 +209,9 @@ class LawFit:
         if not weights:
             return np.full(len(self.targets), 1 / len(self.targets))
         weight_T = np.zeros(len(self.targets))
+        bare_of = dict(zip(self.seen.columns, self.targets, strict=True))
         for name, value in weights.items():
-            bare = name if name in self.targets else name.removeprefix("loss/").removeprefix("metric/")
+            bare = bare_of.get(name, name)
             if bare not in self.targets:
                 raise InputError(f"target '{name}' was not fitted{nearest(name, self.targets)}")
             if not (np.isfinite(value) and value >= 0):
@@ -185,7 +222,10 @@ class LawFit:
         return weight_T / weight_T.sum()
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
-        """Predictions for the rows of a table with `mix/<domain>` (and n_params, n_tokens where the law uses them).
+        """Predictions for the rows of a table with `mix/<domain>`.
+
+        Its n_params and n_tokens, and its `unique_tokens/<domain>`, are taken where the law uses them; a domain
+        without unique tokens has no limit.
 
         Returns:
             a copy of the table's columns with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
@@ -204,8 +244,9 @@ class LawFit:
             numeric(frame[c]).to_numpy(dtype=np.float64) if self.uses_scale and c in frame else None
             for c in ("n_params", "n_tokens")
         )
-        predicted_QxT = self.predict(h_QxK, n_params, n_tokens)
-        lo_QxT, hi_QxT = self.interval(h_QxK, level, n_params, n_tokens)
+        scale = (n_params, n_tokens, self._unique_columns(frame))
+        predicted_QxT = self.predict(h_QxK, *scale)
+        lo_QxT, hi_QxT = self.interval(h_QxK, level, *scale)
         columns = {
             f"{kind}/{target}": values_QxT[:, t]
             for t, target in enumerate(self.targets)
@@ -226,7 +267,7 @@ class LawFit:
             f"{'target':<24}{'MAE unseen':>12}{'seed noise':>12}",
         ]
         for t, target in enumerate(self.targets):
-            error = np.abs(self.held_TxR[t] - self.seen.y_TxR[t]).mean()
+            error = np.nanmean(np.abs(self.held_TxR[t] - self.seen.y_TxR[t]))
             noise = self.noise[target]
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
@@ -250,6 +291,7 @@ class LawFit:
             "h_RxK": self.seen.points.h_RxK,
             "n_R": self.seen.points.n_R,
             "d_R": self.seen.points.d_R,
+            "u_RxK": self.seen.points.u_RxK,
             "group_R": self.seen.group_R,
             "run_R": self.seen.run_R,
             "offset_T": scale.offset_T,
@@ -309,7 +351,7 @@ class LawFit:
             tuple(about["domains"]),
             columns,
             tuple(c.split("/", 1)[1] for c in columns),
-            Points.of(arrays["h_RxK"], arrays["n_R"], arrays["d_R"]),
+            Points(arrays["h_RxK"], arrays["n_R"], arrays["d_R"], arrays["u_RxK"]),
             arrays["y_TxR"],
             arrays["group_R"],
             arrays["run_R"],
@@ -317,7 +359,7 @@ class LawFit:
             (),
         )
         return cls(
-            named(about["law"]),
+            named(about["law"]).bound(seen.points),
             arrays["theta_TxP"],
             arrays["theta_SxTxP"],
             arrays["held_TxR"],
@@ -355,9 +397,46 @@ class LawFit:
         )
 
     def _size(self, weight_T: np.ndarray, loss_TxQ: np.ndarray) -> np.ndarray:
-        """What noise is relative to: the weighted sum of losses, each above its offset, shape (Q,)."""
-        size_Q = weight_T @ (loss_TxQ - self.seen.scale.offset_T[:, None])
-        return np.maximum(size_Q, 0.1 * float(weight_T @ self.seen.scale.unit_T))
+        """What noise is relative to: the weighted sum of distances from each target's offset, positive, shape (Q,)."""
+        weight_T, unit_T = np.abs(weight_T), self.seen.scale.unit_T
+        size_Q = weight_T @ (np.sign(unit_T)[:, None] * (loss_TxQ - self.seen.scale.offset_T[:, None]))
+        return np.maximum(size_Q, 0.1 * float(weight_T @ np.abs(unit_T)))
+
+    def _check_used(self, h_QxK: np.ndarray) -> None:
+        if not self.family.uses_mixture:
+            return
+        asked_QxK = (h_QxK > 1e-9) & self.seen.never_used_K
+        if asked_QxK.any():
+            q, k = np.argwhere(asked_QxK)[0]
+            raise InputError(
+                f"mixture {q} has {h_QxK[q, k]:g} of '{self.domains[k]}', which no fitted run used, so nothing is "
+                "known of it; set it to 0, or add runs that use it"
+            )
+
+    def _unique(self, value, count: int) -> np.ndarray | None:
+        """Unique tokens over the unit of d, shape (Q, K); None where nothing is limited."""
+        if value is None or not self.family.uses_unique:
+            return None
+        if isinstance(value, Mapping):
+            if unknown := [d for d in value if d not in self.domains]:
+                raise InputError(
+                    f"unique tokens of '{unknown[0]}', which the fit has not{nearest(unknown[0], self.domains)}"
+                )
+            value = [value.get(d, np.inf) for d in self.domains]
+        u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), (count, len(self.domains)))
+        if not (u_QxK > 0).all():
+            q, k = np.argwhere(~(u_QxK > 0))[0]
+            raise InputError(f"unique tokens of '{self.domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
+        return np.minimum(u_QxK / self.seen.scale.d, UNLIMITED)
+
+    def _unique_columns(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """`unique_tokens/<domain>` of each row, shape (Q, K), infinite where it is not given."""
+        if not self.family.uses_unique:
+            return None
+        columns = [f"unique_tokens/{d}" for d in self.domains]
+        return np.column_stack(
+            [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.inf) for c in columns]
+        )
 
     def _scaled(self, value, name: str, centre: float, count: int) -> np.ndarray:
         if not self.uses_scale:

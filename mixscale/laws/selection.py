@@ -1,7 +1,7 @@
-"""Chooses a family by cross-validation: folds by mixture, one law for all targets, with the noise of the comparison.
+"""Chooses a law by cross-validation: one for all targets, on rows that look like the question, with the noise of it.
 
-Every run of a mixture, and every step of a run, stays in one fold, because rows that share a mixture are not
-independent. It knows families only by what they predict.
+Besides the families and the process there is their stack, whose weights are found without the rows it is judged on. It
+knows laws only by what they predict.
 """
 
 from __future__ import annotations
@@ -13,40 +13,68 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from mixscale.errors import InputError, nearest
-from mixscale.laws import engine
-from mixscale.laws.families import LAWS, Law
+from mixscale.laws import engine, stack
+from mixscale.laws.families import ALIASES, LAWS, SUFFIX, Law, repeated
 from mixscale.laws.observations import Observations
+from mixscale.laws.process import GP, MOST, Process
+from mixscale.laws.splits import Split
+from mixscale.laws.stack import Stack
 
-FOLDS = 10
+ASKED = {
+    "mixtures": "unseen mixtures",
+    "larger-n": "larger sizes",
+    "larger-d": "more tokens",
+    "both": "larger sizes of unseen mixtures",
+}
+TIED, NEAR = 2.0, 0.02
+"""A law is as good as the best if it is worse by less than so many standard errors and by less than this share."""
+AnyLaw = Law | Process | Stack
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One family fitted to one table: point fit, assumed noise, and what each row was predicted to be unseen."""
+    """One law fitted to one table: point fit, assumed noise, and what each row was predicted to be unseen."""
 
-    law: Law
+    law: AnyLaw
     theta_TxP: np.ndarray
     sigma_T: np.ndarray
     theta_TxFxP: np.ndarray
     """parameters without each fold"""
-    fold_R: np.ndarray
+    split: Split
     held_TxR: np.ndarray
-    """out-of-fold predictions, scaled"""
+    """out-of-fold predictions, scaled; NaN for rows that no fold tests"""
 
 
-def named(name: str) -> Law:
-    """The registered law of that name.
+def named(name: str) -> AnyLaw:
+    """The law of that name, or of which it is another name; with '+repeats' behind it, the law with repeats.
+
+    'gp' is the process and 'stack(a, b)' a stack of two or more.
 
     Raises:
         InputError: there is none.
     """
-    if name not in LAWS:
-        raise InputError(f"law '{name}' is not known{nearest(name, [*LAWS, 'auto'])}")
-    return LAWS[name]
+    if name.startswith("stack(") and name.endswith(")"):
+        members = tuple(named(n.strip()) for n in name[6:-1].split(","))
+        if len(members) < 2 or any(isinstance(m, Stack) for m in members):
+            raise InputError(f"'{name}' is no stack; name two laws or more, as in 'stack(power-additive, gp)'")
+        if len({m.uses_scale for m in members}) > 1:
+            raise InputError(f"'{name}' joins laws with and without scale; take one kind")
+        return Stack(members)
+    bare = name.removesuffix(SUFFIX)
+    base = ALIASES.get(bare, bare)
+    if name == GP.name:
+        return GP
+    if base not in LAWS:
+        raise InputError(f"law '{name}' is not known{nearest(bare, [*LAWS, *ALIASES, GP.name, 'auto'])}")
+    return LAWS[base] if bare == name else repeated(LAWS[base])
 
 
-def check_runs(law: Law, seen: Observations) -> str | None:
-    """Why a law has too many parameters for these rows, or None."""
+def check_runs(law: AnyLaw, seen: Observations) -> str | None:
+    """Why a law has too many parameters for these rows, or a process too many rows, or None."""
+    if isinstance(law, Stack):
+        return next(filter(None, (check_runs(m, seen) for m in law.members)), None)
+    if isinstance(law, Process) and seen.points.count > MOST:
+        return f"law '{law.name}' takes at most {MOST} runs, and the table has {seen.points.count}"
     needed = law.n_params(len(seen.domains))
     if seen.distinct >= needed:
         return None
@@ -57,63 +85,81 @@ def check_runs(law: Law, seen: Observations) -> str | None:
     )
 
 
-def candidate(law: Law, seen: Observations, seed: int) -> Candidate:
+def candidate(law: Law | Process, seen: Observations, split: Split, seed: int) -> Candidate:
     """Fit a law to all rows, then once more without each fold, starting from the whole fit."""
-    y_TxR = seen.y_scaled_TxR
+    law, y_TxR = law.bound(seen.points), seen.y_scaled_TxR
     theta_TxP, sigma_T = engine.fit_points(law, seen.points, y_TxR, seed)
-    fold_R = folds(seen.group_R, seed)
-    count, targets = int(fold_R.max()) + 1, len(y_TxR)
-    kept_FxR = kept_rows(fold_R)
-    theta_BxP, _ = engine.solve(
-        law,
-        seen.points,
-        np.repeat(y_TxR, count, axis=0),
-        np.tile(kept_FxR, (targets, 1)),
-        np.repeat(sigma_T, count),
-        np.repeat(theta_TxP, count, axis=0),
+    theta_TxFxP = engine.leave_out(law, seen.points, y_TxR, split.kept_FxR, sigma_T, theta_TxP)
+    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, left_out(law, theta_TxFxP, split, seen))
+
+
+def stacked(candidates: list[Candidate], seen: Observations, prune: bool = True) -> Candidate | None:
+    """The stack of candidates, or None where one of them alone is best or there is one fold only.
+
+    Each fold is judged with weights found on the rows of the others.
+
+    Args:
+        prune: leave out candidates of little weight.
+    """
+    split = candidates[0].split
+    if len(candidates) < 2 or len(split.kept_FxR) < 2:
+        return None
+    error_MxTxR = np.stack([_errors(c, seen) for c in candidates])
+    weight_M = stack.weights(error_MxTxR[:, :, split.tested_R])
+    kept_M = np.flatnonzero(weight_M) if prune else np.arange(len(candidates))
+    if len(kept_M) < 2:
+        return None
+    members = [candidates[m] for m in kept_M]
+    weight_FxM = np.stack(
+        [
+            stack.weights(error_MxTxR[kept_M][:, :, split.tested_R & (split.fold_R != fold)])
+            for fold in range(len(split.kept_FxR))
+        ]
     )
-    theta_TxFxP = theta_BxP.reshape(targets, count, -1)
-    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, fold_R, left_out(law, theta_TxFxP, fold_R, seen))
+    law = Stack(tuple(c.law for c in members))
+    sigma_TxM = np.stack([c.sigma_T for c in members], axis=1)
+    theta_TxP = stack.joined(weight_M[kept_M], sigma_TxM, [c.theta_TxP for c in members])
+    theta_TxFxP = stack.joined(weight_FxM, sigma_TxM, [c.theta_TxFxP for c in members])
+    held_TxR = left_out(law, theta_TxFxP, split, seen)
+    return Candidate(law, theta_TxP, sigma_TxM @ weight_M[kept_M], theta_TxFxP, split, held_TxR)
 
 
-def left_out(law: Law, theta_TxFxP: np.ndarray, fold_R: np.ndarray, seen: Observations) -> np.ndarray:
-    """What each row is predicted to be by the fit without its fold, scaled, shape (T, R)."""
+def left_out(law: AnyLaw, theta_TxFxP: np.ndarray, split: Split, seen: Observations) -> np.ndarray:
+    """What each row is predicted to be by the fit of the fold that tests it, scaled, shape (T, R); NaN for others."""
     targets, count, params = theta_TxFxP.shape
     loss_BxR = engine.evaluate(law, theta_TxFxP.reshape(-1, params), seen.points)
-    return loss_BxR.reshape(targets, count, -1)[:, fold_R, np.arange(len(fold_R))]
+    held_TxR = loss_BxR.reshape(targets, count, -1)[:, split.fold_R, np.arange(len(split.fold_R))]
+    return np.where(split.tested_R, held_TxR, np.nan)
 
 
-def kept_rows(fold_R: np.ndarray) -> np.ndarray:
-    """Weight of each row in the fit without each fold, 0 or 1, shape (F, R)."""
-    return (fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64)
+def _errors(one: Candidate, seen: Observations) -> np.ndarray:
+    """Out-of-fold errors, each target in units of the mean distance from its median, shape (T, R)."""
+    y_TxR = seen.y_scaled_TxR
+    tested_TxR = y_TxR[:, one.split.tested_R]
+    naive_T = np.abs(tested_TxR - np.median(tested_TxR, axis=1, keepdims=True)).mean(axis=1)
+    return (one.held_TxR - y_TxR) / naive_T[:, None]
 
 
-def folds(group_R: np.ndarray, seed: int) -> np.ndarray:
-    """Fold of each row, shape (R,): groups shuffled into at most FOLDS folds of near equal numbers of groups."""
-    groups = int(group_R.max()) + 1
-    fold_G = np.arange(groups) % min(FOLDS, groups)
-    return np.random.default_rng(seed).permutation(fold_G)[group_R]
-
-
-def rank(candidates: list[Candidate], seen: Observations) -> tuple[pd.DataFrame, Candidate, str]:
-    """Order candidates by their error on unseen mixtures.
+def rank(candidates: list[Candidate], seen: Observations, question: str) -> tuple[pd.DataFrame, Candidate, str]:
+    """Order candidates by their error on rows they have not seen.
 
     The error of a law on a target is its mean absolute error over that of the target's median; `error` is the mean
     over targets. `worse_by` and its standard error `noise` come from paired differences to the best, by mixture.
 
     Returns:
-        the ranking (law, parameters, error, worse_by, noise, rho; best first), the best, and the reason in words.
+        the ranking (law, parameters, error, worse_by, noise, rho; best first), the chosen law (the simplest of those
+        that are as good as the best), and the reason in words.
     """
-    y_TxR = seen.y_scaled_TxR
-    naive_T = np.abs(y_TxR - np.median(y_TxR, axis=1, keepdims=True)).mean(axis=1)
-    error_CxR = np.stack([(np.abs(c.held_TxR - y_TxR) / naive_T[:, None]).mean(axis=0) for c in candidates])
+    tested_R = candidates[0].split.tested_R
+    y_TxR, group_R = seen.y_scaled_TxR[:, tested_R], seen.group_R[tested_R]
+    error_CxR = np.stack([np.abs(_errors(c, seen)[:, tested_R]).mean(axis=0) for c in candidates])
     order = np.argsort(error_CxR.mean(axis=1), kind="stable")
     best = order[0]
-    counts_G = np.bincount(seen.group_R)
+    counts_G = np.bincount(group_R)
     rows = []
     for i in order:
         extra_R = error_CxR[i] - error_CxR[best]
-        extra_G = np.bincount(seen.group_R, extra_R - extra_R.mean())
+        extra_G = np.bincount(group_R, extra_R - extra_R.mean())
         noise = float(np.sqrt((extra_G**2).sum()) / counts_G.sum())
         rows.append(
             {
@@ -122,24 +168,32 @@ def rank(candidates: list[Candidate], seen: Observations) -> tuple[pd.DataFrame,
                 "error": float(error_CxR[i].mean()),
                 "worse_by": float(extra_R.mean()),
                 "noise": noise,
-                "rho": _mean_spearman(candidates[i].held_TxR, y_TxR),
+                "rho": _mean_spearman(candidates[i].held_TxR[:, tested_R], y_TxR),
             }
         )
     ranking = pd.DataFrame(rows)
-    return ranking, candidates[best], _reason(ranking)
+    chosen = _simplest(ranking, [candidates[i].law for i in order])
+    return ranking, candidates[order[chosen]], _reason(ranking, chosen, question)
 
 
-def _reason(ranking: pd.DataFrame) -> str:
+def _simplest(ranking: pd.DataFrame, laws: list[AnyLaw]) -> int:
+    """Place of the simplest law that is as good as the best: convex before others, then by parameters."""
+    extra, noise = ranking["worse_by"], ranking["noise"]
+    tied = np.flatnonzero((extra <= TIED * noise) & (extra <= NEAR * ranking["error"].iloc[0]))
+    return int(min(tied, key=lambda at: (not laws[at].convex, ranking["parameters"].iloc[at])))
+
+
+def _reason(ranking: pd.DataFrame, chosen: int, question: str) -> str:
     best = ranking.iloc[0]
-    text = f"'{best['law']}' has the smallest error on unseen mixtures ({best['error']:.1%} of the naive error)"
+    text = f"'{best['law']}' has the smallest error on {ASKED[question]} ({best['error']:.1%} of the naive error)"
     if len(ranking) == 1:
         return text + "; no other law was compared"
-    second = ranking.iloc[1]
-    tie = second["worse_by"] < 2 * second["noise"]
-    return text + (
-        f"; '{second['law']}' is worse by {second['worse_by']:.2%} ± {second['noise']:.2%}, "
-        + ("which is not distinguishable" if tie else "which is beyond the noise")
-    )
+    other = ranking.iloc[max(chosen, 1)]
+    text += f"; '{other['law']}' is worse by {other['worse_by']:.2%} ± {other['noise']:.2%}, "
+    if chosen > 0:
+        return text + "which is not distinguishable, and it is simpler"
+    tie = other["worse_by"] < TIED * other["noise"]
+    return text + ("which is not distinguishable" if tie else "which is beyond the noise")
 
 
 def _mean_spearman(predicted_TxR: np.ndarray, y_TxR: np.ndarray) -> float:

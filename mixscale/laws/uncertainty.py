@@ -14,7 +14,8 @@ from scipy.stats import norm
 from mixscale.errors import InputError
 from mixscale.laws import engine
 from mixscale.laws.observations import Observations
-from mixscale.laws.selection import FOLDS, Candidate, kept_rows, left_out
+from mixscale.laws.selection import Candidate, left_out
+from mixscale.laws.splits import Split
 
 LEVEL = 0.9
 """Of every interval, where nothing else is asked for."""
@@ -27,10 +28,9 @@ ROBUST = 1.4826
 TAIL = 3.0
 
 
-def refits(resamples: int, seen: Observations) -> int:
+def refits(resamples: int, split: Split, targets: int) -> int:
     """How many fits of one target `resample` makes."""
-    folds = min(FOLDS, int(seen.group_R.max()) + 1)
-    return (resamples + _draws_apart(resamples) * folds) * len(seen.targets)
+    return (resamples + _draws_apart(resamples) * len(split.kept_FxR)) * targets
 
 
 def _draws_apart(resamples: int) -> int:
@@ -52,12 +52,14 @@ def resample(
         on_batch: called with the number of fits after each batch.
 
     Returns:
-        theta_SxTxP, and apart_VxTxR, scaled: each row by refits of the first resamples without its fold.
+        theta_SxTxP, and apart_VxTxR, scaled: each row by refits of the first resamples without its fold; NaN for rows
+        that no fold tests.
     """
     y_TxR = seen.y_scaled_TxR
     targets, rows = y_TxR.shape
     fitted_TxR = engine.evaluate(chosen.law, chosen.theta_TxP, seen.points)
-    inside_TxR, outside_TxR = y_TxR - fitted_TxR, y_TxR - chosen.held_TxR
+    inside_TxR = y_TxR - fitted_TxR
+    outside_TxR = np.where(chosen.split.tested_R, y_TxR - chosen.held_TxR, inside_TxR)
     error_TxR = np.sqrt(np.abs(inside_TxR * outside_TxR)) * np.sign(inside_TxR) / fitted_TxR
     # At a vertex the left-out residual is an extrapolation's, not noise; the limit keeps a few from ruling the rest.
     limit_Tx1 = TAIL * ROBUST * np.median(np.abs(error_TxR), axis=1, keepdims=True)
@@ -69,7 +71,7 @@ def resample(
     of_group_SxTxG = _normal(rng, error_TxR, resamples, int(seen.group_R.max()) + 1)
     drawn_SxTxR = np.sqrt(1 - shared) * of_row_SxTxR + np.sqrt(shared) * of_group_SxTxG[..., seen.group_R]
     drawn_SxTxR = np.maximum(fitted_TxR * (1 + drawn_SxTxR), 0.1 * y_TxR)
-    theta_BxP, _ = engine.solve(
+    theta_BxP = engine.solve(
         chosen.law,
         seen.points,
         drawn_SxTxR.reshape(-1, rows),
@@ -85,9 +87,9 @@ def resample(
 
 def _apart(chosen: Candidate, seen: Observations, drawn_VxTxR: np.ndarray, on_batch) -> np.ndarray:
     """What each row is predicted to be by refits without its fold, scaled, shape (V, T, R)."""
-    kept_FxR = kept_rows(chosen.fold_R)
+    kept_FxR = chosen.split.kept_FxR
     (draws, targets, rows), folds = drawn_VxTxR.shape, len(kept_FxR)
-    theta_BxP, _ = engine.solve(
+    theta_BxP = engine.solve(
         chosen.law,
         seen.points,
         np.repeat(drawn_VxTxR.reshape(-1, rows), folds, axis=0),
@@ -97,7 +99,7 @@ def _apart(chosen: Candidate, seen: Observations, drawn_VxTxR: np.ndarray, on_ba
         on_batch,
     )
     theta_VxTxFxP = theta_BxP.reshape(draws, targets, folds, -1)
-    return np.stack([left_out(chosen.law, theta, chosen.fold_R, seen) for theta in theta_VxTxFxP])
+    return np.stack([left_out(chosen.law, theta, chosen.split, seen) for theta in theta_VxTxFxP])
 
 
 def _normal(rng: np.random.Generator, error_TxR: np.ndarray, resamples: int, count: int) -> np.ndarray:
@@ -140,7 +142,13 @@ class Calibration:
 
     @classmethod
     def of(cls, inside_R, outside_R, apart_VxR, size_R, group_R) -> Calibration:
-        """From fitted and left-out residuals, left-out draws and fitted losses of the same rows."""
+        """From fitted and left-out residuals, left-out draws and fitted losses of the same rows.
+
+        Rows that were never left out (NaN) say nothing.
+        """
+        known_R = np.isfinite(outside_R)
+        inside_R, outside_R, size_R, group_R = (x[known_R] for x in (inside_R, outside_R, size_R, group_R))
+        apart_VxR = apart_VxR[:, known_R]
         both_R = np.sqrt(np.abs(inside_R * outside_R))
         noise = max(ROBUST * float(np.median(both_R / size_R)), 1e-12)
         spread_R = np.hypot(apart_VxR.std(axis=0, ddof=1), noise * size_R)

@@ -11,22 +11,40 @@ from mixscale.runs import RunTable
 DOMAINS = ("code", "web", "wiki")
 
 
+OWN = 1.2
+"""How much the log-term of a target's own domain is below the others'."""
+
+
 def planted_theta(name, targets):
     """Parameters as the engine holds them; target t is best served by domain t."""
-    theta = []
-    for t in range(targets):
-        v_K = np.array([0.5, 0.3, 0.1]) - 1.2 * (np.arange(3) == t)
-        theta.append(
-            {
-                "linear": np.exp(v_K) + 1,
-                "exponential": np.r_[0.9, v_K],
-                "effective": np.r_[0.9, 0.6, v_K],
-                "additive": np.r_[0.9, v_K, 0.3, 0.5, 0.7],
-                "effective-scale": np.r_[0.8, -1.5, 0.3, 0.4, v_K],
-                "additive-scale": np.r_[-1.5, 0.3, -1.2, 0.4, 0.8, v_K, 0.3, 0.5, 0.7],
-            }[name]
-        )
-    return np.array(theta)
+    return np.array([_theta(np.arange(3) == t)[name] for t in range(targets)])
+
+
+def _theta(own_K):
+    v_K = np.array([0.5, 0.3, 0.1]) - OWN * own_K
+    gamma_K = np.array([0.3, 0.5, 0.7])
+    autoscale = np.r_[np.where(own_K, -0.3, -2.0), -2.0, -1.5, -1.0, 0.5, 0.8, 0.4]
+    return {
+        "linear": np.exp(v_K) + 1,
+        "exponential": np.r_[0.9, v_K],
+        "log-linear": np.r_[np.log(0.9), v_K],
+        "effective": np.r_[0.9, 0.6, v_K],
+        "additive": np.r_[0.9, v_K, gamma_K],
+        "power-additive": np.r_[0.9, 0.6, v_K, gamma_K + 0.2],
+        "autoscale": np.r_[0.6, autoscale],
+        "m1": np.r_[1.8, np.where(own_K, -0.2, -2.0), np.where(own_K, -3.0, -1.0)],
+        "m2": np.r_[1.8, -0.7, np.where(own_K, -3.0, -0.4)],
+        "m3": np.r_[1.2, -0.6, -0.8 - 0.5 * own_K[0]],
+        "chinchilla": np.r_[0.8, -1.5, 0.3, -1.2 + 0.3 * own_K[0], 0.4],
+        "exponential-scale": np.r_[0.8, -1.5, 0.3, 0.4, v_K],
+        "effective-scale": np.r_[0.8, -1.5, 0.3, 0.4, v_K],
+        "additive-scale": np.r_[-1.5, 0.3, -1.2, 0.4, 0.8, v_K, gamma_K],
+        "joint": np.r_[0.3, 0.4, 1.5, 2.0, v_K - 2, v_K[::-1] - 1.5, 0.8, v_K, gamma_K],
+        "power-additive-scale": np.r_[0.8, -1.5, 0.3, -1.2, 0.4, 0.6, 0.1, v_K, gamma_K + 0.2],
+        "bimix": np.r_[-1.0, 0.4, 0.3, v_K / 2],
+        "d-cpt": np.r_[0.8, -1.5, 0.3, -1.2, 0.4, 0.3, 0.5, v_K],
+        "autoscale-scale": np.r_[0.6, -1.5, 0.3, autoscale],
+    }
 
 
 def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
@@ -36,11 +54,10 @@ def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
     rows = len(h_RxK)
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
     frame["run"] = [f"r{i}" for i in range(rows)]
-    scaled = LAWS[name].uses_scale
     # Geometric means are exactly 1e6 and 1e8, so that planted parameters are those the engine should find.
     frame["n_params"] = 1e6
     frame["n_tokens"] = 1e8
-    if scaled:
+    if LAWS[name].uses_scale:
         frame = pd.concat(
             [
                 frame.assign(run=frame["run"] + f"-{i}{j}", n_params=1e6 * 4.0**i, n_tokens=1e8 * 3.0**j)

@@ -2,7 +2,6 @@
 
 import os
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from mixscale.errors import InputError
 from mixscale.laws import engine
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.observations import observe
-from mixscale.laws.selection import folds
+from mixscale.laws.splits import by_mixture
 from mixscale.laws.uncertainty import Calibration
 from mixscale.mixture import Mixture
 from mixscale.runs import RunTable
@@ -26,49 +25,6 @@ FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 200)
 @pytest.fixture(scope="module")
 def noisy_fit(noisy_table):
     return laws.fit(noisy_table, resamples=100)
-
-
-@pytest.mark.parametrize("name", list(LAWS))
-def test_planted_law_is_recovered(name):
-    fit = laws.fit(planted_table(name), name, resamples=2)
-    scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
-    points = Points.of(FRESH_QxK, np.full(200, 2.0), np.full(200, 2.0))
-    true_QxT = engine.evaluate(LAWS[name], planted_theta(name, 3), points).T
-    np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale), true_QxT, rtol=2e-3)
-
-
-@pytest.mark.parametrize("name", ["linear", "exponential", "effective", "additive"])
-def test_parameters_of_the_published_formula_are_recovered(name):
-    fit = laws.fit(planted_table(name), name, resamples=2)
-    params, theta_P = fit.params["code"], planted_theta(name, 1)[0]
-    v_K = theta_P[-6:-3] if name == "additive" else theta_P[-3:]
-    expected = {
-        "linear": lambda: dict(zip([f"t/{d}" for d in DOMAINS], theta_P, strict=True)),
-        "exponential": lambda: {"c": 0.9} | {f"t/{d}": v for d, v in zip(DOMAINS, v_K, strict=True)},
-        "effective": lambda: (
-            {"E": 0.9, "alpha": 0.6} | {f"w/{d}": np.exp(-v / 0.6) for d, v in zip(DOMAINS, v_K, strict=True)}
-        ),
-        "additive": lambda: {"E": 0.9} | {f"C/{d}": np.exp(-v) for d, v in zip(DOMAINS, v_K, strict=True)},
-    }[name]()
-    for key, value in expected.items():
-        assert params[key] == pytest.approx(value, rel=0.05), key
-
-
-def test_published_formula_gives_the_prediction():
-    fit = laws.fit(planted_table("additive-scale"), "additive-scale", resamples=2)
-    p = fit.params["web"]
-    h_K, n, d = np.array([0.2, 0.5, 0.3]), 3e6, 5e8
-    mixed = 1 / sum(p[f"C/{k}"] * h ** p[f"gamma/{k}"] for k, h in zip(DOMAINS, h_K, strict=True))
-    by_hand = p["E"] + mixed + p["A"] / n ** p["alpha"] + p["B"] / d ** p["beta"]
-    assert fit.predict(h_K, n, d)[0, 1] == pytest.approx(by_hand, rel=1e-3)
-
-
-def test_gradients_are_finite_at_the_vertices():
-    for name, law in LAWS.items():
-        theta_P = planted_theta(name, 1)[0]
-        for argument in (0, 1):
-            slope = jax.grad(lambda t, h, law=law: law.f(t, Points.of(h))[0], argument)(theta_P, np.eye(3)[:1])
-            assert np.isfinite(slope).all(), (name, argument)
 
 
 def test_same_seed_gives_the_same_fit(noisy_table, noisy_fit):
@@ -154,7 +110,8 @@ def test_interval_of_a_mean_is_narrower_than_the_mean_of_intervals(noisy_fit):
 
 def test_auto_finds_the_planted_family_and_says_why(noisy_fit):
     assert noisy_fit.law == "effective"
-    assert list(noisy_fit.cross_validation["law"])[0] == "effective"
+    ranking = noisy_fit.cross_validation.set_index("law")
+    assert ranking.loc["effective", "error"] <= 1.02 * ranking["error"].min()
     assert "unseen mixtures" in noisy_fit.reason
     assert laws.fit(planted_table("linear", noise=0.002), resamples=2).law == "linear"
 
@@ -168,7 +125,7 @@ def test_seed_noise_comes_from_replicates(noisy_fit):
 
 def test_folds_keep_a_mixture_together():
     group_R = np.repeat(np.arange(23), 3)
-    fold_R = folds(group_R, 0)
+    fold_R = by_mixture(group_R, 0).fold_R
     assert all(len(set(fold_R[group_R == g])) == 1 for g in range(23))
     assert len(set(fold_R)) == 10
 
@@ -275,6 +232,11 @@ def change(table, **columns):
     return RunTable(table.frame.assign(**columns))
 
 
+def share(rows):
+    code_R = np.linspace(0, 1, rows)
+    return {"code": code_R, "web": 1 - code_R}
+
+
 @pytest.mark.parametrize(
     ("spoil", "law", "message"),
     [
@@ -286,9 +248,9 @@ def change(table, **columns):
         (lambda t: change(t, **{"loss/web": 2.0}), "linear", "target 'loss/web' is 2 in every row"),
         (lambda t: change(t, **{"mix/code": 0.5, "mix/web": 0.5, "mix/wiki": 0.0}), "linear", "the same mixture"),
         (
-            lambda t: change(t, **{"mix/web": t.frame["mix/web"] + t.frame["mix/wiki"], "mix/wiki": 0.0}),
+            lambda t: change(t, **{f"mix/{d}": 0.9 * w for d, w in share(len(t)).items()}, **{"mix/wiki": 0.1}),
             "linear",
-            "domain 'wiki' has weight 0 in every row",
+            "domain 'wiki' has weight 0.1 in every row",
         ),
         (lambda t: change(t, role="verify"), "linear", "no row has role 'fit'"),
         (lambda t: change(t, status="stopped"), "linear", "is complete"),
@@ -346,5 +308,5 @@ def test_scaled_table_takes_scale_laws_by_itself():
     table = planted_table("effective-scale", noise=0.003, runs=8)
     fit = laws.fit(table, resamples=2)
     assert fit.uses_scale
-    assert set(fit.cross_validation["law"]) == {"effective-scale", "additive-scale"}
+    assert set(fit.cross_validation["law"]) == {f.name for f in LAWS.values() if f.uses_scale and f.auto}
     assert observe(table, True, None).distinct == len(table)

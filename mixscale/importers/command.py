@@ -1,0 +1,128 @@
+"""`mixscale import FORMAT`: one function a format, which saves a run table and says what became of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mixscale.errors import InputError, listed, nearest
+from mixscale.importers import formats
+from mixscale.importers.columns import Columns
+from mixscale.runs import RunTable
+
+HELP = """Makes a run table of what another tool wrote, for `mixscale fit`.
+
+usage: mixscale import FORMAT FILES ... --out RUNS.csv
+
+  csv     TABLE             a wide table of your own: say which columns are weights, losses and runs
+  wandb   EXPORT            the table of runs that Weights & Biases exports as CSV
+  regmix  MIXTURES LOSSES   a pair of files as RegMix publishes them
+  olmix   RATIOS METRICS    a pair of files as olmix reads them
+
+For example, a table with columns name, w_web, w_code, loss_web, acc_qa, and percentages for weights:
+  mixscale import csv table.csv --run name --mix w_ --normalise \\
+      --loss loss_ --metric acc_{name} --higher-is-better qa --out runs.csv
+
+`mixscale import FORMAT --help` lists the options of a format."""
+
+
+def csv(table: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
+    """Imports a wide table, one row a measurement: .csv (comma, semicolon, tab or |), .tsv or .parquet.
+
+    Columns that a run table knows by their own name (run, seed, step, n_params, n_tokens, mix/DOMAIN, loss/TARGET ...)
+    are taken as they are; those that nothing names are left out. A pattern is what the names of some columns begin
+    with (w_), or a whole name with braces where the domain or target stands (eval/{target}/loss).
+
+    Args:
+        table: the file.
+        out: .csv or .parquet file to write.
+    """
+    _save(formats.csv(table, columns), out)
+
+
+def wandb(export: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
+    """Imports the CSV file that Weights & Biases exports of a project's table of runs (Runs, download, CSV).
+
+    A run is told by its ID, or by its Name where there is no ID. State finished is complete, any other stopped. A
+    pattern is what the names of some columns begin with (config.mix.), or a whole name with braces where the domain or
+    target stands (eval/{target}/loss).
+
+    Args:
+        export: the file.
+        out: .csv or .parquet file to write.
+    """
+    _save(formats.wandb(export, columns), out)
+
+
+def regmix(
+    mixtures: Positional[Path],
+    losses: Positional[Path],
+    /,
+    out: Path,
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+) -> None:
+    """Imports a pair of files as RegMix publishes them, joined on `index`.
+
+    Args:
+        mixtures: CSV with columns index and train_the_pile_DOMAIN.
+        losses: CSV with columns index and metric/the_pile_TARGET_val_loss.
+        out: .csv or .parquet file to write.
+        n_params: non-embedding parameters of the runs, for laws that use size.
+        n_tokens: tokens that each run was trained on, for laws that use them.
+    """
+    _save(formats.regmix(mixtures, losses, n_params, n_tokens), out)
+
+
+def olmix(
+    ratios: Positional[Path],
+    metrics: Positional[Path],
+    /,
+    out: Path,
+    higher_is_better: tuple[str, ...] = (),
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+) -> None:
+    """Imports a pair of files as olmix reads them, joined on `run`; metrics are bits per byte, lower is better.
+
+    Args:
+        ratios: CSV with columns run and one for each domain.
+        metrics: CSV with columns run and one for each metric.
+        out: .csv or .parquet file to write.
+        higher_is_better: metrics that are better when higher; * and ? stand for anything, as in 'acc*'.
+        n_params: non-embedding parameters of the runs, for laws that use size.
+        n_tokens: tokens that each run was trained on, for laws that use them.
+    """
+    _save(formats.olmix(ratios, metrics, higher_is_better, n_params, n_tokens), out)
+
+
+FORMATS: dict[str, Callable[..., None]] = {"csv": csv, "wandb": wandb, "regmix": regmix, "olmix": olmix}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs `mixscale import` with these arguments; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if arguments else 2
+    if arguments[0] not in FORMATS:
+        raise InputError(f"there is no format '{arguments[0]}'{nearest(arguments[0], FORMATS)}")
+    tyro.cli(
+        FORMATS[arguments[0]],
+        args=arguments[1:],
+        prog=f"mixscale import {arguments[0]}",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return 0
+
+
+def _save(table: RunTable, out: Path) -> None:
+    table.write(out)
+    for note in table.notes:
+        print(f"note: {note}")
+    print(table)
+    print(f"domains: {listed(list(table.domains))}")
+    print(f"targets: {listed(list(table.targets))}")
+    print(f"\nrun table saved to {out}; next: mixscale fit {out} --out FIT")

@@ -1,0 +1,238 @@
+"""A Gaussian process over mixtures: no formula, only that mixtures alike have losses alike.
+
+It predicts new mixtures best where there are many runs, and says nothing of other sizes or token counts. The log loss
+is a constant plus a Matérn 5/2 process with one length scale a domain, over weights raised to a small power: what
+matters of a domain is whether it is there at all more than whether it is a fifth or a quarter. The length scales have
+maximal marginal likelihood (Rasmussen and Williams 2006, chapter 5) times a weak prior, on at most `LEARNED_ON` rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import linalg, optimize
+from threadpoolctl import threadpool_limits
+
+from mixscale.laws import engine
+from mixscale.laws.families import Points
+
+OFFSET, POWER = 3e-4, 0.25
+"""Weights enter as `(h + OFFSET)^POWER`."""
+LEARNED_ON = 256
+ITERATIONS = (60, 12)
+"""Of the search for length scales: from the prior, and from the fit of all rows when a fold is left out."""
+MOST = 1000
+"""Runs that a process is fitted to; its cost grows with their cube."""
+JITTER = 1e-8
+HEAD = 3
+"""Parameters before the length scales: mean of the log loss, log of amplitude and of noise, both variances."""
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """A law without a formula, bound to the mixtures it was fitted to; it answers to the engine like a family.
+
+    Its parameters are `c, log a, log s, log l (K,), w (R,)`: f(h) = exp(c + a Σ_r k(h, h_r) w_r), where
+    `w = (a k + s)^-1 (log y - c)`.
+    """
+
+    anchors_RxK: np.ndarray | None = None
+    name: str = "gp"
+    source: str = (
+        "Gaussian process of the log loss, Matérn 5/2 with a length scale a domain on (h + 0.0003)^1/4; "
+        "Rasmussen and Williams 2006"
+    )
+    uses_scale: bool = False
+    uses_mixture: bool = True
+    uses_unique: bool = False
+    exposures: bool = False
+    convex: bool = False
+    linear: bool = False
+    auto: bool = True
+
+    def bound(self, points: Points) -> Process:
+        """The same process over these mixtures."""
+        return dataclasses.replace(self, anchors_RxK=np.asarray(points.h_RxK))
+
+    def n_params(self, n_domains: int) -> int:
+        """Hyperparameters; the weights of the runs are computed from them."""
+        return HEAD + n_domains
+
+    def names(self, domains: Sequence[str]) -> list[str]:
+        return ["mean", "amplitude", "noise", *(f"length/{d}" for d in domains)]
+
+    def natural(self, theta_P: np.ndarray, n_domains: int, units: dict[str, float]) -> np.ndarray:
+        """Mean log loss; standard deviations of process and noise, relative to the loss; length scales."""
+        tail_P = np.exp(theta_P[1 : HEAD + n_domains] * np.r_[0.5, 0.5, np.ones(n_domains)])
+        return np.r_[theta_P[0] + np.log(units["loss"]), tail_P]
+
+    def f(self, theta_P, x):
+        """Losses of R rows for one parameter vector, in JAX."""
+        k = x.h_RxK.shape[-1]
+        scale_K = jnp.exp(-theta_P[HEAD : HEAD + k])
+        near_QxR = _matern(_features(x.h_RxK) * scale_K, _features(self.anchors_RxK) * scale_K, jnp)[0]
+        return jnp.exp(theta_P[0] + jnp.exp(theta_P[1]) * near_QxR @ theta_P[HEAD + k :])
+
+
+@engine.evaluate.register
+def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
+    """As `engine.evaluate`; parameter vectors that share length scales share the kernel."""
+    k = points.h_RxK.shape[1]
+    loss_BxQ = np.empty((len(theta_BxP), points.count))
+    for head_H, rows_N in _alike(theta_BxP[:, 1 : HEAD + k]):
+        near_QxR = head_H.amplitude * _near(head_H, points.h_RxK, law.anchors_RxK)
+        loss_BxQ[rows_N] = np.exp(theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ near_QxR.T)
+    return loss_BxQ
+
+
+@engine.fit_points.register
+def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `engine.fit_points`; the noise is that of the process."""
+    rows, k = points.h_RxK.shape
+    some_N = np.random.default_rng(seed).permutation(rows)[:LEARNED_ON]
+    feature_NxK = _features(points.h_RxK[some_N])
+    start_TxH = np.array([_prior(feature_NxK, y_R)[0] for y_R in np.log(y_TxR[:, some_N])])
+    jobs = [(feature_NxK, y_R, h, ITERATIONS[0]) for y_R, h in zip(np.log(y_TxR[:, some_N]), start_TxH, strict=True)]
+    hyper_TxH = np.array(_parallel(_learn, jobs))
+    theta_TxP = np.column_stack([np.zeros(len(y_TxR)), hyper_TxH, np.zeros((len(y_TxR), rows))])
+    sigma_T = np.exp(0.5 * hyper_TxH[:, 1])
+    return engine.solve(law, points, y_TxR, np.ones_like(y_TxR), sigma_T, theta_TxP), sigma_T
+
+
+@engine.solve.register
+def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch=None) -> np.ndarray:
+    """As `engine.solve`, with the hyperparameters of the start; a row counts or it does not."""
+    k = points.h_RxK.shape[1]
+    theta_BxP = start_BxP.copy()
+    for head_H, of_B in _alike(start_BxP[:, 1 : HEAD + k]):
+        near_RxR = head_H.amplitude * _near(head_H, points.h_RxK, points.h_RxK)
+        kept_NxR, which_B = np.unique(weights_BxR[of_B] > 0, axis=0, return_inverse=True)
+        for fold, kept_R in enumerate(kept_NxR):
+            rows_N = of_B[which_B.reshape(-1) == fold]
+            log_NxR = np.log(y_BxR[rows_N][:, kept_R])
+            mean_Nx1 = log_NxR.mean(axis=1, keepdims=True)
+            matrix_RxR = near_RxR[np.ix_(kept_R, kept_R)] + (head_H.noise + JITTER) * np.eye(kept_R.sum())
+            with threadpool_limits(1):
+                weight_RxN = linalg.cho_solve(linalg.cho_factor(matrix_RxR, lower=True), (log_NxR - mean_Nx1).T)
+            tail_NxR = np.zeros((len(rows_N), points.count))
+            tail_NxR[:, kept_R] = weight_RxN.T
+            theta_BxP[rows_N, 0] = mean_Nx1[:, 0]
+            theta_BxP[rows_N, HEAD + k :] = tail_NxR
+        if on_batch:
+            on_batch(len(of_B))
+    return theta_BxP
+
+
+@engine.leave_out.register
+def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
+    """As `engine.leave_out`; the length scales are learned again without the fold, from those of all rows."""
+    k = points.h_RxK.shape[1]
+    targets, folds = len(y_TxR), len(kept_FxR)
+    jobs = []
+    for fold, kept_R in enumerate(kept_FxR > 0):
+        some_N = np.random.default_rng(fold).permutation(np.flatnonzero(kept_R))[:LEARNED_ON]
+        feature_NxK = _features(points.h_RxK[some_N])
+        jobs += [
+            (feature_NxK, np.log(y_TxR[t, some_N]), theta_TxP[t, 1 : HEAD + k], ITERATIONS[1]) for t in range(targets)
+        ]
+    hyper_TxFxH = np.array(_parallel(_learn, jobs)).reshape(folds, targets, -1).transpose(1, 0, 2)
+    start_TxFxP = np.repeat(theta_TxP[:, None], folds, axis=1)
+    start_TxFxP[:, :, 1 : HEAD + k] = hyper_TxFxH
+    theta_BxP = engine.solve(
+        law,
+        points,
+        np.repeat(y_TxR, folds, axis=0),
+        np.tile(kept_FxR, (targets, 1)),
+        np.repeat(sigma_T, folds),
+        start_TxFxP.reshape(targets * folds, -1),
+    )
+    return theta_BxP.reshape(targets, folds, -1)
+
+
+@dataclass(frozen=True)
+class _Hyper:
+    amplitude: float
+    noise: float
+    length_K: np.ndarray
+
+
+def _hyper(log_H: np.ndarray) -> _Hyper:
+    return _Hyper(float(np.exp(log_H[0])), float(np.exp(log_H[1])), np.exp(log_H[2:]))
+
+
+def _alike(log_BxH: np.ndarray):
+    """Hyperparameters that occur, each with the rows that have them."""
+    unique_GxH, of_B = np.unique(log_BxH, axis=0, return_inverse=True)
+    for g, log_H in enumerate(unique_GxH):
+        yield _hyper(log_H), np.flatnonzero(of_B.reshape(-1) == g)
+
+
+def _features(h_RxK):
+    return (h_RxK + OFFSET) ** POWER
+
+
+def _near(hyper: _Hyper, h_QxK: np.ndarray, h_RxK: np.ndarray) -> np.ndarray:
+    return _matern(_features(h_QxK) / hyper.length_K, _features(h_RxK) / hyper.length_K, np)[0]
+
+
+def _matern(x_QxK, x_RxK, xp):
+    """Matérn 5/2 correlation, and the factor of `(x_q - x_r)²` in its derivative by log length scales; (Q, R) each."""
+    square_QxR = (x_QxK**2).sum(-1)[:, None] + (x_RxK**2).sum(-1) - 2 * x_QxK @ x_RxK.T
+    r_QxR = xp.sqrt(5 * xp.maximum(square_QxR, 0.0) + 1e-12)
+    fall_QxR = xp.exp(-r_QxR)
+    return (1 + r_QxR + r_QxR**2 / 3) * fall_QxR, 5 / 3 * (1 + r_QxR) * fall_QxR
+
+
+def _prior(feature_NxK: np.ndarray, log_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and width of a weak prior of the log hyperparameters, shapes (H,), (H,)."""
+    variance = max(float(log_N.var()), 1e-12)
+    length = np.log(5 * feature_NxK.std(axis=0).mean())
+    k = feature_NxK.shape[1]
+    return np.r_[np.log(variance), np.log(0.03 * variance), np.full(k, length)], np.r_[2.0, 2.0, np.full(k, 1.5)]
+
+
+def _learn(feature_NxK: np.ndarray, log_N: np.ndarray, start_H: np.ndarray, iterations: int) -> np.ndarray:
+    """Log hyperparameters of maximal posterior, shape (H,), by L-BFGS with exact derivatives."""
+    centred_N = log_N - log_N.mean()
+    cost = functools.partial(_evidence, feature_NxK, centred_N, *_prior(feature_NxK, log_N))
+    return optimize.minimize(cost, start_H, jac=True, method="L-BFGS-B", options={"maxiter": iterations}).x
+
+
+def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.ndarray]:
+    """Negative log marginal likelihood and prior, and the gradient (Rasmussen and Williams 2006, equation 5.9)."""
+    hyper, count = _hyper(log_H), len(centred_N)
+    x_NxK = feature_NxK / hyper.length_K
+    near_NxN, slope_NxN = _matern(x_NxK, x_NxK, np)
+    matrix_NxN = hyper.amplitude * near_NxN
+    matrix_NxN[np.diag_indices(count)] += hyper.noise + JITTER
+    factor_NxN, failed = linalg.lapack.dpotrf(matrix_NxN, lower=1)
+    if failed:
+        return 1e10, np.zeros_like(log_H)
+    weight_N = linalg.cho_solve((factor_NxN, True), centred_N)
+    inverse_NxN = linalg.lapack.dpotri(factor_NxN, lower=1)[0]
+    inverse_NxN = np.tril(inverse_NxN) + np.tril(inverse_NxN, -1).T
+    pull_NxN = inverse_NxN - np.outer(weight_N, weight_N)
+    bend_NxN = hyper.amplitude * pull_NxN * slope_NxN
+    # Σ_ij B_ij (x_ik - x_jk)² / 2, without the array of all differences.
+    length_K = bend_NxN.sum(axis=1) @ x_NxK**2 - np.einsum("nk,nk->k", x_NxK, bend_NxN @ x_NxK)
+    amplitude = 0.5 * hyper.amplitude * (pull_NxN * near_NxN).sum()
+    noise = 0.5 * hyper.noise * np.trace(pull_NxN)
+    away_H = (log_H - mean_H) / std_H
+    value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * away_H @ away_H
+    return value, np.r_[amplitude, noise, length_K] + away_H / std_H
+
+
+def _parallel(job, arguments: list[tuple]) -> list:
+    """Results in order; one thread a core, each with its own matrices, since small ones gain nothing from more."""
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda args: job(*args), arguments))
+
+
+GP = Process()

@@ -1,0 +1,93 @@
+"""Which rows are left out together, so that what is left in looks like what is known when the question is asked.
+
+Unseen mixtures, a larger size, more tokens, or a larger size of unseen mixtures. Rows of one mixture, and every step
+of a run, are never on both sides where the question is about mixtures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixscale.errors import InputError, nearest
+from mixscale.laws.observations import Observations
+
+FOLDS = 10
+QUESTIONS = ("mixtures", "larger-n", "larger-d", "both")
+STEPS = 3
+"""Largest number of sizes, or of groups of token counts, that are left out one after another."""
+LEAST = 0.2
+"""Share of the rows that must be left in."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """F folds: what each is fitted to and what it is tested on.
+
+    Attributes:
+        kept_FxR: 1 for rows that are fitted, 0 for others. fold_R: the fold that tests each row, -1 for none.
+    """
+
+    kept_FxR: np.ndarray
+    fold_R: np.ndarray
+
+    @property
+    def tested_R(self) -> np.ndarray:
+        return self.fold_R >= 0
+
+
+def split(seen: Observations, question: str, seed: int) -> Split:
+    """The folds for a question.
+
+    Raises:
+        InputError: no such question, or the table has one size (or token count) only where larger ones are asked for.
+    """
+    if question not in QUESTIONS:
+        raise InputError(f"question '{question}' is not known{nearest(question, QUESTIONS)}")
+    if question == "mixtures":
+        return by_mixture(seen.group_R, seed)
+    if question == "larger-d":
+        return _larger(_levels(seen.points.d_R), "token count", "n_tokens")
+    larger = _larger(_levels(seen.points.n_R), "size", "n_params")
+    return larger if question == "larger-n" else _crossed(larger, by_mixture(seen.group_R, seed))
+
+
+def by_mixture(group_R: np.ndarray, seed: int) -> Split:
+    """Groups of rows shuffled into at most FOLDS folds of near equal numbers of groups."""
+    groups = int(group_R.max()) + 1
+    fold_G = np.arange(groups) % min(FOLDS, groups)
+    fold_R = np.random.default_rng(seed).permutation(fold_G)[group_R]
+    return Split((fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64), fold_R)
+
+
+def _levels(value_R: np.ndarray) -> np.ndarray:
+    """Number of each row's level, ascending; values within a percent are one, and many values a few levels."""
+    order_R = np.argsort(value_R, kind="stable")
+    sorted_R = value_R[order_R]
+    rank_R = np.empty(len(value_R), dtype=int)
+    rank_R[order_R] = np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])
+    count = int(rank_R.max()) + 1
+    return rank_R if count <= 2 * STEPS else rank_R * 2 * STEPS // count
+
+
+def _larger(level_R: np.ndarray, what: str, column: str) -> Split:
+    """Each of the highest levels tested by the rows below it, the highest first."""
+    top = int(level_R.max())
+    steps = [v for v in range(top, 0, -1) if (level_R < v).mean() >= LEAST][:STEPS]
+    if not steps:
+        raise InputError(
+            f"predictions at a larger {what} cannot be tested: the table has too few rows below its largest {column}; "
+            "ask about mixtures"
+        )
+    fold_R = np.full(len(level_R), -1)
+    for fold, level in enumerate(steps):
+        fold_R[level_R == level] = fold
+    return Split(np.stack([(level_R < v).astype(np.float64) for v in steps]), fold_R)
+
+
+def _crossed(larger: Split, mixture: Split) -> Split:
+    """Rows that are larger and of unseen mixtures, tested by those that are neither."""
+    folds = len(mixture.kept_FxR)
+    kept_FxR = (larger.kept_FxR[:, None] * mixture.kept_FxR).reshape(-1, len(larger.fold_R))
+    return Split(kept_FxR, np.where(larger.tested_R, larger.fold_R * folds + mixture.fold_R, -1))

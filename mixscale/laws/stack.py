@@ -1,0 +1,164 @@
+"""A weighted mean of laws: each is wrong in its own way, so their mean is wrong by less.
+
+The weights are the same for all targets, are not negative and sum to one (stacked regression, Breiman 1996), so a mean
+of convex laws is convex. They are chosen for what each law predicts of rows it has not seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from mixscale.laws import engine
+from mixscale.laws.families import Points
+
+LEAST = 0.05
+"""A law with less weight is left out."""
+SMOOTH = 0.05
+"""Errors below this share of the typical one count quadratically when weights are sought."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A mean of laws that answers to the engine like a family.
+
+    Its parameters are the weights (M,), the noise that each member's fit assumed (M,), and those of its members.
+    """
+
+    members: tuple
+
+    @property
+    def name(self) -> str:
+        return f"stack({', '.join(m.name for m in self.members)})"
+
+    @property
+    def source(self) -> str:
+        return f"weighted mean of {' and '.join(m.name for m in self.members)}, by stacking (Breiman 1996)"
+
+    @property
+    def uses_scale(self) -> bool:
+        return any(m.uses_scale for m in self.members)
+
+    @property
+    def uses_mixture(self) -> bool:
+        return any(m.uses_mixture for m in self.members)
+
+    @property
+    def uses_unique(self) -> bool:
+        return any(m.uses_unique for m in self.members)
+
+    @property
+    def convex(self) -> bool:
+        return all(m.convex for m in self.members)
+
+    @property
+    def linear(self) -> bool:
+        return False
+
+    @property
+    def exposures(self) -> bool:
+        return all(m.exposures for m in self.members)
+
+    def bound(self, points: Points) -> Stack:
+        return dataclasses.replace(self, members=tuple(m.bound(points) for m in self.members))
+
+    def n_params(self, n_domains: int) -> int:
+        return len(self.members) - 1 + sum(m.n_params(n_domains) for m in self.members)
+
+    def names(self, domains: Sequence[str]) -> list[str]:
+        return [f"weight/{m.name}" for m in self.members] + [
+            f"{m.name}.{n}" for m in self.members for n in m.names(domains)
+        ]
+
+    def natural(self, theta_P: np.ndarray, n_domains: int, units: dict[str, float]) -> np.ndarray:
+        own = [
+            m.natural(theta_P[at], n_domains, units) for m, at in zip(self.members, self.parts(n_domains), strict=True)
+        ]
+        return np.concatenate([theta_P[: len(self.members)], *own])
+
+    def f(self, theta_P, x):
+        """Losses of R rows for one parameter vector, in JAX."""
+        parts = self.parts(x.h_RxK.shape[-1])
+        return sum(theta_P[i] * m.f(theta_P[at], x) for i, (m, at) in enumerate(zip(self.members, parts, strict=True)))
+
+    def parts(self, n_domains: int) -> list[slice]:
+        """Where each member's parameters stand; a process has one more a run, so it comes last."""
+        at, slices = 2 * len(self.members), []
+        for member in self.members:
+            size = _length(member, n_domains)
+            slices.append(slice(at, at + size))
+            at += size
+        return slices
+
+
+def _length(member, n_domains: int) -> int:
+    anchors = getattr(member, "anchors_RxK", None)
+    return member.n_params(n_domains) + (0 if anchors is None else len(anchors))
+
+
+def joined(weight_M: np.ndarray, sigma_TxM: np.ndarray, thetas: Sequence[np.ndarray]) -> np.ndarray:
+    """Parameters of a stack from those of its members, shape (T, ..., P) like theirs but for the last axis."""
+    lead = thetas[0].shape[:-1]
+    wide_TxFxM = sigma_TxM.reshape(len(sigma_TxM), *(1,) * (len(lead) - 1), -1)
+    parts = [np.broadcast_to(x, (*lead, x.shape[-1])) for x in (weight_M, wide_TxFxM)]
+    return np.concatenate([*parts, *thetas], axis=-1)
+
+
+def weights(error_MxTxR: np.ndarray) -> np.ndarray:
+    """Weights of M laws, shape (M,), for the smallest mean absolute error of their mean; small ones are left out.
+
+    Args:
+        error_MxTxR: what each predicts of rows it has not seen, less what was measured, each target in units of its
+            own typical error.
+    """
+    count = len(error_MxTxR)
+    flat_MxN = error_MxTxR.reshape(count, -1)
+    smooth = SMOOTH * float(np.abs(flat_MxN).mean(axis=1).min()) + 1e-12
+
+    def cost(weight_M):
+        mean_N = weight_M @ flat_MxN
+        size_N = np.hypot(mean_N, smooth)
+        return float(size_N.mean()), flat_MxN @ (mean_N / size_N) / flat_MxN.shape[1]
+
+    kept_M = np.ones(count, dtype=bool)
+    while True:
+        found = optimize.minimize(
+            cost,
+            kept_M / kept_M.sum(),
+            jac=True,
+            method="SLSQP",
+            bounds=[(0.0, float(k)) for k in kept_M],
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+            options={"ftol": 1e-9},
+        )
+        weight_M = np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
+        small_M = kept_M & (weight_M < LEAST)
+        if not small_M.any():
+            return np.where(kept_M, weight_M, 0.0)
+        kept_M &= ~small_M
+
+
+@engine.evaluate.register
+def _(law: Stack, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
+    parts = law.parts(points.h_RxK.shape[1])
+    return sum(
+        theta_BxP[:, i : i + 1] * engine.evaluate(member, theta_BxP[:, at], points)
+        for i, (member, at) in enumerate(zip(law.members, parts, strict=True))
+    )
+
+
+@engine.solve.register
+def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch=None) -> np.ndarray:
+    """As `engine.solve`: each member by itself, with the noise of its own fit and the weights of the start."""
+    count, theta_BxP = len(law.members), start_BxP.copy()
+    for i, (member, at) in enumerate(zip(law.members, law.parts(points.h_RxK.shape[1]), strict=True)):
+        # Progress counts problems of the stack, so the last member tells of it.
+        told = on_batch if i == count - 1 else None
+        theta_BxP[:, at] = engine.solve(
+            member, points, y_BxR, weights_BxR, start_BxP[:, count + i], start_BxP[:, at], told
+        )
+    return theta_BxP

@@ -1,0 +1,126 @@
+"""What laws that ignore the mixture, count repeats or never saw a domain ask of a table and of a query."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale import laws
+from mixscale.errors import InputError
+from mixscale.laws import engine
+from mixscale.laws.families import LAWS, Points, repeated
+from mixscale.runs import RunTable
+
+from .conftest import DOMAINS, planted_table, planted_theta
+
+FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 50)
+UNIQUE = {"code": 1e7, "web": 1e12, "wiki": 5e7}
+
+
+def planted_repeats(base):
+    """A table whose text runs out, planted from the law with repeats; and its parameters."""
+    table = planted_table(base)
+    law, frame = repeated(LAWS[base]), table.frame
+    extra = np.array([np.log(6.0), 0.3, 0.4])[: law.n_params(3) - LAWS[base].n_params(3)]
+    theta_TxP = np.column_stack([planted_theta(base, 3), np.tile(extra, (3, 1))])
+    rng = np.random.default_rng(4)
+    u_RxK = np.array(list(UNIQUE.values())) * rng.choice([1.0, 2.0, 5.0], (len(frame), 3))
+    points = Points.of(table.mixtures_RxK, frame["n_params"] / 1e6, frame["n_tokens"] / 1e8, u_RxK / 1e8)
+    points = Points(*(np.asarray(x) for x in points))
+    y_TxR = engine.evaluate(law, theta_TxP, points)
+    frame = frame.assign(**{f"unique_tokens/{d}": u_RxK[:, k] for k, d in enumerate(DOMAINS)})
+    return RunTable(frame.assign(**{f"loss/{d}": y_TxR[t] for t, d in enumerate(DOMAINS)})), theta_TxP
+
+
+def test_repeats_by_hand():
+    law, n, d, u = repeated(LAWS["chinchilla"]), 2.0, 3.0, 0.2
+    theta_P = np.r_[planted_theta("chinchilla", 1)[0], np.log(4.0), 0.6, 0.8]
+    ours = 2.5 * engine.evaluate(law, theta_P[None], Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]])))
+    values = law.natural(theta_P, 1, {"loss": 2.5, "n": 3e6, "d": 7e8})
+    p, n, d, u = dict(zip(law.names(["c4"]), values, strict=True)), n * 3e6, d * 7e8, u * 7e8
+    decay = p["R*"] * u ** p["m"] / n ** p["k"]
+    counted = u + u * decay * (1 - np.exp(-(d / u - 1) / decay))
+    by_hand = p["E"] + p["A"] / n ** p["alpha"] + p["B"] / counted ** p["beta"]
+    assert by_hand == pytest.approx(ours.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("base", ["effective-scale", "additive"])
+def test_planted_repeats_are_recovered(base, tmp_path):
+    table, theta_TxP = planted_repeats(base)
+    fit = laws.fit(table, f"{base}+repeats", resamples=2)
+    scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
+    size, tokens = (2.0, 2.0) if fit.uses_scale else (1.0, 1.0)
+    for unique in (UNIQUE, None):
+        u_K = np.array(list(UNIQUE.values())) / 1e8 if unique else np.full(3, 1e9)
+        points = Points.of(FRESH_QxK, np.full(50, size), np.full(50, tokens), np.tile(u_K, (50, 1)))
+        true_QxT = engine.evaluate(fit.family, theta_TxP, points).T
+        np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale, unique_tokens=unique), true_QxT, rtol=5e-3)
+    fit.save(tmp_path)
+    loaded = laws.LawFit.load(tmp_path)
+    np.testing.assert_array_equal(loaded.seen.points.u_RxK, fit.seen.points.u_RxK)
+    by_row = fit.predict_table(table.frame)
+    np.testing.assert_allclose(by_row["pred/web"], table.frame["loss/web"], rtol=5e-3)
+    pd.testing.assert_frame_equal(loaded.predict_table(table.frame), by_row)
+
+
+def test_repeats_leave_a_law_as_it_is_where_nothing_repeats():
+    points = Points.of(FRESH_QxK, np.full(50, 2.0), np.full(50, 0.5), np.ones((50, 3)))
+    for name, law in LAWS.items():
+        wide, theta_P = repeated(law), planted_theta(name, 1)[0]
+        extra = wide.spread("mean", 3)[len(theta_P) :]
+        with jax.enable_x64(True):
+            np.testing.assert_allclose(wide.f(np.r_[theta_P, extra], points), law.f(theta_P, points), rtol=1e-12)
+
+
+def test_auto_compares_repeats_only_where_text_is_read_again():
+    table, _ = planted_repeats("effective")
+    _, families, _ = laws._candidates(table, "auto", None)
+    assert {"effective", "effective+repeats"} <= {f.name for f in families}
+    plenty = table.frame.assign(**{f"unique_tokens/{d}": 1e12 for d in DOMAINS})
+    for frame in (plenty, table.frame.drop(columns="unique_tokens/web")):
+        _, families, _ = laws._candidates(RunTable(frame), "auto", None)
+        assert not any(f.uses_unique for f in families)
+
+
+def test_law_blind_to_the_mixture_takes_one_domain():
+    frame = planted_table("chinchilla").frame.query("`mix/web` == 1").drop(columns=["mix/code", "mix/wiki"])
+    fit = laws.fit(RunTable(frame), resamples=2)
+    assert fit.law == "chinchilla"
+    true_T = engine.evaluate(
+        LAWS["chinchilla"],
+        planted_theta("chinchilla", 3),
+        Points.of(np.ones((1, 1)), np.array([2.0]), np.array([3.0])),
+    )
+    np.testing.assert_allclose(fit.predict(np.ones(1), 2e6, 3e8)[0], true_T[:, 0], rtol=5e-3)
+    with pytest.raises(InputError, match="'chinchilla' needs sizes"):
+        laws.fit(RunTable(frame), "additive-scale", resamples=2)
+
+
+def test_domain_that_no_run_used_is_told_and_refused():
+    table = planted_table("effective").frame
+    frame = table.assign(**{"mix/news": 0.0})
+    fit = laws.fit(RunTable(frame), "effective", resamples=2)
+    assert any("domain 'news' has weight 0" in n for n in fit.notes)
+    plain = laws.fit(RunTable(table), "effective", resamples=2)
+    known_QxK = np.column_stack([FRESH_QxK, np.zeros(50)])
+    np.testing.assert_allclose(fit.predict(known_QxK), plain.predict(FRESH_QxK), rtol=1e-3)
+    with pytest.raises(InputError, match="mixture 0 has 0.5 of 'news', which no fitted run used"):
+        fit.predict(np.array([0.5, 0.0, 0.0, 0.5]))
+
+
+def test_what_repeats_lack_gets_a_sentence():
+    table, _ = planted_repeats("effective-scale")
+    name = "effective-scale+repeats"
+    with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without '\\+repeats'"):
+        laws.fit(RunTable(table.frame.drop(columns="unique_tokens/web")), name, resamples=2)
+    with pytest.raises(InputError, match="has unique_tokens/web = 0; a domain that is used"):
+        laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, resamples=2)
+    fit = laws.fit(table.where(np.arange(len(table)) % 3 == 0), name, resamples=2)
+    with pytest.raises(InputError, match="unique tokens of 'wbe', which the fit has not; did you mean 'web'"):
+        fit.predict(FRESH_QxK, 1e6, 1e8, {"wbe": 1e7})
+    with pytest.raises(InputError, match="unique tokens of 'code' are -1; they must be positive"):
+        fit.predict(FRESH_QxK, 1e6, 1e8, {"code": -1.0})
+    one = planted_table("effective")
+    frame = one.frame.drop(columns="n_tokens").assign(**{f"unique_tokens/{d}": 1e7 for d in DOMAINS})
+    with pytest.raises(InputError, match="needs column 'n_tokens'"):
+        laws.fit(RunTable(frame), "effective+repeats", resamples=2)
