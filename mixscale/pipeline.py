@@ -23,7 +23,7 @@ from mixscale.laws import LawFit
 from mixscale.laws.selection import named
 from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
-from mixscale.optimum.solver import bounds
+from mixscale.optimum.constraints import bounds
 from mixscale.runs import RunTable
 from mixscale.sweep.directory import write_plan
 

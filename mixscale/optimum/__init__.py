@@ -1,11 +1,13 @@
-"""Solves a fitted law for the mixture with the smallest weighted mean of targets, within bounds, with its doubt.
+"""Solves a fitted law for the best mixture under the constraints that people have, with its doubt and its price.
 
-Reads a `LawFit` and nothing else. The optimum is solved once more for each resample of the fit, which gives the
-region of weights that the data cannot tell apart.
+Reads a `LawFit` and nothing else. `constraints` and `goal` say what is wanted, `polytope` and `programme` turn it into
+arrays, `solver` minimises, `answer` runs it, and `prices` and `result` say what came out. The optimum is solved once
+more for each resample of the fit, which gives the region of weights that the data cannot tell apart.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,14 +16,16 @@ from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
+from mixscale.optimum.answer import Answer, Job, answers, check_possible
+from mixscale.optimum.constraints import Constraints, Group, bounds
+from mixscale.optimum.goal import Goal
+from mixscale.optimum.pareto import pareto
+from mixscale.optimum.prices import prices
+from mixscale.optimum.question import Question, ask
 from mixscale.optimum.result import Optimum, widened
-from mixscale.optimum.solver import bounds, cheapest, descend, values, within
+from mixscale.optimum.starts import AFTER, affordable, starts
 
-__all__ = ["Optimum", "solve"]
-
-RANDOM_STARTS = 2000
-POLISHED = 8
-"""Starts that are followed to the end where the law is not convex; of a convex law all lead to one place."""
+__all__ = ["Constraints", "Goal", "Group", "Optimum", "bounds", "pareto", "solve"]
 
 
 def solve(
@@ -32,81 +36,155 @@ def solve(
     n_params: float | None = None,
     n_tokens: float | None = None,
     seed: int = 0,
+    *,
+    goal: Goal | None = None,
+    constraints: Constraints | None = None,
+    current: Mapping[str, float] | None = None,
 ) -> Optimum:
-    """The mixture within bounds that minimises the weighted mean of the fit's targets.
+    """The mixture that keeps the constraints and minimises the goal.
 
     Args:
-        weights: of the targets, by name; None: all equal. lower, upper: bounds of domains, by name; 0 and 1 where
-            nothing is said.
-        n_params, n_tokens: where to solve a law with scale.
-        seed: of the random starts.
+        weights, lower, upper: short for `goal=Goal(weights)` and `constraints=Constraints(lower=..., upper=...)`.
+        n_params, n_tokens: where to solve a law with scale; n_tokens also where available tokens cap weights.
+        seed: of the random starts, for laws that are not convex.
+        goal: what is minimised; the weighted mean of the targets where nothing is said.
+        current: the mixture in use, which the optimum is compared with and which `keep` and `relative_to` speak of.
 
     Raises:
-        InputError: a domain or target is unknown, bounds contradict each other, a scale is missing, or the seed is
-            negative.
+        InputError: a domain or target is unknown; constraints contradict each other (a smallest set that does is
+            named); a scale is missing; something is said twice; the seed is negative.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
-    low_K, high_K = bounds(fit.domains, lower, upper)
-    weight_T = fit.target_weights(weights)
-    starts_QxK = _starts(fit, low_K, high_K, np.random.default_rng(seed))
-    value_Q = fit.predict(starts_QxK, n_params, n_tokens) @ weight_T
-    first_QxK = starts_QxK[np.argsort(value_Q, kind="stable")[: 1 if fit.family.convex else POLISHED]]
-    point = fit.points(first_QxK[:1], n_params, n_tokens)
-    price_T = fit.seen.scale.unit_T * weight_T
-    if fit.family.linear:
-        best_K = cheapest(price_T @ fit.theta_TxP, low_K, high_K)
-        draws_SxK = np.stack([cheapest(price_T @ theta, low_K, high_K) for theta in fit.theta_SxTxP])
-    else:
-        at = (price_T, float(point.n_R[0]), float(point.d_R[0]))
-        every_SxTxP = np.concatenate([fit.theta_TxP[None], fit.theta_SxTxP])
-        best_K, *draws = _lowest(fit, every_SxTxP, at, first_QxK, low_K, high_K)
-        draws_SxK = np.stack(draws)
-    return _described(fit, best_K, draws_SxK, weights, low_K, high_K, n_params, n_tokens)
+    question = ask(fit, weights, lower, upper, n_params, n_tokens, goal, constraints, current)
+    rng = np.random.default_rng(seed)
+    begin_QxK = starts(question, rng)
+    question = _with_bests(question, begin_QxK)
+    free = _without_constraints(question)
+    main, draws, unbound = _solved(question, begin_QxK, free, rng)
+    return _described(question, main, draws, unbound)
 
 
-def _described(fit, best_K, draws_SxK, weights, low_K, high_K, n_params, n_tokens) -> Optimum:
-    domains, at = fit.domains, {"n_params": n_params, "n_tokens": n_tokens}
-    mixture = Mixture.from_array(domains, best_K)
+def _with_bests(question: Question, begin_QxK: np.ndarray) -> Question:
+    """The question with the lowest cost that each target can have, where the goal counts from that."""
+    if question.goal.relative_to != "best":
+        return question
+    theta_1x1xTxP = question.fit.theta_TxP[None, None]
+    alone = [dataclasses.replace(question, goal=Goal({target: 1.0})) for target in question.fit.targets]
+    found = answers(*(Job(q, theta_1x1xTxP, begin_QxK, q.ceilings) for q in alone))
+    for one, best in zip(alone, found, strict=True):
+        check_possible(one, best)
+    h_TxK = np.concatenate([best.h_BxK for best in found])
+    return dataclasses.replace(question, best_T=np.diag(question.costs(question.fit.theta_TxP[None], h_TxK)[0]))
+
+
+def _solved(
+    question: Question, begin_QxK: np.ndarray, free: Question | None, rng: np.random.Generator
+) -> tuple[Answer, Answer, Answer | None]:
+    """The optimum, that of each resample by itself, and that without constraints where there are any.
+
+    A constraint to keep a target is always meant by the fitted law, so that all resamples choose among the same
+    mixtures. A convex law needs no other start for a resample, so that all are one batch.
+    """
+    fit, point = question.fit, question.goal.robust == "point"
+    few = 1 if fit.family.convex else AFTER
+    theta_Sx1xTxP = fit.theta_SxTxP[affordable(fit, few)][:, None]
+    theta_1xSxTxP = fit.theta_TxP[None, None] if point else theta_Sx1xTxP[:, 0][None]
+    # Many laws at once make a descent dear, and the starts are ordered by the fitted law.
+    first = None if point or fit.family.convex else AFTER
+    jobs = [Job(question, theta_1xSxTxP, begin_QxK[:first], question.ceilings)]
+    if free is not None:
+        jobs.append(Job(free, theta_1xSxTxP, starts(free, rng)[:first]))
+    alone = dataclasses.replace(question, goal=dataclasses.replace(question.goal, robust="point"))
+    together = point and fit.family.convex
+    if together:
+        jobs.append(Job(alone, theta_Sx1xTxP, begin_QxK, question.ceilings))
+    found = answers(*jobs)
+    check_possible(question, found[0])
+    if not together:
+        after_QxK = begin_QxK if fit.family.convex else found[0].best_QxK[:few]
+        found += answers(Job(alone, theta_Sx1xTxP, after_QxK, question.ceilings))
+    return found[0], found[-1], None if free is None else found[1]
+
+
+def _without_constraints(question: Question) -> Question | None:
+    """The question without its constraints, None where there are none."""
+    asked = question.constraints
+    if not (question.ceilings or asked.pulls or any(p.name and p.bound is not None for p in question.polytope.pieces)):
+        return None
+    # Text stays as scarce as it is for a law that counts repeats; only the cap on them goes.
+    return dataclasses.replace(question, constraints=Constraints(available=asked.available, epochs=np.inf))
+
+
+def _described(question: Question, main: Answer, draws: Answer, free: Answer | None) -> Optimum:
+    fit, at = question.fit, question.at
+    best_K, draws_SxK = main.h_BxK[0], draws.h_BxK
+    mixture = Mixture.from_array(fit.domains, best_K)
     h_1xK = mixture.array()[None]
+    weights = dict(zip(fit.targets, map(float, question.weight_T), strict=True))
     predicted_T = fit.predict(h_1xK, **at)[0]
     lo_1xT, hi_1xT = fit.interval(h_1xK, LEVEL, **at)
-    edges_2xK = widened(fit.widening(h_1xK, weights, LEVEL, **at), best_K, draws_SxK, LEVEL)
-    edges_2xK = np.clip(edges_2xK, low_K, high_K)
-    return Optimum(
+    low_K, high_K = bounds(fit.domains, question.constraints.lower, question.constraints.upper)
+    edges_2xK = np.clip(widened(fit.widening(h_1xK, weights, LEVEL, **at), best_K, draws_SxK, LEVEL), low_K, high_K)
+    best = Optimum(
         mixture=mixture,
-        objective=tuple(float(v[0]) for v in fit.objective(h_1xK, weights, LEVEL, **at)),
+        objective=tuple(float(v[0]) for v in fit.objective(h_1xK, weights, LEVEL, **at)),  # type: ignore
         predicted={
             t: (float(predicted_T[i]), float(lo_1xT[0, i]), float(hi_1xT[0, i])) for i, t in enumerate(fit.targets)
         },
-        interval={d: (float(edges_2xK[0, k]), float(edges_2xK[1, k])) for k, d in enumerate(domains)},
+        interval={d: (float(edges_2xK[0, k]), float(edges_2xK[1, k])) for k, d in enumerate(fit.domains)},
         draws_SxK=draws_SxK,
-        convex=fit.family.convex,
+        convex=bool(fit.family.convex and main.converged_B[0]),
         law=fit.law,
-        weights=dict(zip(fit.targets, map(float, fit.target_weights(weights)), strict=True)),
-        lower=dict(zip(domains, map(float, low_K), strict=True)),
-        upper=dict(zip(domains, map(float, high_K), strict=True)),
-        fit=fit,
-        **at,
+        weights=weights,
+        lower=dict(zip(fit.domains, map(float, low_K), strict=True)),
+        upper=dict(zip(fit.domains, map(float, high_K), strict=True)),
+        n_params=question.n_params,
+        n_tokens=question.n_tokens,
+        goal=question.goal,
+        value=float(main.value_B[0]),
+        prices=prices(question, main),
+        unconstrained=None if free is None else Mixture.from_array(fit.domains, free.h_BxK[0]),
+        given_up=None if free is None else float(main.value_B[0] - free.value_B[0]),
+        expected_regret=_expected_regret(question, best_K, draws),
+        notes=_notes(question, main, draws),
+        question=question,
+    )
+    return best if question.current_K is None else _compared(question, best)
+
+
+def _expected_regret(question: Question, best_K: np.ndarray, draws: Answer) -> tuple[float, float]:
+    """Mean over the resamples, and 0.95 quantile, of what the optimum costs more than the resample's own."""
+    value_S = question.values(question.fit.theta_SxTxP[: len(draws.value_B)], best_K[None])[:, 0]
+    # A descent that ended short of the optimum itself must not count as a gain.
+    regret_S = np.maximum(value_S - draws.value_B, 0.0)
+    return float(regret_S.mean()), float(np.quantile(regret_S, 0.95))
+
+
+def _compared(question: Question, best: Optimum) -> Optimum:
+    """The optimum beside the current mixture."""
+    fit, current_K = question.fit, question.current_K
+    current = Mixture.from_array(fit.domains, current_K)
+    h_2xK = np.stack([current_K, best.mixture.array()])
+    cost_SxT, ours_SxT = question.costs(fit.theta_SxTxP, h_2xK).transpose(1, 0, 2)
+    kept = {}
+    for name, tolerance in question.constraints.keep.items():
+        t = question.target(name)
+        kept[fit.targets[t]] = float(np.mean(ours_SxT[:, t] <= cost_SxT[:, t] + tolerance))
+    breaks = question.polytope.broken(current_K)
+    most = question.constraints.max_kl
+    if most is not None and question.divergence(current_K[None])[0] > most + 1e-6:
+        breaks.append(f"max_kl {most:.4g}")
+    return dataclasses.replace(
+        best, current=current, gain=best.regret(current), kept=kept, current_breaks=tuple(breaks)
     )
 
 
-def _starts(fit: LawFit, low_K: np.ndarray, high_K: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vertices, centre, the mixtures that were run, and random ones, moved within bounds; shape (Q, K)."""
-    k = len(low_K)
-    wide_QxK = rng.dirichlet(np.ones(k), RANDOM_STARTS // 2)
-    sparse_QxK = rng.dirichlet(np.full(k, 0.2), RANDOM_STARTS // 2)
-    seen_GxK = np.unique(fit.seen.points.h_RxK, axis=0)
-    points_QxK = np.concatenate([np.eye(k), np.full((1, k), 1 / k), seen_GxK, wide_QxK, sparse_QxK])
-    return within(points_QxK, low_K, high_K)
-
-
-def _lowest(fit, theta_SxTxP, at, starts_QxK, low_K, high_K) -> np.ndarray:
-    """For each of S laws the best end of Q descents, shape (S, K)."""
-    resamples, starts = len(theta_SxTxP), len(starts_QxK)
-    theta_BxTxP = np.repeat(theta_SxTxP, starts, axis=0)
-    h_BxK = descend(fit.family, theta_BxTxP, *at, np.tile(starts_QxK, (resamples, 1)), low_K, high_K)
-    h_SxQxK = h_BxK.reshape(resamples, starts, -1)
-    price_T, n, d = at
-    best_S = values(fit.family, theta_BxTxP, price_T, n, d, h_BxK).reshape(resamples, starts).argmin(axis=1)
-    return h_SxQxK[np.arange(resamples), best_S]
+def _notes(question: Question, main: Answer, draws: Answer) -> tuple[str, ...]:
+    notes = []
+    all_draws = len(question.fit.theta_SxTxP)
+    if len(draws.h_BxK) < all_draws:
+        notes.append(f"the law is large, so regions and regrets are from {len(draws.h_BxK)} of {all_draws} resamples")
+    if not main.converged_B[0]:
+        notes.append("Newton's method did not converge; the optimum is the best mixture it met")
+    return tuple(notes)

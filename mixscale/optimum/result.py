@@ -1,11 +1,13 @@
-"""`Optimum`: the best mixture by a fit and how sure that is; prints, saves and compares with other mixtures.
+"""`Optimum`: the best mixture by a fit, how sure that is and what the constraints cost; saves and compares.
 
-It knows how to ask a fit for predictions and nothing of how the optimum was found.
+It knows how to ask a question for values and nothing of how the optimum was found; `words` prints it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,15 @@ import numpy as np
 
 from mixscale.errors import InputError
 from mixscale.files import replaced
-from mixscale.laws.result import LawFit
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
+from mixscale.optimum import words
+from mixscale.optimum.goal import Goal
+from mixscale.optimum.prices import Price
+from mixscale.optimum.question import Question
 
 Interval = tuple[float, float]
+Estimate = tuple[float, float, float]
 
 
 def widened(factor: float, centre, draws_SxN: np.ndarray, level: float) -> np.ndarray:
@@ -32,18 +38,25 @@ class Optimum:
     Attributes:
         mixture: the optimum. interval: for each domain, where its weight lies over the resamples, widened by what
             left-out runs show (`LawFit.widening`).
-        objective: weighted mean of targets there, with the interval for a new run (value, lo, hi).
+        objective: weighted mean of targets there, scores negated, with the interval for a new run (value, lo, hi).
         predicted: each target there (value, lo, hi).
-        draws_SxK: the optimum of each resample, in the order of the mixture's domains.
-        convex: whether the law is convex, so that this is the global optimum.
-        weights: of the targets, summing to one. lower, upper: bounds of every domain.
+        draws_SxK: the optimum of each resample under the same constraints, in the order of the mixture's domains.
+        convex: whether the law, and so the whole problem, is convex and was solved: this is the global optimum.
+        weights: of the targets, summing to one. lower, upper: bounds of every domain that were asked for.
         n_params, n_tokens: where a law with scale was solved.
-        fit: the fit that was solved; None in an optimum that was loaded.
+        goal: what was minimised. value: the goal at the optimum.
+        prices: what each constraint costs. unconstrained: the optimum without constraints. given_up: how much lower
+            its goal is; both are None where there was no constraint.
+        expected_regret: mean over the resamples, and 0.95 quantile, of how much worse the optimum is than the
+            resample's own optimum under the same constraints.
+        current: the mixture in use. gain: how much better the optimum is. current_breaks: what it does not keep.
+        kept: for each target that must not become worse, the share of resamples by which it does not.
+        notes: what a reader should know. question: what was solved; None in an optimum that was loaded.
     """
 
     mixture: Mixture
-    objective: tuple[float, float, float]
-    predicted: dict[str, tuple[float, float, float]]
+    objective: Estimate
+    predicted: dict[str, Estimate]
     interval: dict[str, Interval]
     draws_SxK: np.ndarray
     convex: bool
@@ -53,37 +66,44 @@ class Optimum:
     upper: dict[str, float]
     n_params: float | None = None
     n_tokens: float | None = None
-    fit: LawFit | None = None
+    goal: Goal = Goal()
+    value: float | None = None
+    prices: tuple[Price, ...] = ()
+    unconstrained: Mixture | None = None
+    given_up: float | None = None
+    expected_regret: tuple[float, float] | None = None
+    current: Mixture | None = None
+    gain: Estimate | None = None
+    current_breaks: tuple[str, ...] = ()
+    kept: dict[str, float] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    question: Question | None = None
 
-    def regret(self, mixture: Mixture) -> tuple[float, float, float]:
+    @property
+    def justified(self) -> bool | None:
+        """Whether leaving the current mixture is: the gain's interval lies above zero. None without a current one."""
+        return None if self.gain is None else self.gain[1] > 0
+
+    def regret(self, mixture: Mapping[str, float]) -> Estimate:
         """How much worse `mixture` is than the optimum by the law: (difference, lo, hi), paired over the resamples.
 
         Raises:
             InputError: the mixture has a domain that the fit has not, or this optimum was loaded without its fit.
         """
-        if self.fit is None:
+        if self.question is None:
             raise InputError("an optimum that was loaded has no fit; solve again to ask for a regret")
-        domains = self.mixture.domains
-        h_2xK = np.stack([mixture.array(domains), self.mixture.array()])
-        weight_T = self.fit.target_weights(self.weights)
-        mean_2 = self.fit.predict(h_2xK, self.n_params, self.n_tokens) @ weight_T
-        draws_Sx2 = self.fit.draws(h_2xK, self.n_params, self.n_tokens) @ weight_T
-        wider = self.fit.widening(h_2xK[1:], self.weights, LEVEL, self.n_params, self.n_tokens)
-        worse = float(mean_2[0] - mean_2[1])
+        fit, domains = self.question.fit, self.mixture.domains
+        h_2xK = np.stack([Mixture(mixture).array(domains), self.mixture.array()])
+        value_2 = self.question.values(fit.theta_TxP[None], h_2xK)[0]
+        draws_Sx2 = self.question.values(fit.theta_SxTxP, h_2xK)
+        wider = fit.widening(h_2xK[1:], self.weights, LEVEL, **self.question.at)
+        worse = float(value_2[0] - value_2[1])
         lo, hi = widened(wider, worse, draws_Sx2[:, 0] - draws_Sx2[:, 1], LEVEL)
         return worse, float(lo), float(hi)
 
     def summary(self) -> str:
-        """A few lines a person can read."""
-        kind = "the global optimum (the law is convex)" if self.convex else "the best of many starts"
-        value, lo, hi = self.objective
-        lines = [f"{kind} of law {self.law}", f"{'domain':<24}{'weight':>9}{f'{LEVEL:.0%} region':>20}"]
-        for domain, weight in self.mixture.items():
-            low, high = self.interval[domain]
-            lines.append(f"{domain:<24}{weight:>9.1%}{f'{low:.1%} to {high:.1%}':>20}{self._at_bound(domain)}")
-        lines.append(f"{'objective':<24}{value:>9.4f}{f'{lo:.4f} to {hi:.4f}':>20}")
-        lines += [f"{t:<24}{v:>9.4f}{f'{a:.4f} to {b:.4f}':>20}" for t, (v, a, b) in self.predicted.items()]
-        return "\n".join(lines)
+        """A page that a person can read."""
+        return words.summary(self)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, all or nothing; the fit is not part of it.
@@ -91,20 +111,13 @@ class Optimum:
         Raises:
             InputError: `path` is a folder, or lies below a file.
         """
-        about = {
-            "law": self.law,
-            "convex": self.convex,
-            "mixture": dict(self.mixture),
-            "interval": self.interval,
-            "objective": self.objective,
-            "predicted": self.predicted,
-            "weights": self.weights,
-            "lower": self.lower,
-            "upper": self.upper,
-            "n_params": self.n_params,
-            "n_tokens": self.n_tokens,
-            "draws": self.draws_SxK.tolist(),
-        }
+        about = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del about["question"]
+        about["goal"] = dataclasses.asdict(self.goal)
+        about["prices"] = [dataclasses.asdict(p) for p in self.prices]
+        about["draws"] = about.pop("draws_SxK").tolist()
+        for name in ("mixture", "unconstrained", "current"):
+            about[name] = None if about[name] is None else dict(about[name])
         with replaced(path) as file:
             file.write_text(json.dumps(about, indent=1) + "\n")
 
@@ -117,19 +130,14 @@ class Optimum:
         """
         try:
             about = json.loads(Path(path).read_text())
-            return cls(
-                mixture=Mixture(about.pop("mixture")),
-                objective=tuple(about.pop("objective")),
-                predicted={t: tuple(v) for t, v in about.pop("predicted").items()},
-                interval={d: tuple(v) for d, v in about.pop("interval").items()},
-                draws_SxK=np.array(about.pop("draws")),
-                **about,
-            )
+            for name in ("mixture", "unconstrained", "current"):
+                about[name] = None if about.get(name) is None else Mixture(about[name])
+            for name in ("objective", "gain", "expected_regret", "current_breaks", "notes"):
+                about[name] = None if about.get(name) is None else tuple(about[name])
+            for name in ("predicted", "interval"):
+                about[name] = {key: tuple(values) for key, values in about[name].items()}
+            about["goal"] = Goal(**about.get("goal", {}))
+            about["prices"] = tuple(Price(**p) for p in about.get("prices", ()))
+            return cls(draws_SxK=np.array(about.pop("draws")), **about)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"'{path}' holds no optimum: {error}") from error
-
-    def _at_bound(self, domain: str) -> str:
-        weight, low, high = self.mixture[domain], self.lower[domain], self.upper[domain]
-        if low > 0 and weight <= low + 1e-6:
-            return f"  at its lower bound {low:.1%}"
-        return f"  at its upper bound {high:.1%}" if high < 1 and weight >= high - 1e-6 else ""

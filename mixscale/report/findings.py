@@ -1,7 +1,7 @@
 """`findings`: what the runs say about the optimum, in numbers that can be checked, and their JSON.
 
 The mean loss is the mean over targets with the weights that the optimum was solved for; where these are unequal it is
-called the weighted mean loss.
+called the weighted mean loss. Scores, which are better when higher, count negatively in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Findings:
     solved_for: dict[str, float]
     """n_params and n_tokens that the optimum was solved for, where the law uses them"""
     objective: str
-    """`mean loss` or `weighted mean loss`"""
+    """`mean loss` or `weighted mean loss`; `mean objective (scores negated)` where there are scores"""
     target_weights: dict[str, float]
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]

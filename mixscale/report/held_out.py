@@ -76,7 +76,7 @@ def held_out(material: Material, noise: Noise | None, plain_noise: Noise | None)
         bias=bias,
         error_without_bias=mean_absolute_error(mean_R - bias, observed_R),
         spread=float(observed_R.std(ddof=1)) if len(rows) > 1 else None,
-        parameters=int(material.fit.theta_TxP.shape[1]),
+        parameters=material.fit.family.n_params(len(material.fit.domains)),
         fitted_mixtures=int(material.fit.seen.group_R.max()) + 1,
         shared_seeds=_shared_seeds(material, rows),
         coverage=float(((low_R <= observed_R) & (observed_R <= high_R)).mean()),
@@ -91,7 +91,7 @@ def _score(predicted_R: np.ndarray, observed_R: np.ndarray, noise: Noise | None)
 
 
 def _plain(material: Material, rows: pd.DataFrame, noise: Noise | None) -> Score:
-    return _score(material.predicted_RxT(rows).mean(axis=1), rows["plain"].to_numpy(), noise)
+    return _score((material.predicted_RxT(rows) * material.signs_T).mean(axis=1), rows["plain"].to_numpy(), noise)
 
 
 def _shared_seeds(material: Material, rows: pd.DataFrame) -> list[str]:

@@ -89,7 +89,7 @@ class Material:
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """Targets as a reader calls them: without `loss/` or `metric/`."""
+        """Targets as a reader calls them: without `loss/`, `metric/` or `score/`."""
         return tuple(self.fit.targets)
 
     @property
@@ -102,6 +102,11 @@ class Material:
         """Weight of each target in the mean loss, as the optimum was solved for; sums to one."""
         return self.fit.target_weights(self.optimum.weights)
 
+    @functools.cached_property
+    def signs_T(self) -> np.ndarray:
+        """What each target is multiplied by in a mean: 1, or -1 for a score, which is better when higher."""
+        return self.fit.signs_T
+
     @property
     def weighted(self) -> bool:
         """Whether some targets count for more than others."""
@@ -109,22 +114,25 @@ class Material:
 
     @property
     def objective_name(self) -> str:
-        """What the weighted mean of the targets is called."""
-        return "weighted mean loss" if self.weighted else "mean loss"
+        """What the weighted mean of the targets is called; lower is better."""
+        name = "mean loss" if (self.signs_T > 0).all() else "mean objective (scores negated)"
+        return f"weighted {name}" if self.weighted else name
 
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
         """Last rows of complete runs; `role`, `origin` and `seed` are always there.
 
-        So are `mean`, the mean loss with the optimum's weights, and `plain`, where all targets count the same.
+        So are `mean`, the mean loss with the optimum's weights, and `plain`, where all targets count the same; scores
+        count negatively in both.
         """
         frame = self.table.final().complete().frame.copy()
         frame["role"] = _filled(frame, "role", "fit")
         frame["origin"] = _filled(frame, "origin", "")
         unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)  # unknown seeds count as different ones
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
-        frame["mean"] = frame[list(self.targets)].to_numpy(float) @ self.weights_T
-        frame["plain"] = frame[list(self.targets)].mean(axis=1)
+        lower_better_RxT = self.observed_RxT(frame) * self.signs_T
+        frame["mean"] = lower_better_RxT @ self.weights_T
+        frame["plain"] = lower_better_RxT.mean(axis=1)
         return frame
 
     @functools.cached_property

@@ -174,7 +174,8 @@ def _held_out(material: Material, found: Findings) -> Markup:
         return tag("p", "No mixture was held out.", "note")
     rows = [_score(found.objective, held.spearman, held.mean_absolute_error, held.coverage)]
     if held.plain:
-        rows.append(_score("plain mean loss", held.plain.spearman, held.plain.mean_absolute_error, None))
+        plain = found.objective.replace("weighted", "plain")
+        rows.append(_score(plain, held.plain.spearman, held.plain.mean_absolute_error, None))
     for target, name in zip(material.targets, material.target_names, strict=True):
         v = held.targets[target]
         rows.append(_score(name, v["spearman"], v["mean_absolute_error"], v["coverage"]))

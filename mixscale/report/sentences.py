@@ -37,7 +37,7 @@ def sentences(found: Findings) -> list[str]:
 
 def goal(found: Findings) -> str | None:
     """Shares of the targets in the weighted mean loss, the largest first; None where all count the same."""
-    if found.objective == "mean loss":
+    if not found.objective.startswith("weighted"):
         return None
     ordered = sorted(found.target_weights.items(), key=lambda item: -item[1])
     parts = [f"{t.split('/', 1)[-1]} {percent(w)}" for t, w in ordered]

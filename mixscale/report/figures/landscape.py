@@ -53,13 +53,16 @@ def slices(material: Material) -> Figure:
 
 @style.styled
 def interaction(material: Material) -> Figure:
-    """Percent by which each target's loss changes when a domain gains ten points at the centre."""
+    """Percent by which each target changes when a domain gains ten points at the centre; one colour is better."""
     change_TxK, sure_TxK = interactions(material)
     count_t, count_k = change_TxK.shape
     fig = style.figure(1.8 + 0.3 * count_t)
     axes = fig.subplots()
     largest = float(np.abs(change_TxK).max()) or 1.0
-    image = axes.imshow(change_TxK, cmap="PuOr_r", norm=TwoSlopeNorm(0, -largest, largest), aspect="auto")
+    losses_only = (material.signs_T > 0).all()
+    image = axes.imshow(
+        change_TxK * material.signs_T[:, None], cmap="PuOr_r", norm=TwoSlopeNorm(0, -largest, largest), aspect="auto"
+    )
     size = 7.5 if count_k <= 12 else 6.2
     for t in range(count_t):
         for k in range(count_k):
@@ -75,12 +78,12 @@ def interaction(material: Material) -> Figure:
     axes.set_xlabel("domain whose weight grows by 10 points")
     axes.xaxis.set_label_position("top")
     axes.set_yticks(range(count_t), [style.short(t) for t in material.target_names])
-    axes.set_ylabel("loss of")
+    axes.set_ylabel("loss of" if losses_only else "target")
     axes.grid(False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = fig.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
-    bar.set_label("change of the loss, %", fontsize=7.5)
+    bar.set_label("change of the loss, %" if losses_only else "change, % (of a score: negated)", fontsize=7.5)
     bar.outline.set_visible(False)
     return fig
 

@@ -1,0 +1,57 @@
+"""A report on scores counts them negatively in its means, as the law's objective does."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale import report
+from mixscale.laws import fit
+from mixscale.optimum import solve
+from mixscale.report.candidates import candidates
+from mixscale.report.material import load
+from mixscale.runs import RunTable
+
+WEIGHTS = {"web": 1, "qa": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs whose web loss falls with web and whose accuracy grows with code, three times as important."""
+    path = tmp_path_factory.mktemp("scores")
+    rng = np.random.default_rng(0)
+    h_RxK = rng.dirichlet(np.ones(3), 40)
+    frame = pd.DataFrame(h_RxK, columns=["mix/web", "mix/code", "mix/wiki"])
+    frame.insert(0, "run", [f"r{i}" for i in range(40)])
+    frame["role"] = np.where(np.arange(40) < 30, "fit", "held_out")
+    frame["loss/web"] = 2 + np.exp(h_RxK @ [-2.0, -0.2, -0.4]) + rng.normal(0, 0.002, 40)
+    frame["score/qa"] = 0.9 - 0.5 * np.exp(h_RxK @ [-0.2, -2.0, -0.4]) + rng.normal(0, 0.001, 40)
+    table = RunTable(frame)
+    table.write(path / "runs.csv")
+    fitted = fit(table, "exponential", targets=table.targets, resamples=20)
+    fitted.save(path / "fit")
+    solve(fitted, weights=WEIGHTS).save(path / "optimum.json")
+    return path
+
+
+def test_means_agree_with_the_objective(folder):
+    material = load(folder)
+    rows = material.measured
+    wanted_R = 0.25 * rows["loss/web"] - 0.75 * rows["score/qa"]
+    np.testing.assert_allclose(rows["mean"], wanted_R)
+    np.testing.assert_allclose(rows["plain"], 0.5 * rows["loss/web"] - 0.5 * rows["score/qa"])
+    assert np.abs(material.row_objective(rows)[0] - rows["mean"]).max() < 0.01
+    best = rows[rows["role"] == "fit"]["mean"].idxmin()
+    assert candidates(material)["best"].mixture["code"] == pytest.approx(rows["mix/code"][best])
+
+
+def test_the_page_says_that_scores_are_negated(folder):
+    page = report.write(folder)
+    said = json.loads((folder / "result.json").read_text())
+    assert said["objective"] == "weighted mean objective (scores negated)"
+    assert said["held_out"]["spearman"] > 0.95
+    assert said["held_out"]["plain"]["spearman"] > 0.95
+    assert said["held_out"]["plain"]["mean_absolute_error"] < 0.01
+    assert "plain mean objective (scores negated)" in page.read_text()
+    assert "Goal: weighted mean objective (scores negated), qa 75%" in page.read_text()
