@@ -142,6 +142,8 @@ class Design:
     """draws of Dirichlet(prior^temperature · s), s log-uniform in `strength`"""
     sobol: int = 0
     """points spread evenly over the simplex"""
+    optimal: int = 0
+    """mixtures that together say most about all others, around the natural mixture (`mixscale design` prints them)"""
     vertices: bool = True
     """each domain alone"""
     centre: bool = True

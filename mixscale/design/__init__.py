@@ -1,5 +1,7 @@
-"""Which mixtures to train: draws from the simplex around a prior, spread evenly, or at its corners."""
+"""Which mixtures to train: draws from the simplex, an optimal design before any table, and which runs come next."""
 
+from mixscale.design.following import next_runs
 from mixscale.design.mixtures import Drawn, draw
+from mixscale.design.optimal import optimal_design, optimal_subset
 
-__all__ = ["Drawn", "draw"]
+__all__ = ["Drawn", "draw", "next_runs", "optimal_design", "optimal_subset"]

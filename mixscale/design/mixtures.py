@@ -27,7 +27,7 @@ class Drawn:
     role: str
     """`fit` or `held_out`"""
     origin: str
-    """`vertex`, `centre`, `natural`, `sobol` or `dirichlet`"""
+    """`vertex`, `centre`, `natural`, `sobol`, `optimal` or `dirichlet`"""
 
 
 def draw(design: Design, natural: Mixture) -> list[Drawn]:
@@ -47,6 +47,7 @@ def draw(design: Design, natural: Mixture) -> list[Drawn]:
     if design.natural:
         fixed.append((natural, "natural"))
     fixed += [(m, "sobol") for m in sobol(domains, design.sobol, design.seed)]
+    fixed += [(m, "optimal") for m in informative(natural, design.optimal, design.seed)]
     drawn: dict[Mixture, Drawn] = {}
     for mixture, origin in fixed:
         drawn.setdefault(rounded(mixture), Drawn(rounded(mixture), "fit", origin))
@@ -92,6 +93,17 @@ def sobol(domains: tuple[str, ...], count: int, seed: int) -> list[Mixture]:
     cube_NxK = qmc.Sobol(len(domains), rng=np.random.default_rng(seed)).random_base2(int(np.ceil(np.log2(count))))
     gaps_NxK = -np.log1p(-cube_NxK[:count]) + 1e-12
     return [Mixture.normalised(dict(zip(domains, gaps_K, strict=True))) for gaps_K in gaps_NxK]
+
+
+def informative(natural: Mixture, count: int, seed: int) -> list[Mixture]:
+    """An I-optimal design around the natural mixture."""
+    if not count:
+        return []
+    from mixscale.design.optimal import optimal_design
+
+    frame = optimal_design(natural.domains, count, natural, seed=seed)
+    weights_RxK = frame[[f"mix/{d}" for d in natural.domains]].to_numpy()
+    return [Mixture.from_array(natural.domains, h_K) for h_K in weights_RxK]
 
 
 def rounded(mixture: Mixture) -> Mixture:
