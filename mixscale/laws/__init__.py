@@ -13,7 +13,7 @@ import numpy as np
 
 from mixscale.errors import InputError
 from mixscale.laws import selection, uncertainty
-from mixscale.laws.families import LAWS, repeated
+from mixscale.laws.families import LAWS, REPEATS
 from mixscale.laws.observations import Observations, fit_rows, observe, scale_of, unique_known
 from mixscale.laws.process import GP
 from mixscale.laws.result import LawFit
@@ -38,10 +38,10 @@ def fit(
         table: rows with role 'fit' are used where there are roles, and only complete ones. A law without scale takes
             the last row of each run, none of a run that diverged or was cut short, and of several sizes or token
             counts the largest (told in `notes`).
-        law: a family's name, with '+repeats' behind it where repeated text is worth less, or 'auto': of the families
-            marked so, the one that predicts unseen mixtures best, among those with scale when the table has several
-            sizes or token counts, and among those without otherwise; where rows read a domain more than once and
-            tell how many unique tokens it has, each with and without repeats.
+        law: a family's name, with '+repeats' or '+constrained' behind it where repeated text is worth less, or
+            'auto': of the families marked so, the one that answers the question best, among those with scale when
+            the table has several sizes or token counts, and among those without otherwise; where rows read a domain
+            more than once and tell how many unique tokens it has, each without repeats and with each form of them.
         targets: names of the columns to fit, with or without prefix; None: all losses, or all metrics if there are
             no losses.
         seed: of starts, folds and resamples; the same seed gives the same fit.
@@ -52,7 +52,8 @@ def fit(
 
     Raises:
         InputError: no such law or target; no row to fit; fewer runs than parameters; a constant target; a domain
-            that never varies; one mixture only; scale asked of a table that has none; a negative seed.
+            that never varies; one mixture only; scale asked of a table that has none; a negative seed; a
+            stack where the question has one fold only.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
@@ -68,13 +69,16 @@ def fit(
             advance(1)
         asked = law.startswith("stack(")
         joined = selection.stacked(candidates, seen, prune=not asked)
+        if asked and joined is None:
+            raise InputError(f"'{law}' needs two folds to find its weights, and '{question}' has one; name one law")
         ranking, chosen, reason = selection.rank([*candidates, *([joined] if joined else [])], seen, question)
-        chosen = joined if asked and joined else chosen
+        chosen = joined if asked else chosen
         theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
     noise_T, freedom = seen.seed_noise()
     return LawFit(
         family=chosen.law,
         theta_TxP=chosen.theta_TxP,
+        sigma_T=chosen.sigma_T,
         theta_SxTxP=theta_SxTxP,
         held_TxR=seen.scale.outward(chosen.held_TxR),
         apart_VxTxR=np.stack([seen.scale.outward(y_TxR) for y_TxR in apart_VxTxR]),
@@ -83,6 +87,7 @@ def fit(
         noise_freedom=freedom,
         cross_validation=ranking,
         reason=reason,
+        seed=seed,
         notes=notes,
     )
 
@@ -95,8 +100,7 @@ def _candidates(rows: RunTable, law: str, targets: Sequence[str] | None) -> tupl
         if problem := selection.check_runs(family, seen):
             alike = [f for f in LAWS.values() if f.uses_scale == family.uses_scale and f.auto]
             smaller = [f.name for f in alike if selection.check_runs(f, seen) is None]
-            remedy = f"add runs or take {' or '.join(smaller)}" if smaller else "add runs"
-            raise InputError(f"{problem}; {remedy}")
+            raise InputError(problem + (f" or take {' or '.join(smaller)}" if smaller else ""))
         return seen, list(getattr(family, "members", [family])), list(seen.notes)
     sizes, tokens = scale_of(rows)
     uses_scale = min(sizes, tokens) > 0 and max(sizes, tokens) > 1
@@ -105,14 +109,14 @@ def _candidates(rows: RunTable, law: str, targets: Sequence[str] | None) -> tupl
     families = [f for f in LAWS.values() if f.uses_scale == uses_scale and (f.auto if varied else not f.uses_mixture)]
     seen = observe(rows, uses_scale, targets, varied or not families, unique_known(rows))
     if _repeats(seen):
-        families += [repeated(f) for f in families]
+        families += [wide for widen in REPEATS.values() for f in families if (wide := widen(f))]
     if varied and not uses_scale:
         families.append(GP)
     problems = {f: selection.check_runs(f, seen) for f in families}
     laws = [f for f, problem in problems.items() if problem is None]
     skipped = [p for p in problems.values() if p]
     if not laws:
-        raise InputError(f"{min(skipped, key=len)}; add runs")
+        raise InputError(min(skipped, key=len))
     return seen, laws, [*seen.notes, *(f"not compared, {p}" for p in skipped)]
 
 

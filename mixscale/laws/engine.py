@@ -23,6 +23,10 @@ HUBER = 1.345
 """Residuals beyond this many sigmas count linearly."""
 STARTS = 6
 ITERATIONS = 80
+TOLERANCE, ROUGHLY = 1e-7, 1e-4
+"""Share of the cost that a last step gains: in point fits, and in refits, whose cost is known to no such precision."""
+SETTLED, AT_REST, PATIENCE = 1e-10, 0.3, 4
+"""The same where basins are counted, the gain of a whole search that ends it, and how many searches there may be."""
 ROW_MULTIPLE = 16
 BATCH_BYTES = 2**25
 """Largest Jacobian of a batch, which decides how many problems are solved together."""
@@ -57,7 +61,7 @@ def solve(
         y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
         on_batch: called with the number of problems after each batch.
     """
-    return _minimise(law, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch)[0]
+    return _minimise(law, points, y_BxR, weights_BxR, sigma_B, start_BxP, ROUGHLY, on_batch)[0]
 
 
 @functools.singledispatch
@@ -84,27 +88,68 @@ def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[
     Returns:
         theta_TxP and the relative noise sigma_T that the final fit assumed.
     """
-    targets, rows = y_TxR.shape
-    k = points.h_RxK.shape[1]
-    starts_SxP = law.starts(np.random.default_rng(seed), k, STARTS)
-    ones = np.ones((targets, rows))
-    spread_T = np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
-    rough_T = np.maximum(0.05 * spread_T, 1e-6)
-    theta_BxP, cost_B = _minimise(
-        law,
-        points,
-        np.repeat(y_TxR, STARTS, axis=0),
-        np.repeat(ones, STARTS, axis=0),
-        np.repeat(rough_T, STARTS),
-        np.tile(starts_SxP, (targets, 1)),
-    )
-    best_T = cost_B.reshape(targets, STARTS).argmin(axis=1)
-    theta_TxP = theta_BxP.reshape(targets, STARTS, -1)[np.arange(targets), best_T]
+    targets = len(y_TxR)
+    theta_TxSxP, cost_TxS = _from_starts(law, points, y_TxR, seed)
+    theta_TxP = theta_TxSxP[np.arange(targets), cost_TxS.argmin(axis=1)]
+    ones, spread_T = np.ones_like(y_TxR), _spread(y_TxR)
     for _ in range(2):
         sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
         theta_TxP, _ = _minimise(law, points, y_TxR, ones, sigma_T, theta_TxP)
     finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
     return np.stack(finished), sigma_T
+
+
+def basins(
+    law: Law, points: Points, y_TxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the fit and the starts of `fit_points` end with the noise that the fit assumed, and more patience.
+
+    Returns:
+        the cost from the fit, shape (T,), and from each start, shape (T, STARTS): negative log posteriors but for a
+        constant, so a difference of one half is one standard error.
+    """
+    begin_TxSxP = np.concatenate([theta_TxP[:, None], _from_starts(law, points, y_TxR, seed)[0]], axis=1)
+    targets, starts, _ = begin_TxSxP.shape
+    y_BxR, sigma_B = np.repeat(y_TxR, starts, axis=0), np.repeat(sigma_T, starts)
+    theta_BxP, cost_B = begin_TxSxP.reshape(targets * starts, -1), np.full(targets * starts, np.inf)
+    moving_N = np.arange(len(cost_B))
+    for _ in range(PATIENCE):
+        y_NxR = y_BxR[moving_N]
+        theta_BxP[moving_N], cost_N = _minimise(
+            law, points, y_NxR, np.ones_like(y_NxR), sigma_B[moving_N], theta_BxP[moving_N], SETTLED
+        )
+        gained_N = cost_B[moving_N] - cost_N
+        cost_B[moving_N] = cost_N
+        # A long valley looks like many basins to starts that were stopped on their way along it.
+        moving_N = moving_N[gained_N > AT_REST]
+        if not len(moving_N):
+            break
+    cost_TxS = cost_B.reshape(targets, starts)
+    return cost_TxS[:, 0], cost_TxS[:, 1:]
+
+
+def linearised(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Relative residuals of each target, shape (T, R), and their derivatives by its parameters, shape (T, R, P)."""
+    with jax.enable_x64(True):
+        both = jax.jit(_jacobian(law))
+        rows = [both(theta_P, points) for theta_P in theta_TxP]
+        loss_TxR, slope_TxRxP = (np.stack([np.asarray(x) for x in parts]) for parts in zip(*rows, strict=True))
+    return loss_TxR / y_TxR - 1, slope_TxRxP / y_TxR[..., None]
+
+
+def _from_starts(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each start ends with a rough guess of the noise, shape (T, STARTS, P), and its cost, shape (T, STARTS)."""
+    targets = len(y_TxR)
+    starts_SxP = law.starts(np.random.default_rng(seed), points.h_RxK.shape[1], STARTS)
+    y_BxR = np.repeat(y_TxR, STARTS, axis=0)
+    rough_B = np.repeat(np.maximum(0.05 * _spread(y_TxR), 1e-6), STARTS)
+    theta_BxP, cost_B = _minimise(law, points, y_BxR, np.ones_like(y_BxR), rough_B, np.tile(starts_SxP, (targets, 1)))
+    return theta_BxP.reshape(targets, STARTS, -1), cost_B.reshape(targets, STARTS)
+
+
+def _spread(y_TxR: np.ndarray) -> np.ndarray:
+    """Standard deviation of each target over its mean, shape (T,)."""
+    return np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
 
 
 def _minimise(
@@ -114,6 +159,7 @@ def _minimise(
     weights_BxR: np.ndarray,
     sigma_B: np.ndarray,
     start_BxP: np.ndarray,
+    tolerance: float = TOLERANCE,
     on_batch=None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise, for each problem, `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
@@ -133,7 +179,7 @@ def _minimise(
         for at in range(0, problems, size):
             index = np.minimum(np.arange(at, at + size), problems - 1)
             batch = (y_BxR[index], weights_BxR[index], sigma_B[index], start_BxP[index])
-            theta_BxP, cost_B = _solver(law)(wide, *limits, *batch)
+            theta_BxP, cost_B = _solver(law)(wide, *limits, tolerance, *batch)
             thetas.append(np.asarray(theta_BxP))
             costs.append(np.asarray(cost_B))
             if on_batch:
@@ -196,17 +242,22 @@ def _evaluator(law: Law):
     return jax.jit(jax.vmap(law.f, in_axes=(0, None)))
 
 
-@functools.cache
-def _solver(law: Law):
-    """Jitted Levenberg-Marquardt over a batch; bounds by an active set, Huber by reweighting."""
+def _jacobian(law: Law):
+    """Losses of all rows and their derivatives by the parameters."""
 
     def row(theta_P, point):
         return law.f(theta_P, jax.tree.map(lambda x: x[None], point))[0]
 
     # Rows do not depend on each other, so a gradient a row is the whole Jacobian at the price of three losses.
-    jacobian = jax.vmap(jax.value_and_grad(row), in_axes=(None, 0))
+    return jax.vmap(jax.value_and_grad(row), in_axes=(None, 0))
 
-    def solve_one(points, lower_P, upper_P, mean_P, std_P, y_R, w_R, sigma, start_P):
+
+@functools.cache
+def _solver(law: Law):
+    """Jitted Levenberg-Marquardt over a batch; bounds by an active set, Huber by reweighting."""
+    jacobian = _jacobian(law)
+
+    def solve_one(points, lower_P, upper_P, mean_P, std_P, tolerance, y_R, w_R, sigma, start_P):
         def model(theta_P):
             loss_R, slope_RxP = jacobian(theta_P, points)
             r_R = (loss_R - y_R) / y_R / sigma
@@ -231,7 +282,7 @@ def _solver(law: Law):
             trial_P = jnp.clip(theta_P + move_P, lower_P, upper_P)
             trial_cost, trial_gradient_P, trial_hessian_PxP = model(trial_P)
             better = trial_cost < cost
-            small = (cost - trial_cost) < 1e-7 * (1e-3 + jnp.abs(cost))
+            small = (cost - trial_cost) < tolerance * (1e-3 + jnp.abs(cost))
             done = (better & small) | (damping > 1e7)
             keep = functools.partial(jnp.where, better)
             return (
@@ -248,4 +299,4 @@ def _solver(law: Law):
         end = jax.lax.while_loop(lambda s: ~s[-1] & (s[-2] < ITERATIONS), step, begin)
         return end[0], end[1]
 
-    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 5 + (0,) * 4))
+    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 6 + (0,) * 4))

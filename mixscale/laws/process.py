@@ -31,6 +31,8 @@ ITERATIONS = (60, 12)
 MOST = 1000
 """Runs that a process is fitted to; its cost grows with their cube."""
 JITTER = 1e-8
+STEP = 1e-4
+"""Of finite differences in log hyperparameters."""
 HEAD = 3
 """Parameters before the length scales: mean of the log loss, log of amplitude and of noise, both variances."""
 
@@ -96,7 +98,7 @@ def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
 def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """As `engine.fit_points`; the noise is that of the process."""
     rows, k = points.h_RxK.shape
-    some_N = np.random.default_rng(seed).permutation(rows)[:LEARNED_ON]
+    some_N = _learned_on(rows, seed)
     feature_NxK = _features(points.h_RxK[some_N])
     start_TxH = np.array([_prior(feature_NxK, y_R)[0] for y_R in np.log(y_TxR[:, some_N])])
     jobs = [(feature_NxK, y_R, h, ITERATIONS[0]) for y_R, h in zip(np.log(y_TxR[:, some_N]), start_TxH, strict=True)]
@@ -154,6 +156,36 @@ def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
         start_TxFxP.reshape(targets * folds, -1),
     )
     return theta_BxP.reshape(targets, folds, -1)
+
+
+def curvature(
+    points: Points, y_R: np.ndarray, theta_P: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the search for log hyperparameters (amplitude, noise, lengths) ended with, for a diagnosis.
+
+    Args:
+        seed: that of the fit, which chose the rows to learn from.
+
+    Returns:
+        width of the prior, its pull, that of the evidence, shape (H,) each, and the Hessian of their sum.
+    """
+    some_N = _learned_on(points.count, seed)
+    feature_NxK, log_N = _features(points.h_RxK[some_N]), np.log(y_R[some_N])
+    mean_H, std_H = _prior(feature_NxK, log_N)
+    log_H = theta_P[1 : HEAD + points.h_RxK.shape[1]]
+
+    def slope(log_H):
+        return _evidence(feature_NxK, log_N - log_N.mean(), mean_H, std_H, log_H)[1]
+
+    steps_HxH = STEP * np.eye(len(log_H))
+    hessian_HxH = np.stack([(slope(log_H + h) - slope(log_H - h)) / (2 * STEP) for h in steps_HxH])
+    prior_H = (log_H - mean_H) / std_H**2
+    return std_H, prior_H, slope(log_H) - prior_H, (hessian_HxH + hessian_HxH.T) / 2
+
+
+def _learned_on(rows: int, seed: int) -> np.ndarray:
+    """Numbers of the rows that length scales are learned from."""
+    return np.random.default_rng(seed).permutation(rows)[:LEARNED_ON]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from mixscale.errors import InputError, nearest
 from mixscale.laws import engine, stack
-from mixscale.laws.families import ALIASES, LAWS, SUFFIX, Law, repeated
+from mixscale.laws.families import ALIASES, LAWS, REPEATS, Law, Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.process import GP, MOST, Process
 from mixscale.laws.splits import Split
@@ -46,12 +46,12 @@ class Candidate:
 
 
 def named(name: str) -> AnyLaw:
-    """The law of that name, or of which it is another name; with '+repeats' behind it, the law with repeats.
+    """The law of that name, or of which it is another name; with a suffix of `REPEATS`, the law with repeats.
 
     'gp' is the process and 'stack(a, b)' a stack of two or more.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot have that suffix.
     """
     if name.startswith("stack(") and name.endswith(")"):
         members = tuple(named(n.strip()) for n in name[6:-1].split(","))
@@ -60,28 +60,34 @@ def named(name: str) -> AnyLaw:
         if len({m.uses_scale for m in members}) > 1:
             raise InputError(f"'{name}' joins laws with and without scale; take one kind")
         return Stack(members)
-    bare = name.removesuffix(SUFFIX)
+    suffix = next((s for s in REPEATS if name.endswith(s)), "")
+    bare = name.removesuffix(suffix)
     base = ALIASES.get(bare, bare)
     if name == GP.name:
         return GP
     if base not in LAWS:
         raise InputError(f"law '{name}' is not known{nearest(bare, [*LAWS, *ALIASES, GP.name, 'auto'])}")
-    return LAWS[base] if bare == name else repeated(LAWS[base])
+    if not suffix:
+        return LAWS[base]
+    if wide := REPEATS[suffix](LAWS[base]):
+        return wide
+    others = [f"'{base}{s}'" for s, widen in REPEATS.items() if widen(LAWS[base])]
+    raise InputError(f"law '{base}' lacks what '{suffix}' rests on, a term A/N^alpha; take {' or '.join(others)}")
 
 
 def check_runs(law: AnyLaw, seen: Observations) -> str | None:
-    """Why a law has too many parameters for these rows, or a process too many rows, or None."""
+    """Why a law has too many parameters for these rows, or a process too many rows, and what to do; or None."""
     if isinstance(law, Stack):
         return next(filter(None, (check_runs(m, seen) for m in law.members)), None)
     if isinstance(law, Process) and seen.points.count > MOST:
-        return f"law '{law.name}' takes at most {MOST} runs, and the table has {seen.points.count}"
+        return f"law '{law.name}' takes at most {MOST} runs, and the table has {seen.points.count}; leave some out"
     needed = law.n_params(len(seen.domains))
     if seen.distinct >= needed:
         return None
     what = "mixtures at a size and token count" if law.uses_scale else "mixtures"
     return (
         f"fewer runs than parameters: law '{law.name}' has {needed} parameters for {len(seen.domains)} domains, "
-        f"and the table has {seen.distinct} distinct {what}"
+        f"and the table has {seen.distinct} distinct {what}; add runs"
     )
 
 
@@ -104,40 +110,40 @@ def stacked(candidates: list[Candidate], seen: Observations, prune: bool = True)
     split = candidates[0].split
     if len(candidates) < 2 or len(split.kept_FxR) < 2:
         return None
-    error_MxTxR = np.stack([_errors(c, seen) for c in candidates])
-    weight_M = stack.weights(error_MxTxR[:, :, split.tested_R])
-    kept_M = np.flatnonzero(weight_M) if prune else np.arange(len(candidates))
+    kept_M = stack.useful(_errors(candidates, seen, split.tested_R)) if prune else np.arange(len(candidates))
     if len(kept_M) < 2:
         return None
     members = [candidates[m] for m in kept_M]
-    weight_FxM = np.stack(
-        [
-            stack.weights(error_MxTxR[kept_M][:, :, split.tested_R & (split.fold_R != fold)])
-            for fold in range(len(split.kept_FxR))
-        ]
-    )
+    weight_TxM = stack.weights(_errors(members, seen, split.tested_R))
+    others_FxR = split.tested_R & (split.fold_R != np.arange(len(split.kept_FxR))[:, None])
+    weight_TxFxM = np.stack([stack.weights(_errors(members, seen, of_R)) for of_R in others_FxR], axis=1)
     law = Stack(tuple(c.law for c in members))
     sigma_TxM = np.stack([c.sigma_T for c in members], axis=1)
-    theta_TxP = stack.joined(weight_M[kept_M], sigma_TxM, [c.theta_TxP for c in members])
-    theta_TxFxP = stack.joined(weight_FxM, sigma_TxM, [c.theta_TxFxP for c in members])
+    theta_TxP = stack.joined(weight_TxM, sigma_TxM, [c.theta_TxP for c in members])
+    theta_TxFxP = stack.joined(weight_TxFxM, sigma_TxM, [c.theta_TxFxP for c in members])
     held_TxR = left_out(law, theta_TxFxP, split, seen)
-    return Candidate(law, theta_TxP, sigma_TxM @ weight_M[kept_M], theta_TxFxP, split, held_TxR)
+    return Candidate(law, theta_TxP, (sigma_TxM * weight_TxM).sum(axis=1), theta_TxFxP, split, held_TxR)
 
 
-def left_out(law: AnyLaw, theta_TxFxP: np.ndarray, split: Split, seen: Observations) -> np.ndarray:
-    """What each row is predicted to be by the fit of the fold that tests it, scaled, shape (T, R); NaN for others."""
-    targets, count, params = theta_TxFxP.shape
-    loss_BxR = engine.evaluate(law, theta_TxFxP.reshape(-1, params), seen.points)
-    held_TxR = loss_BxR.reshape(targets, count, -1)[:, split.fold_R, np.arange(len(split.fold_R))]
-    return np.where(split.tested_R, held_TxR, np.nan)
+def left_out(law: AnyLaw, theta_BxFxP: np.ndarray, split: Split, seen: Observations) -> np.ndarray:
+    """What each row is predicted to be by the fit of the fold that tests it, scaled, shape (B, R); NaN for others."""
+    held_BxR = np.full((len(theta_BxFxP), seen.points.count), np.nan)
+    for fold in range(len(split.kept_FxR)):
+        rows_N = np.flatnonzero(split.fold_R == fold)
+        points = Points(*(x[rows_N] for x in seen.points))
+        held_BxR[:, rows_N] = engine.evaluate(law, theta_BxFxP[:, fold], points)
+    return held_BxR
 
 
-def _errors(one: Candidate, seen: Observations) -> np.ndarray:
-    """Out-of-fold errors, each target in units of the mean distance from its median, shape (T, R)."""
-    y_TxR = seen.y_scaled_TxR
-    tested_TxR = y_TxR[:, one.split.tested_R]
-    naive_T = np.abs(tested_TxR - np.median(tested_TxR, axis=1, keepdims=True)).mean(axis=1)
-    return (one.held_TxR - y_TxR) / naive_T[:, None]
+def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -> np.ndarray:
+    """Out-of-fold errors on the N rows of a mask, each target in units of its mean distance from its median there.
+
+    Returns:
+        shape (C, T, N).
+    """
+    y_TxN = seen.y_scaled_TxR[:, of_R]
+    naive_Tx1 = np.abs(y_TxN - np.median(y_TxN, axis=1, keepdims=True)).mean(axis=1, keepdims=True)
+    return np.stack([(c.held_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates])
 
 
 def rank(candidates: list[Candidate], seen: Observations, question: str) -> tuple[pd.DataFrame, Candidate, str]:
@@ -152,7 +158,7 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
     """
     tested_R = candidates[0].split.tested_R
     y_TxR, group_R = seen.y_scaled_TxR[:, tested_R], seen.group_R[tested_R]
-    error_CxR = np.stack([np.abs(_errors(c, seen)[:, tested_R]).mean(axis=0) for c in candidates])
+    error_CxR = np.abs(_errors(candidates, seen, tested_R)).mean(axis=1)
     order = np.argsort(error_CxR.mean(axis=1), kind="stable")
     best = order[0]
     counts_G = np.bincount(group_R)

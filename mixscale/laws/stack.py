@@ -1,7 +1,8 @@
 """A weighted mean of laws: each is wrong in its own way, so their mean is wrong by less.
 
-The weights are the same for all targets, are not negative and sum to one (stacked regression, Breiman 1996), so a mean
-of convex laws is convex. They are chosen for what each law predicts of rows it has not seen.
+The weights are not negative and sum to one (stacked regression, Breiman 1996), so a mean of convex laws is convex.
+They are chosen for what each law predicts of rows it has not seen: halfway between what is best for a target alone,
+which few runs tell badly, and what is best for all targets together.
 """
 
 from __future__ import annotations
@@ -100,21 +101,39 @@ def _length(member, n_domains: int) -> int:
     return member.n_params(n_domains) + (0 if anchors is None else len(anchors))
 
 
-def joined(weight_M: np.ndarray, sigma_TxM: np.ndarray, thetas: Sequence[np.ndarray]) -> np.ndarray:
-    """Parameters of a stack from those of its members, shape (T, ..., P) like theirs but for the last axis."""
-    lead = thetas[0].shape[:-1]
-    wide_TxFxM = sigma_TxM.reshape(len(sigma_TxM), *(1,) * (len(lead) - 1), -1)
-    parts = [np.broadcast_to(x, (*lead, x.shape[-1])) for x in (weight_M, wide_TxFxM)]
-    return np.concatenate([*parts, *thetas], axis=-1)
+def joined(weight: np.ndarray, sigma_TxM: np.ndarray, thetas: Sequence[np.ndarray]) -> np.ndarray:
+    """Parameters of a stack from those of its members, shape (T, P) or (T, F, P) like theirs but for the last axis.
+
+    Args:
+        weight: of the members, shape (T, M) or (T, F, M). sigma_TxM: the noise that their fits assumed.
+    """
+    sigma = np.broadcast_to(sigma_TxM.reshape(len(sigma_TxM), *(1,) * (weight.ndim - 2), -1), weight.shape)
+    return np.concatenate([weight, sigma, *thetas], axis=-1)
 
 
-def weights(error_MxTxR: np.ndarray) -> np.ndarray:
-    """Weights of M laws, shape (M,), for the smallest mean absolute error of their mean; small ones are left out.
+def useful(error_MxTxR: np.ndarray) -> np.ndarray:
+    """Which laws have a part in the best mean for all targets together, ascending; the others would have under LEAST.
 
     Args:
         error_MxTxR: what each predicts of rows it has not seen, less what was measured, each target in units of its
             own typical error.
     """
+    kept_M = np.arange(len(error_MxTxR))
+    while True:
+        weight_M = _weights(error_MxTxR[kept_M])
+        if (weight_M >= LEAST).all():
+            return kept_M
+        kept_M = kept_M[weight_M >= LEAST]
+
+
+def weights(error_MxTxR: np.ndarray) -> np.ndarray:
+    """Weights of M laws for each target, shape (T, M), from errors as `useful` takes them."""
+    alone_TxM = np.stack([_weights(error_MxTxR[:, t : t + 1]) for t in range(error_MxTxR.shape[1])])
+    return 0.5 * (alone_TxM + _weights(error_MxTxR))
+
+
+def _weights(error_MxTxR: np.ndarray) -> np.ndarray:
+    """Weights for the smallest mean absolute error of the mean of laws, shape (M,)."""
     count = len(error_MxTxR)
     flat_MxN = error_MxTxR.reshape(count, -1)
     smooth = SMOOTH * float(np.abs(flat_MxN).mean(axis=1).min()) + 1e-12
@@ -124,22 +143,16 @@ def weights(error_MxTxR: np.ndarray) -> np.ndarray:
         size_N = np.hypot(mean_N, smooth)
         return float(size_N.mean()), flat_MxN @ (mean_N / size_N) / flat_MxN.shape[1]
 
-    kept_M = np.ones(count, dtype=bool)
-    while True:
-        found = optimize.minimize(
-            cost,
-            kept_M / kept_M.sum(),
-            jac=True,
-            method="SLSQP",
-            bounds=[(0.0, float(k)) for k in kept_M],
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-            options={"ftol": 1e-9},
-        )
-        weight_M = np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
-        small_M = kept_M & (weight_M < LEAST)
-        if not small_M.any():
-            return np.where(kept_M, weight_M, 0.0)
-        kept_M &= ~small_M
+    found = optimize.minimize(
+        cost,
+        np.full(count, 1 / count),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * count,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-9},
+    )
+    return np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
 
 
 @engine.evaluate.register

@@ -98,8 +98,8 @@ def _apart(chosen: Candidate, seen: Observations, drawn_VxTxR: np.ndarray, on_ba
         np.tile(chosen.theta_TxFxP.reshape(targets * folds, -1), (draws, 1)),
         on_batch,
     )
-    theta_VxTxFxP = theta_BxP.reshape(draws, targets, folds, -1)
-    return np.stack([left_out(chosen.law, theta, chosen.split, seen) for theta in theta_VxTxFxP])
+    theta_VTxFxP = theta_BxP.reshape(draws * targets, folds, -1)
+    return left_out(chosen.law, theta_VTxFxP, chosen.split, seen).reshape(draws, targets, rows)
 
 
 def _normal(rng: np.random.Generator, error_TxR: np.ndarray, resamples: int, count: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import engine
-from mixscale.laws.families import ALIASES, LAWS, SUFFIX, Points, repeated
+from mixscale.laws.families import ALIASES, LAWS, REPEATS, Points, constrained
 from mixscale.laws.selection import named
 
 from .conftest import DOMAINS, planted_table, planted_theta
@@ -108,19 +108,20 @@ def test_natural_parameters_in_the_published_formula_give_the_loss(name):
 
 
 def with_repeats():
-    """Every law, and those with repeats that are said to be convex."""
-    return [*LAWS.values(), *(wide for law in LAWS.values() if (wide := repeated(law)).convex)]
+    """Every law, and those with a form of repeats that are said to be convex."""
+    wide = [widen(law) for widen in REPEATS.values() for law in LAWS.values()]
+    return [*LAWS.values(), *(law for law in wide if law and law.convex)]
 
 
 def theta_of(law):
     """Planted parameters, followed by the prior's centre for those of repeats."""
-    base = planted_theta(law.name.removesuffix(SUFFIX), 1)[0]
+    base = planted_theta(law.name.split("+")[0], 1)[0]
     return np.r_[base, law.spread("mean", 3)[len(base) :]]
 
 
 def test_gradients_are_finite_at_the_vertices():
     few_1xK = np.array([[0.05, 0.1, 0.2]])
-    for law in with_repeats():
+    for law in dict.fromkeys([*with_repeats(), *filter(None, map(constrained, LAWS.values()))]):
         points = Points.of(np.eye(3)[:1], u_RxK=few_1xK)
         slopes = jax.grad(lambda t, h, law=law, x=points: law.f(t, x._replace(h_RxK=h))[0], (0, 1))
         for slope in slopes(theta_of(law), points.h_RxK):
@@ -150,7 +151,11 @@ def test_laws_that_say_so_are_convex_and_the_linear_one_linear():
 
 def test_other_names_and_suffixes_are_resolved():
     assert named("static-lmo") is named("m4") is LAWS["exponential"]
-    assert named("chinchilla+repeats") is repeated(LAWS["chinchilla"])
+    for suffix, widen in REPEATS.items():
+        assert named("chinchilla" + suffix) is widen(LAWS["chinchilla"])
+        assert named("chinchilla" + suffix).name == "chinchilla" + suffix
     assert not set(ALIASES) & set(LAWS)
     with pytest.raises(InputError, match="law 'chinchila.repeats' is not known; did you mean 'chinchilla'"):
         named("chinchila+repeats")
+    with pytest.raises(InputError, match="'joint' lacks what '.constrained' rests on.*; take 'joint.repeats'"):
+        named("joint+constrained")

@@ -8,20 +8,23 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import engine
-from mixscale.laws.families import LAWS, Points, repeated
+from mixscale.laws.families import LAWS, REPEATS, Points, constrained, repeated
+from mixscale.laws.families.repetition import SIZE_AT
 from mixscale.runs import RunTable
 
 from .conftest import DOMAINS, planted_table, planted_theta
 
 FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 50)
 UNIQUE = {"code": 1e7, "web": 1e12, "wiki": 5e7}
+UNITS = {"loss": 2.5, "n": 3e6, "d": 7e8}
+EXTRA = {"+repeats": [np.log(6.0), 0.3, 0.4], "+constrained": [np.log(6.0), np.log(3.0)]}
 
 
-def planted_repeats(base):
+def planted_repeats(base, suffix="+repeats"):
     """A table whose text runs out, planted from the law with repeats; and its parameters."""
     table = planted_table(base)
-    law, frame = repeated(LAWS[base]), table.frame
-    extra = np.array([np.log(6.0), 0.3, 0.4])[: law.n_params(3) - LAWS[base].n_params(3)]
+    law, frame = REPEATS[suffix](LAWS[base]), table.frame
+    extra = EXTRA[suffix][: law.n_params(3) - LAWS[base].n_params(3)]
     theta_TxP = np.column_stack([planted_theta(base, 3), np.tile(extra, (3, 1))])
     rng = np.random.default_rng(4)
     u_RxK = np.array(list(UNIQUE.values())) * rng.choice([1.0, 2.0, 5.0], (len(frame), 3))
@@ -36,7 +39,7 @@ def test_repeats_by_hand():
     law, n, d, u = repeated(LAWS["chinchilla"]), 2.0, 3.0, 0.2
     theta_P = np.r_[planted_theta("chinchilla", 1)[0], np.log(4.0), 0.6, 0.8]
     ours = 2.5 * engine.evaluate(law, theta_P[None], Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]])))
-    values = law.natural(theta_P, 1, {"loss": 2.5, "n": 3e6, "d": 7e8})
+    values = law.natural(theta_P, 1, UNITS)
     p, n, d, u = dict(zip(law.names(["c4"]), values, strict=True)), n * 3e6, d * 7e8, u * 7e8
     decay = p["R*"] * u ** p["m"] / n ** p["k"]
     counted = u + u * decay * (1 - np.exp(-(d / u - 1) / decay))
@@ -44,10 +47,30 @@ def test_repeats_by_hand():
     assert by_hand == pytest.approx(ours.item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("base", ["effective-scale", "additive"])
-def test_planted_repeats_are_recovered(base, tmp_path):
-    table, theta_TxP = planted_repeats(base)
-    fit = laws.fit(table, f"{base}+repeats", resamples=2)
+def test_published_repeats_by_hand():
+    """`D_to_N` and the loss of the paper (arXiv 2305.16264), where size, text and both are in excess, and neither."""
+    law = constrained(LAWS["chinchilla"])
+    theta_P = np.r_[planted_theta("chinchilla", 1)[0], np.log(4.0), np.log(3.0)]
+    p = dict(zip(law.names(["c4"]), law.natural(theta_P, 1, UNITS), strict=True))
+    g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
+    for n, d, u in ((2.0, 3.0, 0.2), (50.0, 0.3, 0.3), (0.01, 3.0, 1.0), (0.01, 0.3, 5.0)):
+        points = Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]]))
+        ours = UNITS["loss"] * engine.evaluate(law, theta_P[None], points).item()
+        size, tokens, unique = n * UNITS["n"], d * UNITS["d"], min(u, d) * UNITS["d"]
+        fed = min(size, (unique * g) ** (p["beta"] / p["alpha"]) * g)
+        sized = fed + fed * p["R*_N"] * (1 - np.exp(-(size / fed - 1) / p["R*_N"]))
+        counted = unique + unique * p["R*_D"] * (1 - np.exp(-(tokens / unique - 1) / p["R*_D"]))
+        by_hand = p["E"] + p["A"] / sized ** p["alpha"] + p["B"] / counted ** p["beta"]
+        assert by_hand == pytest.approx(ours, rel=1e-9), (n, d, u)
+
+
+@pytest.mark.parametrize(
+    ("base", "suffix"),
+    [("effective-scale", "+repeats"), ("additive", "+repeats"), ("effective-scale", "+constrained")],
+)
+def test_planted_repeats_are_recovered(base, suffix, tmp_path):
+    table, theta_TxP = planted_repeats(base, suffix)
+    fit = laws.fit(table, base + suffix, resamples=2)
     scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
     size, tokens = (2.0, 2.0) if fit.uses_scale else (1.0, 1.0)
     for unique in (UNIQUE, None):
@@ -72,14 +95,44 @@ def test_repeats_leave_a_law_as_it_is_where_nothing_repeats():
             np.testing.assert_allclose(wide.f(np.r_[theta_P, extra], points), law.f(theta_P, points), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", SIZE_AT)
+def test_published_repeats_discount_only_a_model_too_large_for_its_text(name):
+    """Where nothing repeats, a law stays as it is up to the size that is best at its compute N D; above it loses."""
+    law, theta_P = LAWS[name], planted_theta(name, 1)[0]
+    wide, wide_P = constrained(law), np.r_[theta_P, EXTRA["+constrained"]]
+    n_R = np.exp(np.linspace(-7, 7, 281))
+    same_compute = Points.of(np.tile([0.2, 0.5, 0.3], (281, 1)), n_R, 0.4 / n_R)
+    with jax.enable_x64(True):
+        plain_R, wide_R = np.asarray(law.f(theta_P, same_compute)), np.asarray(wide.f(wide_P, same_compute))
+    best = plain_R.argmin()
+    assert 0 < best < 280
+    np.testing.assert_allclose(wide_R[:best], plain_R[:best], rtol=1e-12)
+    assert (wide_R[best + 2 :] > plain_R[best + 2 :]).all()
+
+
 def test_auto_compares_repeats_only_where_text_is_read_again():
     table, _ = planted_repeats("effective")
     _, families, _ = laws._candidates(table, "auto", None)
     assert {"effective", "effective+repeats"} <= {f.name for f in families}
+    assert not any("+constrained" in f.name for f in families)
     plenty = table.frame.assign(**{f"unique_tokens/{d}": 1e12 for d in DOMAINS})
     for frame in (plenty, table.frame.drop(columns="unique_tokens/web")):
         _, families, _ = laws._candidates(RunTable(frame), "auto", None)
         assert not any(f.uses_unique for f in families)
+
+
+@pytest.mark.parametrize("suffix", REPEATS)
+def test_auto_compares_every_form_of_repeats_and_finds_the_planted_one(suffix):
+    law, rng = REPEATS[suffix](LAWS["chinchilla"]), np.random.default_rng(5)
+    n_R, d_R, u_R = (x.ravel() for x in np.meshgrid([0.25, 1.0, 4.0], 3.0 ** np.arange(-2, 3), [0.03, 0.3, 3.0]))
+    theta_P = np.r_[planted_theta("chinchilla", 1)[0], EXTRA[suffix]]
+    y_R = engine.evaluate(law, theta_P[None], Points(np.ones((len(n_R), 1)), n_R, d_R, u_R[:, None]))[0]
+    frame = pd.DataFrame({"run": [f"r{i}" for i in range(len(n_R))], "mix/c4": 1.0, "n_params": 1e6 * n_R})
+    frame = frame.assign(**{"n_tokens": 1e8 * d_R, "unique_tokens/c4": 1e8 * u_R})
+    frame["loss/c4"] = y_R * (1 + 1e-3 * rng.standard_normal(len(n_R)))
+    fit = laws.fit(RunTable(frame), resamples=2)
+    assert {"chinchilla", *(f"chinchilla{s}" for s in REPEATS)} <= set(fit.cross_validation["law"])
+    assert fit.law == law.name
 
 
 def test_law_blind_to_the_mixture_takes_one_domain():

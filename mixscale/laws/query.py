@@ -1,0 +1,150 @@
+"""What a fit is asked: mixtures, sizes, token counts and unique tokens, checked and scaled to `Points`.
+
+Knows the rows that were fitted and what the law uses, nothing of parameters or predictions. Mixtures come by domain
+name in tables and in the order of the fit's domains in arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError, nearest
+from mixscale.laws.families import UNLIMITED, Points
+from mixscale.laws.observations import Observations
+from mixscale.laws.selection import AnyLaw
+from mixscale.mixture import ROUNDING
+from mixscale.runs import numeric, off_simplex
+
+USED = 1e-9
+"""Weight above which a mixture uses a domain."""
+
+
+def points(
+    law: AnyLaw, seen: Observations, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None
+) -> Points:
+    """Checked query points of a law that was fitted to these rows.
+
+    Args:
+        n_params, n_tokens: a number or shape (Q,); unused by laws without scale.
+        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats, and
+            without limit where it is not given.
+
+    Raises:
+        InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
+            a scale that is not given; a number of tokens is not positive.
+    """
+    h_QxK = _on_simplex(np.atleast_2d(np.asarray(h_QxK, dtype=np.float64)), seen.domains)
+    if law.uses_mixture:
+        _check_known(h_QxK, seen)
+    count = len(h_QxK)
+    n_Q = d_Q = u_QxK = None
+    if law.uses_scale:
+        n_Q = _scaled(law.name, n_params, "n_params", seen.scale.n, count)
+        d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
+    if law.uses_unique and unique_tokens is not None:
+        u_QxK = _unique(unique_tokens, seen, count)
+    return Points.of(h_QxK, n_Q, d_Q, u_QxK)
+
+
+def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple:
+    """What a table asks: its mixtures, shape (Q, K), and n_params, n_tokens and unique tokens, None if not given.
+
+    Raises:
+        InputError: the domains of the table and the fit differ, or a value is no number.
+    """
+    given = [c.removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
+    missing, extra = [d for d in domains if d not in given], [d for d in given if d not in domains]
+    if missing or extra:
+        parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
+        raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}")
+    h_QxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in domains])
+    n_params, n_tokens = (
+        numeric(frame[c]).to_numpy(dtype=np.float64) if law.uses_scale and c in frame else None
+        for c in ("n_params", "n_tokens")
+    )
+    return h_QxK, n_params, n_tokens, _unique_columns(domains, frame) if law.uses_unique else None
+
+
+def target_weights(seen: Observations, weights: Mapping[str, float] | None) -> np.ndarray:
+    """Weights in the order of the targets, non-negative and summing to one, shape (T,); all equal for None.
+
+    Raises:
+        InputError: a name is unknown, a weight is negative or not finite, or all are zero.
+    """
+    targets = seen.targets
+    if not weights:
+        return np.full(len(targets), 1 / len(targets))
+    weight_T = np.zeros(len(targets))
+    bare_of = dict(zip(seen.columns, targets, strict=True))
+    for name, value in weights.items():
+        bare = bare_of.get(name, name)
+        if bare not in targets:
+            raise InputError(f"target '{name}' was not fitted{nearest(name, targets)}")
+        if not (np.isfinite(value) and value >= 0):
+            raise InputError(f"target '{name}' has weight {value}; weights of targets are finite and non-negative")
+        weight_T[targets.index(bare)] += value
+    if weight_T.sum() == 0:
+        raise InputError("all weights of targets are zero; at least one must be positive")
+    return weight_T / weight_T.sum()
+
+
+def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
+    """The mixtures, those that sum to one but for rounding normalised."""
+    if h_QxK.shape[1] != len(domains):
+        raise InputError(
+            f"a mixture has {h_QxK.shape[1]} weights; the fit has {len(domains)} domains ({', '.join(domains)})"
+        )
+    bad_QxK = ~(np.isfinite(h_QxK) & (h_QxK >= 0))
+    if bad_QxK.any():
+        q, k = np.argwhere(bad_QxK)[0]
+        raise InputError(f"mixture {q} has {h_QxK[q, k]:g} of '{domains[k]}'; weights are non-negative")
+    sums_Q = h_QxK.sum(axis=1)
+    if (np.abs(sums_Q - 1) > ROUNDING).any():
+        q = int(np.abs(sums_Q - 1).argmax())
+        raise off_simplex(f"mixture {q}", domains, h_QxK[q])
+    return np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
+
+
+def _check_known(h_QxK: np.ndarray, seen: Observations) -> None:
+    asked_QxK = (h_QxK > USED) & seen.never_used_K
+    if asked_QxK.any():
+        q, k = np.argwhere(asked_QxK)[0]
+        raise InputError(
+            f"mixture {q} has {h_QxK[q, k]:g} of '{seen.domains[k]}', which no fitted run used, so nothing is "
+            "known of it; set it to 0, or add runs that use it"
+        )
+
+
+def _scaled(law: str, value, name: str, centre: float, count: int) -> np.ndarray:
+    """Sizes or token counts over their geometric mean in the table, shape (Q,)."""
+    if value is None:
+        raise InputError(f"law '{law}' uses scale, so a prediction needs '{name}'")
+    v_Q = np.broadcast_to(np.asarray(value, dtype=np.float64), (count,))
+    if not (np.isfinite(v_Q).all() and (v_Q > 0).all()):
+        raise InputError(f"'{name}' is {v_Q[~(np.isfinite(v_Q) & (v_Q > 0))][0]}; it must be positive")
+    return v_Q / centre
+
+
+def _unique(value, seen: Observations, count: int) -> np.ndarray:
+    """Unique tokens over the unit of d, shape (Q, K)."""
+    domains = seen.domains
+    if isinstance(value, Mapping):
+        if unknown := [d for d in value if d not in domains]:
+            raise InputError(f"unique tokens of '{unknown[0]}', which the fit has not{nearest(unknown[0], domains)}")
+        value = [value.get(d, np.inf) for d in domains]
+    u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), (count, len(domains)))
+    if not (u_QxK > 0).all():
+        q, k = np.argwhere(~(u_QxK > 0))[0]
+        raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
+    return np.minimum(u_QxK / seen.scale.d, UNLIMITED)
+
+
+def _unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
+    """`unique_tokens/<domain>` of each row, shape (Q, K), infinite where it is not given."""
+    names = [f"unique_tokens/{d}" for d in domains]
+    return np.column_stack(
+        [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.inf) for c in names]
+    )

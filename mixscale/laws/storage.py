@@ -1,0 +1,118 @@
+"""A fit on disk: fit.json for names and what a person may read, one npz for the arrays it names.
+
+Knows what a fit holds and how it is written, nothing of what it means.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.files import made_folder, replaced
+from mixscale.laws.families import Points
+from mixscale.laws.observations import Observations, Scale
+from mixscale.laws.selection import named
+
+if TYPE_CHECKING:
+    from mixscale.laws.result import LawFit
+
+OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "held_TxR", "apart_VxTxR")
+PLAIN = ("seed", "noise", "noise_freedom", "reason", "notes")
+"""Fields of a fit that are written as they are: arrays, and what JSON holds."""
+
+
+def save(fit: LawFit, folder: str | Path) -> None:
+    """Write fit.json and the arrays it names into `folder`.
+
+    The arrays go to a new file and fit.json, which names it, comes last: until then the old fit stays whole.
+
+    Raises:
+        InputError: the folder is, or lies below, a file.
+    """
+    folder = made_folder(folder)
+    about = _about(fit) | {"arrays": f"fit-{secrets.token_hex(4)}.npz"}
+    with replaced(folder / about["arrays"]) as file:
+        np.savez(file, **_arrays(fit))
+    with replaced(folder / "fit.json") as file:
+        file.write_text(json.dumps(about, indent=1) + "\n")
+    for old in folder.glob("fit-????????.npz"):
+        if old.name != about["arrays"]:
+            old.unlink(missing_ok=True)
+
+
+def load(folder: str | Path) -> dict[str, Any]:
+    """The fields of the fit saved in `folder`.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "fit.json").is_file():
+        raise InputError(f"'{folder}' holds no fit (fit.json)")
+    try:
+        about = json.loads((folder / "fit.json").read_text())
+        with np.load(folder / about["arrays"], allow_pickle=False) as data:
+            return _fields(about, dict(data))
+    except KeyError as error:
+        raise InputError(f"the fit in '{folder}' lacks {error}: damaged, or of another version; fit again") from error
+    except (ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the fit in '{folder}' is damaged ({error}); fit again") from error
+
+
+def _about(fit: LawFit) -> dict[str, Any]:
+    scale = fit.seen.scale
+    return {
+        "law": fit.law,
+        "source": fit.family.source,
+        "domains": fit.domains,
+        "columns": fit.seen.columns,
+        "scale": {"n_params": scale.n, "n_tokens": scale.d},
+        "params": fit.params,
+        "param_intervals": fit.param_intervals(),
+        "cross_validation": fit.cross_validation.to_dict(orient="records"),
+        **{name: getattr(fit, name) for name in PLAIN},
+    }
+
+
+def _arrays(fit: LawFit) -> dict[str, np.ndarray]:
+    seen = fit.seen
+    return {
+        **{name: getattr(fit, name) for name in OF_FIT},
+        **seen.points._asdict(),
+        "y_TxR": seen.y_TxR,
+        "group_R": seen.group_R,
+        "run_R": seen.run_R,
+        "offset_T": seen.scale.offset_T,
+        "unit_T": seen.scale.unit_T,
+    }
+
+
+def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    columns = tuple(about["columns"])
+    seen = Observations(
+        tuple(about["domains"]),
+        columns,
+        tuple(c.split("/", 1)[1] for c in columns),
+        Points(*(arrays[name] for name in Points._fields)),
+        arrays["y_TxR"],
+        arrays["group_R"],
+        arrays["run_R"],
+        Scale(arrays["offset_T"], arrays["unit_T"], about["scale"]["n_params"], about["scale"]["n_tokens"]),
+        (),
+    )
+    return {
+        "family": named(about["law"]).bound(seen.points),
+        "seen": seen,
+        "cross_validation": pd.DataFrame(about["cross_validation"]),
+        **{name: arrays[name] for name in OF_FIT},
+        **{name: about[name] for name in PLAIN},
+    }

@@ -1,0 +1,88 @@
+"""What is left in looks like what is known when the question is asked."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale import laws
+from mixscale.errors import InputError
+from mixscale.laws.observations import observe
+from mixscale.laws.splits import FOLDS, LEAST, STEPS, split
+from mixscale.runs import RunTable
+
+from .conftest import planted_table
+
+
+@pytest.fixture(scope="module")
+def scaled():
+    """Ten mixtures, each at three sizes and, as steps of one run, at three token counts."""
+    frame = planted_table("effective-scale", noise=0.003, runs=10).frame
+    return RunTable(frame.assign(run=frame["run"].str.slice(0, -1) + frame["n_params"].astype(str)))
+
+
+@pytest.fixture(scope="module")
+def seen(scaled):
+    return observe(scaled, True, None)
+
+
+def sides(seen, question):
+    """For each fold that tests a row: which rows are fitted, and which are tested."""
+    folds = split(seen, question, 0)
+    pairs = [(kept_R > 0, folds.fold_R == fold) for fold, kept_R in enumerate(folds.kept_FxR)]
+    return [(kept_R, tested_R) for kept_R, tested_R in pairs if tested_R.any()]
+
+
+@pytest.mark.parametrize("question", ["mixtures", "both"])
+def test_rows_of_a_mixture_are_on_one_side(seen, question):
+    for kept_R, tested_R in sides(seen, question):
+        assert not set(seen.group_R[kept_R]) & set(seen.group_R[tested_R])
+        assert not set(seen.run_R[kept_R]) & set(seen.run_R[tested_R])
+
+
+def test_every_mixture_is_tested_once(seen):
+    folds = split(seen, "mixtures", 0)
+    assert folds.kept_FxR.shape == (FOLDS, seen.points.count)
+    np.testing.assert_array_equal(folds.kept_FxR.sum(axis=0), np.full(seen.points.count, FOLDS - 1))
+    assert folds.tested_R.all()
+
+
+@pytest.mark.parametrize(("question", "scale"), [("larger-n", "n_R"), ("larger-d", "d_R"), ("both", "n_R")])
+def test_what_is_tested_is_larger_than_all_that_is_fitted(seen, question, scale):
+    value_R = getattr(seen.points, scale)
+    tested = np.zeros(len(value_R), dtype=int)
+    for kept_R, tested_R in sides(seen, question):
+        assert value_R[kept_R].max() < value_R[tested_R].min()
+        assert kept_R.any()
+        tested += tested_R
+    np.testing.assert_array_equal(tested, value_R > value_R.min())
+
+
+def test_many_token_counts_are_a_few_steps_that_keep_enough():
+    table = planted_table("effective", runs=20)
+    frame = pd.concat([table.frame.assign(n_tokens=1e8 * 1.2**i) for i in range(30)])
+    seen = observe(RunTable(frame), True, None)
+    pairs = sides(seen, "larger-d")
+    assert len(pairs) == STEPS
+    for kept_R, tested_R in pairs:
+        assert kept_R.mean() >= LEAST
+        assert seen.points.d_R[kept_R].max() < seen.points.d_R[tested_R].min()
+
+
+def test_questions_that_cannot_be_asked_get_a_sentence(noisy_table):
+    with pytest.raises(InputError, match="question 'mixture' is not known; did you mean 'mixtures'"):
+        laws.fit(noisy_table, "linear", question="mixture")
+    for question, column in {"larger-n": "n_params", "both": "n_params", "larger-d": "n_tokens"}.items():
+        with pytest.raises(InputError, match=f"too few rows below its largest {column}; ask about mixtures"):
+            laws.fit(noisy_table, "linear", question=question)
+
+
+@pytest.mark.parametrize("question", ["larger-n", "both"])
+def test_a_fit_is_judged_by_the_question(scaled, question):
+    fit = laws.fit(scaled, "effective-scale", question=question, resamples=2)
+    assert "larger sizes" in fit.reason
+    n_R = fit.seen.points.n_R
+    np.testing.assert_array_equal(np.isfinite(fit.held_TxR), np.tile(n_R > n_R.min(), (3, 1)))
+    error_TxR = np.abs(fit.held_TxR / fit.seen.y_TxR - 1)
+    assert np.nanmedian(error_TxR) < 0.02
+    lo_QxT, hi_QxT = fit.interval(scaled.mixtures_RxK, n_params=1.6e7, n_tokens=1e8)
+    assert (lo_QxT < hi_QxT).all()
