@@ -42,8 +42,9 @@ def fit(
             'auto': of the families marked so, the one that answers the question best, among those with scale when
             the table has several sizes or token counts, and among those without otherwise; where rows read a domain
             more than once and tell how many unique tokens it has, each without repeats and with each form of them.
-        targets: names of the columns to fit, with or without prefix; None: all losses, or all metrics if there are
-            no losses.
+            'gp' is a Gaussian process and 'stack(a, b)' a weighted mean of laws; 'auto' compares these too.
+        targets: names of the columns to fit, with or without prefix; None: all losses, or all metrics and scores
+            if there are no losses.
         seed: of starts, folds and resamples; the same seed gives the same fit.
         resamples: refits for the doubt, at least 2; half as many again leave out a tenth of the mixtures each.
         question: what will be asked, which decides what is left out to choose and to calibrate: 'mixtures' that are

@@ -265,7 +265,7 @@ def _unique(rows: RunTable, d0: float) -> np.ndarray:
     if missing := [c for c in columns if c not in rows.frame]:
         raise InputError(
             f"a law with repeats needs column '{missing[0]}', the tokens of that domain before any is read again; "
-            "add it, or take the law without '+repeats'"
+            "add it, or take the law without repeats"
         )
     u_RxK = rows.frame[columns].to_numpy(dtype=np.float64)
     bad_RxK = ~(u_RxK > 0) & (rows.mixtures_RxK > 0)

@@ -121,9 +121,10 @@ def useful(error_MxTxR: np.ndarray) -> np.ndarray:
     kept_M = np.arange(len(error_MxTxR))
     while True:
         weight_M = _weights(error_MxTxR[kept_M])
-        if (weight_M >= LEAST).all():
+        if weight_M.min() >= LEAST:
             return kept_M
-        kept_M = kept_M[weight_M >= LEAST]
+        # One at a time: what a law leaves goes to those it is most like.
+        kept_M = np.delete(kept_M, weight_M.argmin())
 
 
 def weights(error_MxTxR: np.ndarray) -> np.ndarray:

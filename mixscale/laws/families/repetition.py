@@ -129,10 +129,10 @@ def _log_idle(excess_R: jax.Array, decay: jax.Array) -> jax.Array:
 def _widened(law: Law, suffix: str, about: str, f: Callable[..., jax.Array], extra: tuple[Block, ...]) -> Law:
     """The law with parameters of repeats appended to its own.
 
-    It stays convex where it is one of exposures. D'_j is concave in h_j, and such a law falls and is convex in them
-    all. N' of the published form is concave in U_N, whose logarithm is that of an exposure y (concave in h) times
-    beta/alpha: with e(y) its share of the slope of log N', which falls, `N'^-alpha` has the slope `-beta e` in log y
-    and so the second derivative `((beta e)^2 + beta e - beta y e') N'^-alpha / y^2 >= 0`.
+    It stays convex where it is one of exposures: D'_j is concave in h_j, and such a law falls and is convex in them
+    all. So is A/N'^alpha of the published form: U_N goes as y^{beta/alpha} of an exposure y of unique tokens, concave
+    in h. With the slope e(y) >= 0 of log N' over log U_N, which falls, A/N'^alpha has the slope -beta e over log y,
+    so it falls, and its second derivative by y is `(beta e + (beta e)^2 - beta y e') A/N'^alpha / y^2 >= 0`.
     """
     own = -len(extra)
     return dataclasses.replace(
