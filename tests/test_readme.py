@@ -21,9 +21,11 @@ def blocks(section: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["Bring your own text", "Bring your own table"])
-def test_the_section_works_when_pasted(section, tmp_path):
-    pasted = "\n".join(blocks(section))
+@pytest.mark.parametrize(
+    "sections", [["Bring your own text"], ["Bring your own table", "Which law, which mixture, which runs"]]
+)
+def test_the_sections_work_when_pasted(sections, tmp_path):
+    pasted = "\n".join(block for section in sections for block in blocks(section))
     assert "mixscale" in pasted
     os.symlink(Path(sys.prefix), tmp_path / ".venv")
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}

@@ -73,7 +73,8 @@ def fit(
         if asked and joined is None:
             raise InputError(f"'{law}' needs two folds to find its weights, and '{question}' has one; name one law")
         ranking, chosen, reason = selection.rank([*candidates, *([joined] if joined else [])], seen, question)
-        chosen = joined if asked else chosen
+        if asked:
+            chosen, reason = joined, f"'{joined.law.name}' was asked for by name"
         theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
     noise_T, freedom = seen.seed_noise()
     return LawFit(

@@ -1,0 +1,77 @@
+"""How long the usual questions take, with compilation and without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from benchmark import tables
+from benchmark.cells import Cell
+from mixscale import laws, optimum
+from mixscale.optimum import Constraints
+from mixscale.runs import RunTable
+
+RESAMPLES = 200
+"""What people ask for by default, whatever the other cells take."""
+
+
+def cells(data: Path, quick: bool, resamples: int) -> Iterator[Cell]:
+    """Each question asked twice: right after compiled programs were dropped, and again."""
+    draws = resamples if quick else RESAMPLES
+    questions: dict[str, Callable[[], Callable]] = {
+        f"additive law: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "additive", draws),
+        f"optimum under bounds: 17 domains, 13 targets, {draws} resamples": lambda: _solved(data, draws),
+    }
+    if not quick:
+        questions |= {
+            f"auto: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "auto", draws),
+            f"auto with scale: 8 targets, 2,500 rows, {draws} resamples": lambda: _scaled(2500, draws),
+        }
+    for name, question in questions.items():
+        about = {"table": "timings", "split": name, "runs": 0, "seed": 0, "method": "ours"}
+        key = f"timings/{name}"
+        yield Cell(key, about, lambda question=question: (_timed(question()), None))
+
+
+def _timed(job: Callable) -> list[dict]:
+    jax.clear_caches()
+    rows = []
+    for part in ("first", "again"):
+        begin = time.perf_counter()
+        job()
+        rows.append({"part": part, "seconds": time.perf_counter() - begin})
+    return rows
+
+
+def _fit(data: Path, law: str, resamples: int) -> Callable:
+    table = tables.regmix(data, "train")
+    return lambda: laws.fit(table, law=law, resamples=resamples)
+
+
+def _scaled(rows: int, resamples: int) -> Callable:
+    table = synthetic(rows)
+    return lambda: laws.fit(table, resamples=resamples)
+
+
+def _solved(data: Path, resamples: int) -> Callable:
+    fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
+    constraints = Constraints(lower=dict.fromkeys(fit.domains, 0.005), upper=dict.fromkeys(fit.domains, 0.3))
+    return lambda: optimum.solve(fit, constraints=constraints)
+
+
+def synthetic(rows: int, targets: int = 8, domains: int = 6, seed: int = 0) -> RunTable:
+    """Losses that fall with size, tokens and exposure, by one formula, with half a per cent of noise."""
+    rng = np.random.default_rng(seed)
+    h_RxK = np.repeat(rng.dirichlet(np.ones(domains), rows // 10), 10, axis=0)
+    n_R, d_R = 10 ** rng.uniform(6, 9, len(h_RxK)), 10 ** rng.uniform(8, 11, len(h_RxK))
+    taught_RxT = h_RxK @ rng.lognormal(0, 1, (domains, targets))
+    y_RxT = 1.5 + (40 * n_R**-0.3)[:, None] + 60 * (d_R[:, None] * taught_RxT) ** -0.2
+    y_RxT = y_RxT * (1 + 0.005 * rng.standard_normal(y_RxT.shape))
+    frame = pd.DataFrame(h_RxK, columns=[f"mix/d{k}" for k in range(domains)])
+    frame = frame.assign(run=np.arange(len(frame)), n_params=n_R, n_tokens=d_R)
+    return RunTable(frame.assign(**{f"loss/t{t}": y_RxT[:, t] for t in range(targets)}))
