@@ -31,6 +31,7 @@ dotted name, for example --train.tokens 1000000; `mixscale plan CONFIG --help` l
 
 From a table of runs (RUNS is a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN, loss/TARGET):
   import  FORMAT FILES      makes one of a CSV file, of Weights & Biases, RegMix or olmix
+  laws                      lists the laws by name, with their formulas
   fit     RUNS --out FIT    fits a law to every target
   predict FIT MIXTURES      predicts losses, with intervals, for a table of mixtures
   optimum FIT               solves for the mixture under the constraints you have, and prices them
@@ -101,8 +102,6 @@ def fit(
 
     _must_be(out, "folder")
     table = RunTable.read(runs)
-    for note in table.notes:
-        print(f"note: {note}")
     asked = {"question": question, "resamples": resamples, "seed": seed}
     fitted = laws.fit(table, law=law, targets=target or None, progress=True, **asked)
     fitted.save(out)
@@ -112,6 +111,13 @@ def fit(
         found = fitted.diagnosis()
         found.table().to_csv(out / "diagnosis.csv", index=False)
         print(f"\n{found.summary()}\ndiagnosis saved to {out / 'diagnosis.csv'}")
+
+
+def laws() -> None:
+    """Lists the laws by name, with their formulas and sources; `auto` compares those marked with a star."""
+    from mixscale.laws.selection import described
+
+    print(described())
 
 
 def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, level: float = 0.9) -> None:
@@ -198,6 +204,7 @@ def optimum(
     from mixscale.optimum import asked
 
     fitted, path = LawFit.load(fit), out or fit.parent / "optimum.json"
+    _must_be(path, "file")
     constraints = room.Constraints(
         lower=lower, upper=upper, fixed=fixed, groups=asked.groups(group), available=available, epochs=epochs,
         keep=dict.fromkeys(keep, tolerance), prior=asked.mixture(prior, "--prior"),
@@ -274,7 +281,7 @@ def design(
             chosen = command.first(domains, runs, natural, lower, upper, seed)
         else:
             command.refuse({"domains": domains, "natural": natural, "lower": lower, "upper": upper}, "with candidates")
-            chosen = command.first_of(candidates, runs)
+            chosen = command.first_of(candidates, runs, seed)
     else:
         command.refuse({"domains": domains, "natural": natural}, "with a fit")
         chosen = command.following(
@@ -307,7 +314,7 @@ def import_(arguments: list[str]) -> int:
 
 ON_CONFIG: dict[str, Callable[[Any], None]] = {"run": run, "corpus": corpus, "plan": plan, "sweep": sweep}
 ON_TABLE: dict[str, Callable[..., None]] = {
-    "fit": fit, "predict": predict, "optimum": optimum, "design": design, "report": report,
+    "laws": laws, "fit": fit, "predict": predict, "optimum": optimum, "design": design, "report": report,
 }  # fmt: skip
 
 

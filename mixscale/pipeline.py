@@ -59,7 +59,8 @@ def check_question(experiment: Experiment) -> None:
     bounds(domains, experiment.objective.lower, experiment.objective.upper)
     if experiment.law == "auto":
         return
-    needed = named(experiment.law).n_params(len(domains))
+    law = named(experiment.law)
+    needed = max(member.n_params(len(domains)) for member in getattr(law, "members", [law]))
     fitted = sum(d.role == "fit" for d in draw(experiment.design, Mixture.uniform(domains)))
     if fitted < needed:
         raise InputError(

@@ -27,11 +27,11 @@ def first(domains: str, runs: int, natural, lower, upper, seed: int) -> pd.DataF
     return optimal_design(names, runs, natural or None, lower or None, upper or None, seed)
 
 
-def first_of(candidates: Path, runs: int) -> pd.DataFrame:
+def first_of(candidates: Path, runs: int, seed: int) -> pd.DataFrame:
     """The first runs, chosen among the mixtures of a file."""
     frame = read_frame(candidates)
     h_NxK, domains = _mixtures(frame, None)
-    chosen, left_R = optimal_subset(h_NxK, runs)
+    chosen, left_R = optimal_subset(h_NxK, runs, seed=seed)
     return frame.iloc[chosen].reset_index(drop=True).assign(doubt=left_R)
 
 

@@ -72,9 +72,10 @@ def _errors(fit: LawFit) -> tuple[np.ndarray, np.ndarray]:
 
     From left-out residuals, less what the draws that lack the mixture as well already hold in doubt.
     """
-    known_TxR = np.abs(fit.seen.y_TxR - fit.held_TxR)
+    tested_R = np.isfinite(fit.held_TxR[0])
+    known_TxR = np.abs(fit.seen.y_TxR - fit.held_TxR)[:, tested_R]
     outside_T = np.maximum(ROBUST * np.median(known_TxR, axis=1), 1e-6 * np.abs(fit.seen.y_TxR).max(axis=1))
-    drawn_T = np.median(fit.apart_VxTxR.var(axis=0, ddof=1), axis=1)
+    drawn_T = np.median(fit.apart_VxTxR[:, :, tested_R].var(axis=0, ddof=1), axis=1)
     residual_T = np.sqrt(np.maximum(outside_T**2 - drawn_T, LEAST * outside_T**2))
     seed_T = [fit.noise[t] for t in fit.targets]
     if any(s is None for s in seed_T):

@@ -26,8 +26,6 @@ FLOPS = 6.0
 """FLOPs a parameter and token, forward and backward (Kaplan et al. 2020)."""
 OFFERED = 400
 """Mixtures offered, where no candidates are given."""
-LARGEST = 3e7
-"""Entries of all covariances; where candidates would make more, those that teach most by themselves are kept."""
 
 
 def next_runs(

@@ -89,13 +89,13 @@ class Observations:
 
 
 def fit_rows(table: RunTable) -> RunTable:
-    """The rows that may be fitted: role 'fit' where there are roles.
+    """The rows that may be fitted: role 'fit', or none, where there are roles.
 
     Raises:
         InputError: no row is left, or none of them is complete.
     """
     roles = table.frame.get("role")
-    rows = table if roles is None else table.where(roles == "fit")
+    rows = table if roles is None else table.where(roles.fillna("fit").replace("", "fit") == "fit")
     if len(rows) == 0:
         raise InputError(f"no row has role 'fit' (found: {', '.join(sorted(map(str, roles.unique())))})")
     if len(rows.complete()) == 0:
@@ -112,8 +112,11 @@ def scale_of(rows: RunTable) -> tuple[int, int]:
 def unique_known(rows: RunTable) -> bool:
     """Whether every complete row says how many unique tokens each domain has, and how many tokens it read."""
     frame = rows.complete().frame
-    columns = ["n_tokens", *(f"unique_tokens/{d}" for d in rows.domains)]
-    return all(c in frame for c in columns) and bool((frame[columns].to_numpy(dtype=np.float64) > 0).all())
+    columns = [f"unique_tokens/{d}" for d in rows.domains]
+    if not all(c in frame for c in ["n_tokens", *columns]):
+        return False
+    known_RxK = (frame[columns].to_numpy(dtype=np.float64) > 0) | (rows.complete().mixtures_RxK == 0)
+    return bool(known_RxK.all() and (frame["n_tokens"].to_numpy(dtype=np.float64) > 0).all())
 
 
 def observe(

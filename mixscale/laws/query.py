@@ -28,9 +28,10 @@ def points(
     """Checked query points of a law that was fitted to these rows.
 
     Args:
-        n_params, n_tokens: a number or shape (Q,); unused by laws without scale.
-        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats, and
-            without limit where it is not given.
+        n_params, n_tokens: a number or shape (Q,); unused by laws without scale, but for the tokens of one with
+            repeats, which are the table's mean where they are not given.
+        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats.
+            Where it is not given, a domain has what it had in the table; no limit where runs had different amounts.
 
     Raises:
         InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
@@ -44,8 +45,10 @@ def points(
     if law.uses_scale:
         n_Q = _scaled(law.name, n_params, "n_params", seen.scale.n, count)
         d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
-    if law.uses_unique and unique_tokens is not None:
-        u_QxK = _unique(unique_tokens, seen, count)
+    elif law.uses_unique and n_tokens is not None:
+        d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
+    if law.uses_unique:
+        u_QxK = _of_table(seen, count) if unique_tokens is None else _unique(unique_tokens, seen, h_QxK)
     return Points.of(h_QxK, n_Q, d_Q, u_QxK)
 
 
@@ -62,8 +65,8 @@ def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple
         raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}")
     h_QxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in domains])
     n_params, n_tokens = (
-        numeric(frame[c]).to_numpy(dtype=np.float64) if law.uses_scale and c in frame else None
-        for c in ("n_params", "n_tokens")
+        numeric(frame[c]).to_numpy(dtype=np.float64) if used and c in frame else None
+        for c, used in (("n_params", law.uses_scale), ("n_tokens", law.uses_scale or law.uses_unique))
     )
     return h_QxK, n_params, n_tokens, _unique_columns(domains, frame) if law.uses_unique else None
 
@@ -128,18 +131,26 @@ def _scaled(law: str, value, name: str, centre: float, count: int) -> np.ndarray
     return v_Q / centre
 
 
-def _unique(value, seen: Observations, count: int) -> np.ndarray:
+def _of_table(seen: Observations, count: int) -> np.ndarray:
+    """Unique tokens that every fitted run had, shape (Q, K); unlimited where they differ from run to run."""
+    u_RxK = seen.points.u_RxK
+    same_K = np.ptp(u_RxK, axis=0) <= 1e-9 * u_RxK.max(axis=0)
+    return np.tile(np.where(same_K, u_RxK[0], UNLIMITED), (count, 1))
+
+
+def _unique(value, seen: Observations, h_QxK: np.ndarray) -> np.ndarray:
     """Unique tokens over the unit of d, shape (Q, K)."""
     domains = seen.domains
     if isinstance(value, Mapping):
         if unknown := [d for d in value if d not in domains]:
             raise InputError(f"unique tokens of '{unknown[0]}', which the fit has not{nearest(unknown[0], domains)}")
         value = [value.get(d, np.inf) for d in domains]
-    u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), (count, len(domains)))
-    if not (u_QxK > 0).all():
-        q, k = np.argwhere(~(u_QxK > 0))[0]
+    u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
+    bad_QxK = ~(u_QxK > 0) & (h_QxK > 0)
+    if bad_QxK.any():
+        q, k = np.argwhere(bad_QxK)[0]
         raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
-    return np.minimum(u_QxK / seen.scale.d, UNLIMITED)
+    return np.where(u_QxK > 0, np.minimum(u_QxK / seen.scale.d, UNLIMITED), UNLIMITED)
 
 
 def _unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:

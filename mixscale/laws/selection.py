@@ -28,6 +28,8 @@ ASKED = {
 }
 TIED, NEAR = 2.0, 0.02
 """A law is as good as the best if it is worse by less than so many standard errors and by less than this share."""
+ALIKE = 0.1
+"""Least distance of tested rows from their median that errors are measured in, as a share of that of all rows."""
 AnyLaw = Law | Process | Stack
 
 
@@ -73,6 +75,14 @@ def named(name: str) -> AnyLaw:
         return wide
     others = [f"'{base}{s}'" for s, widen in REPEATS.items() if widen(LAWS[base])]
     raise InputError(f"law '{base}' lacks what '{suffix}' rests on, a term A/N^alpha; take {' or '.join(others)}")
+
+
+def described() -> str:
+    """Every law by name with its formula and source, those that 'auto' compares with a star."""
+    lines = [f"{'*' if law.auto else ' '} {law.name:<22}{law.source}" for law in (*LAWS.values(), GP)]
+    lines += [f"  {f'NAME{suffix}':<22}a law of that name where text is read again" for suffix in REPEATS]
+    lines += [f"  {'stack(NAME, NAME)':<22}weighted mean of laws", "* is compared by auto, and so is their stack"]
+    return "\n".join(lines)
 
 
 def check_runs(law: AnyLaw, seen: Observations) -> str | None:
@@ -142,7 +152,11 @@ def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -
         shape (C, T, N).
     """
     y_TxN = seen.y_scaled_TxR[:, of_R]
-    naive_Tx1 = np.abs(y_TxN - np.median(y_TxN, axis=1, keepdims=True)).mean(axis=1, keepdims=True)
+    naive_Tx1, whole_Tx1 = (
+        np.abs(y - np.median(y, axis=1, keepdims=True)).mean(axis=1, keepdims=True) for y in (y_TxN, seen.y_scaled_TxR)
+    )
+    # Few rows, or rows all alike, say nothing of what an error is worth.
+    naive_Tx1 = np.maximum(naive_Tx1, ALIKE * whole_Tx1)
     return np.stack([(c.held_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates])
 
 

@@ -56,6 +56,8 @@ def split(seen: Observations, question: str, seed: int) -> Split:
 def by_mixture(group_R: np.ndarray, seed: int) -> Split:
     """Groups of rows shuffled into at most FOLDS folds of near equal numbers of groups."""
     groups = int(group_R.max()) + 1
+    if groups < 2:
+        raise InputError("all rows are of one mixture or run, so none can be left out to test a law; add runs")
     fold_G = np.arange(groups) % min(FOLDS, groups)
     fold_R = np.random.default_rng(seed).permutation(fold_G)[group_R]
     return Split((fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64), fold_R)
@@ -90,4 +92,7 @@ def _crossed(larger: Split, mixture: Split) -> Split:
     """Rows that are larger and of unseen mixtures, tested by those that are neither."""
     folds = len(mixture.kept_FxR)
     kept_FxR = (larger.kept_FxR[:, None] * mixture.kept_FxR).reshape(-1, len(larger.fold_R))
-    return Split(kept_FxR, np.where(larger.tested_R, larger.fold_R * folds + mixture.fold_R, -1))
+    fold_R = np.where(larger.tested_R, larger.fold_R * folds + mixture.fold_R, -1)
+    testing_F, fold_N = np.unique(fold_R[fold_R >= 0], return_inverse=True)
+    fold_R[fold_R >= 0] = fold_N
+    return Split(kept_FxR[testing_F], fold_R)

@@ -189,3 +189,10 @@ def test_the_command_says_what_is_missing(arguments, words, capsys):
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert all(word in said for word in words), said
+
+
+def test_runs_follow_a_fit_that_was_asked_about_larger_sizes():
+    asked = fit(scaled_table(), "effective-scale", question="larger-n", resamples=20)
+    chosen = next_runs(asked, 3, budget_flops=1e18, n_params=6.4e7, n_tokens=3e8)
+    assert np.isfinite(chosen["doubt"]).all()
+    assert (chosen["reduction"] >= 0).all()

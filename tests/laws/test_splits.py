@@ -86,3 +86,19 @@ def test_a_fit_is_judged_by_the_question(scaled, question):
     assert np.nanmedian(error_TxR) < 0.02
     lo_QxT, hi_QxT = fit.interval(scaled.mixtures_RxK, n_params=1.6e7, n_tokens=1e8)
     assert (lo_QxT < hi_QxT).all()
+
+
+def test_one_larger_run_is_enough_to_ask_but_not_to_measure_in(scaled):
+    small_R = scaled.frame["n_params"] < scaled.frame["n_params"].max()
+    one_R = (scaled.frame["run"] == scaled.frame["run"][~small_R].iloc[0]).to_numpy()
+    last_R = scaled.frame["n_tokens"] == scaled.frame["n_tokens"].max()
+    fit = laws.fit(scaled.where(small_R | (one_R & last_R)), "effective-scale", question="larger-n", resamples=2)
+    assert np.isfinite(fit.cross_validation["error"]).all()
+
+
+def test_a_row_without_a_role_is_fitted(scaled):
+    roles = pd.Series(None, index=scaled.frame.index, dtype=object)
+    roles[:9] = "held_out"
+    table = RunTable(scaled.frame.assign(role=roles))
+    assert laws.observations.fit_rows(table).frame["role"].isna().all()
+    assert len(laws.observations.fit_rows(table)) == len(scaled) - 9

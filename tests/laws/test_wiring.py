@@ -164,7 +164,7 @@ def test_domain_that_no_run_used_is_told_and_refused():
 def test_what_repeats_lack_gets_a_sentence():
     table, _ = planted_repeats("effective-scale")
     name = "effective-scale+repeats"
-    with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without '\\+repeats'"):
+    with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without repeats"):
         laws.fit(RunTable(table.frame.drop(columns="unique_tokens/web")), name, resamples=2)
     with pytest.raises(InputError, match="has unique_tokens/web = 0; a domain that is used"):
         laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, resamples=2)
@@ -177,3 +177,22 @@ def test_what_repeats_lack_gets_a_sentence():
     frame = one.frame.drop(columns="n_tokens").assign(**{f"unique_tokens/{d}": 1e7 for d in DOMAINS})
     with pytest.raises(InputError, match="needs column 'n_tokens'"):
         laws.fit(RunTable(frame), "effective+repeats", resamples=2)
+
+
+def test_text_is_as_scarce_as_it_was_in_the_table():
+    """Where every run had the same text, a query that says nothing of it has that text too."""
+    table, _ = planted_repeats("effective-scale")
+    frame = table.frame.assign(**{f"unique_tokens/{d}": u for d, u in UNIQUE.items()})
+    fit = laws.fit(RunTable(frame), "effective-scale+repeats", resamples=2)
+    at = {"n_params": 4e6, "n_tokens": 3e9}
+    said = fit.predict(np.eye(3), **at, unique_tokens=UNIQUE)
+    np.testing.assert_array_equal(fit.predict(np.eye(3), **at), said)
+    assert (said > fit.predict(np.eye(3), **at, unique_tokens=np.full(3, np.inf)) + 1e-3).any()
+
+
+def test_tokens_of_the_question_count_for_repeats_without_scale():
+    table, _ = planted_repeats("effective")
+    fit = laws.fit(table, "effective+repeats", resamples=2)
+    few, many = (fit.predict(np.eye(3), n_tokens=d, unique_tokens=UNIQUE) for d in (1e7, 1e10))
+    assert (many >= few).all()
+    assert (many > few).any()

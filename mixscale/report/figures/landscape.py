@@ -106,8 +106,8 @@ def interactions(material: Material) -> tuple[np.ndarray, np.ndarray]:
     h_QxK = np.concatenate([np.full((1, count), 1 / count), *_raised(count)])
     loss_QxT = np.asarray(material.fit.predict(h_QxK, **material.scale))
     draws_SxQxT = np.asarray(material.fit.draws(h_QxK, **material.scale))
-    change_KxT = 100 * (loss_QxT[1:] / loss_QxT[:1] - 1)
-    change_SxKxT = 100 * (draws_SxQxT[:, 1:] / draws_SxQxT[:, :1] - 1)
+    change_KxT = 100 * (loss_QxT[1:] - loss_QxT[:1]) / np.abs(loss_QxT[:1])
+    change_SxKxT = 100 * (draws_SxQxT[:, 1:] - draws_SxQxT[:, :1]) / np.abs(draws_SxQxT[:, :1])
     low_KxT, high_KxT = np.quantile(change_SxKxT, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     return change_KxT.T, ((low_KxT > 0) | (high_KxT < 0)).T
 
