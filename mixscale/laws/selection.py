@@ -120,13 +120,13 @@ def stacked(candidates: list[Candidate], seen: Observations, prune: bool = True)
     split = candidates[0].split
     if len(candidates) < 2 or len(split.kept_FxR) < 2:
         return None
-    kept_M = stack.useful(_errors(candidates, seen, split.tested_R)) if prune else np.arange(len(candidates))
+    kept_M = stack.useful(*_errors(candidates, seen, split.tested_R)) if prune else np.arange(len(candidates))
     if len(kept_M) < 2:
         return None
     members = [candidates[m] for m in kept_M]
-    weight_TxM = stack.weights(_errors(members, seen, split.tested_R))
+    weight_TxM = stack.weights(*_errors(members, seen, split.tested_R))
     others_FxR = split.tested_R & (split.fold_R != np.arange(len(split.kept_FxR))[:, None])
-    weight_TxFxM = np.stack([stack.weights(_errors(members, seen, of_R)) for of_R in others_FxR], axis=1)
+    weight_TxFxM = np.stack([stack.weights(*_errors(members, seen, of_R)) for of_R in others_FxR], axis=1)
     law = Stack(tuple(c.law for c in members))
     sigma_TxM = np.stack([c.sigma_T for c in members], axis=1)
     theta_TxP = stack.joined(weight_TxM, sigma_TxM, [c.theta_TxP for c in members])
@@ -145,26 +145,30 @@ def left_out(law: AnyLaw, theta_BxFxP: np.ndarray, split: Split, seen: Observati
     return held_BxR
 
 
-def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -> np.ndarray:
+def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Out-of-fold errors on the N rows of a mask, each target in units of its mean distance from its median there.
 
     Returns:
-        shape (C, T, N).
+        errors of shape (C, T, N), and how much each row counts, shape (N,): all rows of a mixture as much as the one
+        row of another, so that a run with a hundred checkpoints is one run.
     """
-    y_TxN = seen.y_scaled_TxR[:, of_R]
+    y_TxN, group_N = seen.y_scaled_TxR[:, of_R], seen.group_R[of_R]
+    count_N = 1.0 / np.bincount(group_N)[group_N]
     naive_Tx1, whole_Tx1 = (
-        np.abs(y - np.median(y, axis=1, keepdims=True)).mean(axis=1, keepdims=True) for y in (y_TxN, seen.y_scaled_TxR)
+        np.average(np.abs(y - np.median(y, axis=1, keepdims=True)), axis=1, weights=w, keepdims=True)
+        for y, w in ((y_TxN, count_N), (seen.y_scaled_TxR, None))
     )
     # Few rows, or rows all alike, say nothing of what an error is worth.
     naive_Tx1 = np.maximum(naive_Tx1, ALIKE * whole_Tx1)
-    return np.stack([(c.held_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates])
+    return np.stack([(c.held_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates]), count_N
 
 
 def rank(candidates: list[Candidate], seen: Observations, question: str) -> tuple[pd.DataFrame, Candidate, str]:
     """Order candidates by their error on rows they have not seen.
 
     The error of a law on a target is its mean absolute error over that of the target's median; `error` is the mean
-    over targets. `worse_by` and its standard error `noise` come from paired differences to the best, by mixture.
+    over targets and then over mixtures. `worse_by` and its standard error `noise` come from paired differences to the
+    best, by mixture.
 
     Returns:
         the ranking (law, parameters, error, worse_by, noise, rho; best first), the chosen law (the simplest of those
@@ -172,22 +176,21 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
     """
     tested_R = candidates[0].split.tested_R
     y_TxR, group_R = seen.y_scaled_TxR[:, tested_R], seen.group_R[tested_R]
-    error_CxR = np.abs(_errors(candidates, seen, tested_R)).mean(axis=1)
-    order = np.argsort(error_CxR.mean(axis=1), kind="stable")
+    error_CxTxR, count_R = _errors(candidates, seen, tested_R)
+    error_CxG = np.stack([np.bincount(group_R, count_R * e_R) for e_R in np.abs(error_CxTxR).mean(axis=1)])
+    error_CxG = error_CxG[:, np.bincount(group_R) > 0]
+    order = np.argsort(error_CxG.mean(axis=1), kind="stable")
     best = order[0]
-    counts_G = np.bincount(group_R)
     rows = []
     for i in order:
-        extra_R = error_CxR[i] - error_CxR[best]
-        extra_G = np.bincount(group_R, extra_R - extra_R.mean())
-        noise = float(np.sqrt((extra_G**2).sum()) / counts_G.sum())
+        extra_G = error_CxG[i] - error_CxG[best]
         rows.append(
             {
                 "law": candidates[i].law.name,
                 "parameters": candidates[i].law.n_params(len(seen.domains)),
-                "error": float(error_CxR[i].mean()),
-                "worse_by": float(extra_R.mean()),
-                "noise": noise,
+                "error": float(error_CxG[i].mean()),
+                "worse_by": float(extra_G.mean()),
+                "noise": float(extra_G.std() / np.sqrt(len(extra_G))),
                 "rho": _mean_spearman(candidates[i].held_TxR[:, tested_R], y_TxR),
             }
         )

@@ -111,38 +111,39 @@ def joined(weight: np.ndarray, sigma_TxM: np.ndarray, thetas: Sequence[np.ndarra
     return np.concatenate([weight, sigma, *thetas], axis=-1)
 
 
-def useful(error_MxTxR: np.ndarray) -> np.ndarray:
+def useful(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:
     """Which laws have a part in the best mean for all targets together, ascending; the others would have under LEAST.
 
     Args:
         error_MxTxR: what each predicts of rows it has not seen, less what was measured, each target in units of its
-            own typical error.
+            own typical error. count_R: how much each row counts.
     """
     kept_M = np.arange(len(error_MxTxR))
     while True:
-        weight_M = _weights(error_MxTxR[kept_M])
+        weight_M = _weights(error_MxTxR[kept_M], count_R)
         if weight_M.min() >= LEAST:
             return kept_M
         # One at a time: what a law leaves goes to those it is most like.
         kept_M = np.delete(kept_M, weight_M.argmin())
 
 
-def weights(error_MxTxR: np.ndarray) -> np.ndarray:
+def weights(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:
     """Weights of M laws for each target, shape (T, M), from errors as `useful` takes them."""
-    alone_TxM = np.stack([_weights(error_MxTxR[:, t : t + 1]) for t in range(error_MxTxR.shape[1])])
-    return 0.5 * (alone_TxM + _weights(error_MxTxR))
+    alone_TxM = np.stack([_weights(error_MxTxR[:, t : t + 1], count_R) for t in range(error_MxTxR.shape[1])])
+    return 0.5 * (alone_TxM + _weights(error_MxTxR, count_R))
 
 
-def _weights(error_MxTxR: np.ndarray) -> np.ndarray:
+def _weights(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:
     """Weights for the smallest mean absolute error of the mean of laws, shape (M,)."""
     count = len(error_MxTxR)
     flat_MxN = error_MxTxR.reshape(count, -1)
-    smooth = SMOOTH * float(np.abs(flat_MxN).mean(axis=1).min()) + 1e-12
+    share_N = np.tile(count_R / count_R.sum(), error_MxTxR.shape[1]) / error_MxTxR.shape[1]
+    smooth = SMOOTH * float((np.abs(flat_MxN) @ share_N).min()) + 1e-12
 
     def cost(weight_M):
         mean_N = weight_M @ flat_MxN
         size_N = np.hypot(mean_N, smooth)
-        return float(size_N.mean()), flat_MxN @ (mean_N / size_N) / flat_MxN.shape[1]
+        return float(share_N @ size_N), flat_MxN @ (share_N * mean_N / size_N)
 
     found = optimize.minimize(
         cost,

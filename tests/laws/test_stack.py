@@ -28,7 +28,7 @@ def test_weights_lie_on_the_simplex_and_favour_the_best_law():
     rng = np.random.default_rng(0)
     for count in (2, 3, 6):
         size_M = 2.0 ** rng.permutation(count)
-        weight_TxM = stack.weights(size_M[:, None, None] * rng.standard_normal((count, 4, 50)))
+        weight_TxM = stack.weights(size_M[:, None, None] * rng.standard_normal((count, 4, 50)), np.ones(50))
         np.testing.assert_allclose(weight_TxM.sum(axis=1), np.ones(4))
         assert (weight_TxM >= 0).all()
         np.testing.assert_array_equal(weight_TxM.argmax(axis=1), np.full(4, size_M.argmin()))
@@ -36,12 +36,12 @@ def test_weights_lie_on_the_simplex_and_favour_the_best_law():
 
 def test_a_law_that_adds_nothing_has_no_part():
     error_MxTxR = np.random.default_rng(0).standard_normal((3, 4, 60)) * [[[1]], [[10]], [[1]]]
-    np.testing.assert_array_equal(stack.useful(error_MxTxR), [0, 2])
+    np.testing.assert_array_equal(stack.useful(error_MxTxR, np.ones(error_MxTxR.shape[2])), [0, 2])
 
 
 def test_errors_that_cancel_are_weighed_to_cancel():
     error_TxR = np.random.default_rng(0).standard_normal((3, 40))
-    weight_TxM = stack.weights(np.stack([error_TxR, -3 * error_TxR]))
+    weight_TxM = stack.weights(np.stack([error_TxR, -3 * error_TxR]), np.ones(error_TxR.shape[1]))
     np.testing.assert_allclose(weight_TxM, np.tile([0.75, 0.25], (3, 1)), atol=1e-3)
 
 
