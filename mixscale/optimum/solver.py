@@ -203,7 +203,7 @@ def _minimiser(law: Law):
         return jnp.where(inside_R.all() & jnp.isfinite(value), value, jnp.inf), room_R
 
     def step(p: Programme, state):
-        x_X, multiplier_R, mu, count, fresh, _ = state
+        x_X, multiplier_R, mu, count, _ = state
         move_X, change_R, gain = newton(p, x_X, multiplier_R, mu)
         use_L, room_L = p.rows_LxX @ move_X, p.limit_L - p.rows_LxX @ x_X
         reach = jnp.min(jnp.where(use_L > 0, room_L / jnp.where(use_L > 0, use_L, 1.0), jnp.inf), initial=jnp.inf)
@@ -216,19 +216,17 @@ def _minimiser(law: Law):
         length = jnp.minimum(1.0, TO_BOUNDARY * shrink_R.min(initial=jnp.inf))
         multiplier_R = multiplier_R + length * change_R
         multiplier_R = jnp.clip(multiplier_R, mu / room_R / TRUST, mu / room_R * TRUST)
-        # Multipliers far from the barrier's own estimate can spoil a step; from the estimate every step goes down.
         stuck = best == LENGTHS
-        multiplier_R = jnp.where(stuck, mu / room_R, multiplier_R)
-        settled = (gain <= 0.1 * mu * len(room_R)) | (stuck & fresh)
-        done = (mu <= BARRIER[1]) & ((gain <= 1e-3 * mu) | (stuck & fresh))
+        settled = (gain <= 0.1 * mu * len(room_R)) | stuck
+        done = (mu <= BARRIER[1]) & ((gain <= 1e-3 * mu) | stuck)
         mu = jnp.where(settled, jnp.maximum(BARRIER[1], jnp.minimum(0.1 * mu, mu**1.5)), mu)
-        return trial_TxX[best], multiplier_R, mu, count + 1, stuck & ~fresh, done
+        return trial_TxX[best], multiplier_R, mu, count + 1, done
 
     def one(p: Programme):
         room_R = _room(p, p.start_X, every(p, p.start_X[: len(p.unique_K)]))
-        begin = (p.start_X, BARRIER[0] / room_R, jnp.asarray(BARRIER[0]), jnp.asarray(0), jnp.asarray(True), jnp.asarray(False))
-        x_X, multiplier_R, mu, count, _, done = jax.lax.while_loop(
-            lambda s: ~s[-1] & (s[3] < ITERATIONS), functools.partial(step, p), begin
+        begin = (p.start_X, BARRIER[0] / room_R, jnp.asarray(BARRIER[0]), jnp.asarray(0), jnp.asarray(False))
+        x_X, multiplier_R, mu, count, done = jax.lax.while_loop(
+            lambda s: ~s[-1] & (s[-2] < ITERATIONS), functools.partial(step, p), begin
         )
         return x_X, multiplier_R, done | (mu <= 10 * BARRIER[1])
 

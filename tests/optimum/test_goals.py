@@ -71,8 +71,8 @@ def test_a_robust_goal_costs_little_and_guards_more(fits):
 
 def test_mean_of_the_tail_counts_the_last_value_in_part():
     value_Sx1 = np.arange(5.0)[:, None]
-    assert tail_mean(value_Sx1, 1)[0] == 4
-    assert tail_mean(value_Sx1, 1.5)[0] == pytest.approx((4 + 0.5 * 3) / 1.5)
+    assert tail_mean(value_Sx1, 0.8)[0] == 4
+    assert tail_mean(value_Sx1, 0.7)[0] == pytest.approx((4 + 0.5 * 3) / 1.5)
 
 
 def test_weights_of_the_worst_target_scale_it(fits):
