@@ -23,6 +23,7 @@ from mixscale.optimum.pareto import pareto
 from mixscale.optimum.prices import prices
 from mixscale.optimum.question import Question, ask
 from mixscale.optimum.result import Optimum, widened
+from mixscale.optimum.robust import robust, weighed
 from mixscale.optimum.starts import AFTER, affordable, starts
 
 __all__ = ["Constraints", "Goal", "Group", "Optimum", "bounds", "pareto", "solve"]
@@ -86,25 +87,24 @@ def _solved(
     A constraint to keep a target is always meant by the fitted law, so that all resamples choose among the same
     mixtures. A convex law needs no other start for a resample, so that all are one batch.
     """
-    fit, point = question.fit, question.goal.robust == "point"
-    few = 1 if fit.family.convex else AFTER
+    fit, few = question.fit, 1 if question.fit.family.convex else AFTER
     theta_Sx1xTxP = fit.theta_SxTxP[affordable(fit, few)][:, None]
-    theta_1xSxTxP = fit.theta_TxP[None, None] if point else theta_Sx1xTxP[:, 0][None]
-    # Many laws at once make a descent dear, and the starts are ordered by the fitted law.
-    first = None if point or fit.family.convex else AFTER
-    jobs = [Job(question, theta_1xSxTxP, begin_QxK[:first], question.ceilings)]
-    if free is not None:
-        jobs.append(Job(free, theta_1xSxTxP, starts(free, rng)[:first]))
-    alone = dataclasses.replace(question, goal=dataclasses.replace(question.goal, robust="point"))
-    together = point and fit.family.convex
-    if together:
-        jobs.append(Job(alone, theta_Sx1xTxP, begin_QxK, question.ceilings))
-    found = answers(*jobs)
-    check_possible(question, found[0])
-    if not together:
-        after_QxK = begin_QxK if fit.family.convex else found[0].best_QxK[:few]
-        found += answers(Job(alone, theta_Sx1xTxP, after_QxK, question.ceilings))
-    return found[0], found[-1], None if free is None else found[1]
+    asked = [question] if free is None else [question, free]
+    begin = [begin_QxK, *(starts(q, rng) for q in asked[1:])]
+    single = [dataclasses.replace(q, goal=dataclasses.replace(q.goal, robust="point")) for q in asked]
+    jobs = [Job(q, fit.theta_TxP[None, None], b, q.ceilings) for q, b in zip(single, begin, strict=True)]
+    if fit.family.convex:
+        *points, draws = answers(*jobs, Job(single[0], theta_Sx1xTxP, begin_QxK, question.ceilings))
+        check_possible(question, points[0])
+    else:
+        points = answers(*jobs)
+        check_possible(question, points[0])
+        [draws] = answers(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], question.ceilings))
+    if question.goal.robust != "point":
+        # Many laws at once make a descent dear, so it starts where the fitted law alone ended.
+        begin = begin if fit.family.convex else [p.best_QxK[:few] for p in points]
+        points = robust(asked, theta_Sx1xTxP[:, 0], begin, points[0].h_BxK)
+    return points[0], draws, None if free is None else points[1]
 
 
 def _without_constraints(question: Question) -> Question | None:
@@ -185,6 +185,9 @@ def _notes(question: Question, main: Answer, draws: Answer) -> tuple[str, ...]:
     all_draws = len(question.fit.theta_SxTxP)
     if len(draws.h_BxK) < all_draws:
         notes.append(f"the law is large, so regions and regrets are from {len(draws.h_BxK)} of {all_draws} resamples")
+    theta_SxTxP = question.fit.theta_SxTxP[: len(draws.h_BxK)]
+    if question.goal.robust != "point" and (few := len(weighed(question, theta_SxTxP))) < all_draws:
+        notes.append(f"the goal is over {few} of {all_draws} resamples")
     if not main.converged_B[0]:
         notes.append("Newton's method did not converge; the optimum is the best mixture it met")
     return tuple(notes)

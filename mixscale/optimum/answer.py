@@ -50,17 +50,6 @@ class Answer:
     shape: Shape
     best_QxK: np.ndarray
 
-    def part(self, which: slice) -> Answer:
-        """Some of the problems."""
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        cut = {
-            name: value[which]
-            for name, value in arrays.items()
-            if isinstance(value, np.ndarray) and name != "best_QxK"
-        }
-        batch = self.batch.part(which)
-        return dataclasses.replace(self, batch=batch, **cut)
-
 
 @dataclass(frozen=True)
 class Job:
@@ -68,12 +57,14 @@ class Job:
 
     Attributes:
         theta_BxSxTxP: laws of each problem's scenarios. ceilings: of the question and what else may not be exceeded.
+        count: of all scenarios, where these are only the worst of them.
     """
 
     question: Question
     theta_BxSxTxP: np.ndarray
     starts_QxK: np.ndarray
     ceilings: Ceilings | None = None
+    count: int | None = None
 
     @cached_property
     def reference_BxSxT(self) -> np.ndarray:
@@ -86,7 +77,7 @@ class Job:
         if ceilings and len(ceilings.limit_BxC) > 1:
             ceilings = dataclasses.replace(ceilings, limit_BxC=np.repeat(ceilings.limit_BxC, count, axis=0))
         repeated = (np.repeat(x, count, axis=0) for x in (self.theta_BxSxTxP, self.reference_BxSxT))
-        batch, shape = programme(self.question, *repeated, ceilings, ELASTIC[0])
+        batch, shape = programme(self.question, *repeated, ceilings, ELASTIC[0], self.count)
         return started(self.question, batch, shape, self.starts_QxK), shape
 
 
@@ -121,7 +112,7 @@ def _dearer(law, own: Programme, batch: Programme, ends: Ends, shape: Shape) -> 
 def _best(job: Job, ends: Ends) -> Answer:
     batch, shape = job.programme
     question, count = job.question, len(job.starts_QxK)
-    h_BxK, value_B = polished(question, batch, shape, ends, np.repeat(job.reference_BxSxT, count, axis=0))
+    h_BxK, value_B = polished(job, ends)
     excess_B = ends.x_BxX[:, -1] if shape.elastic else np.zeros(len(h_BxK))
     # Of several starts the best that keeps the constraints, or else the one that exceeds them least.
     over_B = np.where(excess_B > EXCEEDED, excess_B, 0.0)
@@ -191,8 +182,9 @@ def _over(batch: Programme, f_BxF: np.ndarray) -> np.ndarray:
 def in_parts(law, batch: Programme) -> Ends:
     """The whole batch, in parts of one size that fit into memory."""
     b, f, p = batch.theta_FxP.shape
-    # Sizes are rounded up, and a law that is not convex always takes the same, so that few are ever compiled.
-    most = max(2, -(-b // PART) * PART if b > 2 else b) if law.convex else PART
+    # Sizes are rounded up, or the same for many problems, so that few are ever compiled.
+    rounded = b if b <= 2 else -(-b // PART) * PART
+    most = rounded if law.convex else min(PART, b)
     size = int(np.clip(BATCH // (f * p * len(batch.unique_K)), 1, most))
     parts = []
     for at in range(0, b, size):
@@ -201,8 +193,10 @@ def in_parts(law, batch: Programme) -> Ends:
     return Ends(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def polished(question: Question, batch: Programme, shape: Shape, ends: Ends, reference_BxSxT: np.ndarray):
+def polished(job: Job, ends: Ends) -> tuple[np.ndarray, np.ndarray]:
     """Mixtures put exactly on the linear constraints that hold them, where that keeps all others, and their values."""
+    (batch, shape), question = job.programme, job.question
+    reference_BxSxT = np.repeat(job.reference_BxSxT, len(job.starts_QxK), axis=0)
     body = question.polytope
     x_BxF = ends.x_BxX[:, : len(body.free_X)][:, body.free_X]
     room_BxL = body.limit_L - x_BxF @ body.rows_LxF.T
@@ -216,19 +210,19 @@ def polished(question: Question, batch: Programme, shape: Shape, ends: Ends, ref
     if shape.curved_names:
         over_BxC = _over(batch, f_2xBxF[0])[:, shape.goal_rows :]
         keeps_B &= over_BxC.max(axis=1) <= SLACK + ends.x_BxX[:, -1]
-    value_2xB = np.stack([_values(question, shape, f_BxF, reference_BxSxT) for f_BxF in f_2xBxF])
+    value_2xB = np.stack([_values(job, f_BxF, reference_BxSxT) for f_BxF in f_2xBxF])
     take_B = keeps_B & (value_2xB[0] <= value_2xB[1] + 1e-9 * question.size)
     h_BxK = np.maximum(body.mixtures(np.where(take_B[:, None], moved_BxF, raw_BxF)), 0.0)
     return h_BxK / h_BxK.sum(axis=1, keepdims=True), np.where(take_B, *value_2xB)
 
 
-def _values(question: Question, shape: Shape, f_BxF: np.ndarray, reference_BxSxT: np.ndarray) -> np.ndarray:
+def _values(job: Job, f_BxF: np.ndarray, reference_BxSxT: np.ndarray) -> np.ndarray:
     """The goal of each problem from its losses, with the pull to the prior, in the targets' units, shape (B,)."""
-    s, t = shape.scenarios, shape.targets
+    question, (_, s, t) = job.question, reference_BxSxT.shape
     cost_BxSxT = f_BxF[:, : s * t].reshape(-1, s, t) * question.unit_T + question.offset_T
     flat = (cost_BxSxT.reshape(-1, 1, t), reference_BxSxT.reshape(-1, t))
     inner_SxB = question.goal.of_scenario(*flat, question.weight_T).reshape(-1, s).T
-    return question.goal.of_all(inner_SxB) + question.constraints.kl_weight * f_BxF[:, -1]
+    return question.goal.of_all(inner_SxB, job.count) + question.constraints.kl_weight * f_BxF[:, -1]
 
 
 def _moved(body, x_F: np.ndarray, held_L: np.ndarray) -> np.ndarray:

@@ -56,12 +56,20 @@ class Goal:
         counted_T, factor_T = _factors(weight_T)
         return (factor_T * (cost_SxQxT - reference_SxT[:, None])[..., counted_T]).max(axis=-1)
 
-    def of_all(self, value_SxQ: np.ndarray) -> np.ndarray:
-        """What the scenarios' values amount to, shape (Q,)."""
+    def tail(self, count: int) -> float:
+        """How many of so many scenarios decide, where only the worst do; not a whole number for a quantile."""
+        return 1.0 if self.robust == "worst" else (1 - self.level) * count
+
+    def of_all(self, value_SxQ: np.ndarray, count: int | None = None) -> np.ndarray:
+        """What the scenarios' values amount to, shape (Q,).
+
+        Args:
+            count: of all scenarios, where these are only the worst of them.
+        """
         if self.robust == "worst":
             return value_SxQ.max(axis=0)
         if self.robust == "quantile":
-            return tail_mean(value_SxQ, self.level)
+            return tail_mean(value_SxQ, self.tail(count or len(value_SxQ)))
         return value_SxQ.mean(axis=0)
 
     def said(self) -> str:
@@ -95,9 +103,14 @@ class Rows:
 
 
 def as_rows(
-    goal: Goal, weight_T: np.ndarray, unit_T: np.ndarray, offset_T: np.ndarray, reference_SxT: np.ndarray
+    goal: Goal,
+    weight_T: np.ndarray,
+    unit_T: np.ndarray,
+    offset_T: np.ndarray,
+    reference_SxT: np.ndarray,
+    count: int | None = None,
 ) -> Rows:
-    """The goal over scenarios of costs `unit_T f + offset_T`.
+    """The goal over scenarios of costs `unit_T f + offset_T`; `count` is as in `Goal.of_all`.
 
     The largest of several is an upper bound that is minimised; the mean of the worst share q of S values is
     `min over z of z + Σ max(value_s - z, 0) / (q S)` (Rockafellar and Uryasev 2000).
@@ -120,17 +133,16 @@ def as_rows(
     if goal.robust == "worst" or s == 1:
         slope_E, lift_CxE, positive = np.ones(1), np.ones((len(scenario_C), 1)), 0
     elif goal.robust == "quantile":
-        slope_E = np.r_[1.0, np.full(s, 1 / ((1 - goal.level) * s))]
+        slope_E = np.r_[1.0, np.full(s, 1 / goal.tail(count or s))]
         lift_CxE, positive = np.column_stack([np.ones(len(scenario_C)), np.eye(s)[scenario_C]]), s
     else:
         slope_E, lift_CxE, positive = np.full(s, 1 / s), np.eye(s)[scenario_C], 0
     return Rows(np.zeros(s * t), slope_E, 0.0, share_SxF, lift_CxE, limit_S, positive)
 
 
-def tail_mean(value_SxQ: np.ndarray, level: float) -> np.ndarray:
-    """Mean of the worst `1 - level` of S values, the last of them in part, shape (Q,)."""
-    count = len(value_SxQ)
-    share_S = np.clip((1 - level) * count - np.arange(count), 0, 1)
+def tail_mean(value_SxQ: np.ndarray, tail: float) -> np.ndarray:
+    """Mean of the `tail` worst of S values, the last of them in part, shape (Q,)."""
+    share_S = np.clip(tail - np.arange(len(value_SxQ)), 0, 1)
     return share_S @ -np.sort(-value_SxQ, axis=0) / share_S.sum()
 
 

@@ -23,13 +23,11 @@ class Shape:
     """Where the parts of a programme lie.
 
     Attributes:
-        scenarios: S; the losses of S times T laws come first. goal_rows: curved rows of the goal; after them come
-            those of `curved_names`. extra: variables behind h and v: the goal's, then, where `elastic`, the excess.
+        goal_rows: curved rows of the goal; after them come those of `curved_names`. extra: variables
+            behind h and v: the goal's, then, where `elastic`, the excess.
         sizes: of x, linear rows, curved rows, before they are filled up.
     """
 
-    scenarios: int
-    targets: int
     goal_rows: int
     curved_names: tuple[str, ...]
     extra: int
@@ -43,16 +41,20 @@ def programme(
     reference_BxSxT: np.ndarray,
     ceilings: Ceilings | None,
     excess_price: float,
+    count: int | None = None,
 ) -> tuple[Programme, Shape]:
     """B problems: the goal over each one's S scenarios, under the question's constraints and ceilings; without starts.
 
     Curved constraints (ceilings, divergence) may be exceeded by one shared variable at a price, so that any start will
     do and a contradiction shows.
+
+    Args:
+        count: as in `Goal.of_all`.
     """
     fit, body = question.fit, question.polytope
     b, s, t, p = theta_BxSxTxP.shape
     of_goal = (question.goal, question.weight_T, question.unit_T, question.offset_T)
-    goals = [as_rows(*of_goal, reference_SxT) for reference_SxT in reference_BxSxT]
+    goals = [as_rows(*of_goal, reference_SxT, count) for reference_SxT in reference_BxSxT]
     goal, size = goals[0], question.size
     used_U = np.flatnonzero(np.abs(ceilings.share_CxT).max(axis=0)) if ceilings else np.zeros(0, dtype=int)
     kept_BxUxP = np.broadcast_to(fit.theta_TxP[used_U], (b, len(used_U), p))
@@ -92,9 +94,7 @@ def programme(
             d=float(question.point.d_R[0]),
             unique_K=question.point.u_RxK[0],
         ),
-        Shape(
-            s, t, len(goal.limit_C), names, e + elastic, elastic, (width, len(rows_LxX), len(goal_CxF) + len(names))
-        ),
+        Shape(len(goal.limit_C), names, e + elastic, elastic, (width, len(rows_LxX), len(goal_CxF) + len(names))),
     )
 
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from mixscale.laws.families import Law, Points
 
-ITERATIONS = 100
-BARRIER = (1e-2, 1e-11)
+ITERATIONS = 200
+BARRIER = (1.0, 1e-11)
 """First and last weight of the barrier; a convex optimum is within (number of inequalities) times the last."""
 TO_BOUNDARY = 0.995
 """Share of the way to the nearest constraint that a step may go."""
-LENGTHS = 10
+LENGTHS, SHORTER = 8, 0.4
+"""Lengths of a step that are tried, each so much shorter than the one before."""
 TRUST = 1e8
 """How far a multiplier may leave the barrier's own estimate of it, as a factor (Wächter and Biegler 2006)."""
 
@@ -138,7 +139,7 @@ def _minimiser(law: Law):
     """Jitted primal-dual method over a batch (Boyd and Vandenberghe 2004, §11.7).
 
     The step solves the Newton system of the perturbed optimality conditions; its length minimises the barrier function
-    over a few halvings, so that a law that is not convex goes down as well; the barrier shrinks, faster and faster,
+    over a few lengths, so that a law that is not convex goes down as well; the barrier shrinks
     once a full step would gain little of it.
     """
 
@@ -203,11 +204,11 @@ def _minimiser(law: Law):
         return jnp.where(inside_R.all() & jnp.isfinite(value), value, jnp.inf), room_R
 
     def step(p: Programme, state):
-        x_X, multiplier_R, mu, count, _ = state
+        x_X, multiplier_R, mu, count, fresh, _ = state
         move_X, change_R, gain = newton(p, x_X, multiplier_R, mu)
         use_L, room_L = p.rows_LxX @ move_X, p.limit_L - p.rows_LxX @ x_X
         reach = jnp.min(jnp.where(use_L > 0, room_L / jnp.where(use_L > 0, use_L, 1.0), jnp.inf), initial=jnp.inf)
-        length_T = jnp.append(jnp.minimum(1.0, TO_BOUNDARY * reach) * 0.5 ** jnp.arange(float(LENGTHS)), 0.0)
+        length_T = jnp.append(jnp.minimum(1.0, TO_BOUNDARY * reach) * SHORTER ** jnp.arange(float(LENGTHS)), 0.0)
         trial_TxX = x_X + length_T[:, None] * move_X
         value_T, room_TxR = jax.vmap(functools.partial(trial, p, mu))(trial_TxX)
         best = jnp.argmin(value_T)
@@ -216,17 +217,26 @@ def _minimiser(law: Law):
         length = jnp.minimum(1.0, TO_BOUNDARY * shrink_R.min(initial=jnp.inf))
         multiplier_R = multiplier_R + length * change_R
         multiplier_R = jnp.clip(multiplier_R, mu / room_R / TRUST, mu / room_R * TRUST)
+        # Multipliers far from the barrier's own estimate can spoil a step; from the estimate every step goes down.
         stuck = best == LENGTHS
-        settled = (gain <= 0.1 * mu * len(room_R)) | stuck
-        done = (mu <= BARRIER[1]) & ((gain <= 1e-3 * mu) | stuck)
-        mu = jnp.where(settled, jnp.maximum(BARRIER[1], jnp.minimum(0.1 * mu, mu**1.5)), mu)
-        return trial_TxX[best], multiplier_R, mu, count + 1, done
+        multiplier_R = jnp.where(stuck, mu / room_R, multiplier_R)
+        settled = (gain <= 0.1 * mu * len(room_R)) | (stuck & fresh)
+        done = (mu <= BARRIER[1]) & ((gain <= 1e-3 * mu) | (stuck & fresh))
+        mu = jnp.where(settled, jnp.maximum(BARRIER[1], 0.2 * mu), mu)
+        return trial_TxX[best], multiplier_R, mu, count + 1, stuck & ~fresh, done
 
     def one(p: Programme):
         room_R = _room(p, p.start_X, every(p, p.start_X[: len(p.unique_K)]))
-        begin = (p.start_X, BARRIER[0] / room_R, jnp.asarray(BARRIER[0]), jnp.asarray(0), jnp.asarray(False))
-        x_X, multiplier_R, mu, count, done = jax.lax.while_loop(
-            lambda s: ~s[-1] & (s[-2] < ITERATIONS), functools.partial(step, p), begin
+        begin = (
+            p.start_X,
+            BARRIER[0] / room_R,
+            jnp.asarray(BARRIER[0]),
+            jnp.asarray(0),
+            jnp.asarray(True),
+            jnp.asarray(False),
+        )
+        x_X, multiplier_R, mu, count, _, done = jax.lax.while_loop(
+            lambda s: ~s[-1] & (s[3] < ITERATIONS), functools.partial(step, p), begin
         )
         return x_X, multiplier_R, done | (mu <= 10 * BARRIER[1])
 
