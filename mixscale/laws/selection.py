@@ -17,15 +17,9 @@ from mixscale.laws import engine, stack
 from mixscale.laws.families import ALIASES, LAWS, REPEATS, Law, Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.process import GP, MOST, Process
-from mixscale.laws.splits import Split
+from mixscale.laws.splits import QUESTIONS, Split
 from mixscale.laws.stack import Stack
 
-ASKED = {
-    "mixtures": "unseen mixtures",
-    "larger-n": "larger sizes",
-    "larger-d": "more tokens",
-    "both": "larger sizes of unseen mixtures",
-}
 TIED, NEAR = 2.0, 0.02
 """A law is as good as the best if it is worse by less than so many standard errors and by less than this share."""
 ALIKE = 0.1
@@ -208,7 +202,7 @@ def _simplest(ranking: pd.DataFrame, laws: list[AnyLaw]) -> int:
 
 def _reason(ranking: pd.DataFrame, chosen: int, question: str) -> str:
     best = ranking.iloc[0]
-    text = f"'{best['law']}' has the smallest error on {ASKED[question]} ({best['error']:.1%} of the naive error)"
+    text = f"'{best['law']}' has the smallest error on {QUESTIONS[question]} ({best['error']:.1%} of the naive error)"
     if len(ranking) == 1:
         return text + "; no other law was compared"
     other = ranking.iloc[max(chosen, 1)]

@@ -14,7 +14,13 @@ from mixscale.errors import InputError, nearest
 from mixscale.laws.observations import Observations
 
 FOLDS = 10
-QUESTIONS = ("mixtures", "larger-n", "larger-d", "both")
+QUESTIONS = {
+    "mixtures": "unseen mixtures",
+    "larger-n": "larger sizes",
+    "larger-d": "more tokens",
+    "both": "larger sizes of unseen mixtures",
+}
+"""What may be asked, and what is then left out, in words."""
 STEPS = 3
 """Largest number of sizes, or of groups of token counts, that are left out one after another."""
 LEAST = 0.2

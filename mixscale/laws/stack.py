@@ -87,7 +87,7 @@ class Stack:
         return sum(theta_P[i] * m.f(theta_P[at], x) for i, (m, at) in enumerate(zip(self.members, parts, strict=True)))
 
     def parts(self, n_domains: int) -> list[slice]:
-        """Where each member's parameters stand; a process has one more a run, so it comes last."""
+        """Where each member's parameters stand; a process has one more for each run it is bound to."""
         at, slices = 2 * len(self.members), []
         for member in self.members:
             size = _length(member, n_domains)

@@ -139,8 +139,8 @@ def _minimiser(law: Law):
     """Jitted primal-dual method over a batch (Boyd and Vandenberghe 2004, §11.7).
 
     The step solves the Newton system of the perturbed optimality conditions; its length minimises the barrier function
-    over a few lengths, so that a law that is not convex goes down as well; the barrier shrinks
-    once a full step would gain little of it.
+    over a few lengths, so that a law that is not convex goes down as well; the barrier shrinks once a full step would
+    gain little of it.
     """
 
     def every(p: Programme, h_K):
