@@ -13,7 +13,7 @@ import pandas as pd
 from benchmark import tables
 from benchmark.cells import Cell
 from mixscale import laws, optimum
-from mixscale.optimum import Constraints
+from mixscale.optimum import Constraints, Goal, Group
 from mixscale.runs import RunTable
 
 RESAMPLES = 200
@@ -29,6 +29,10 @@ def cells(data: Path, quick: bool, resamples: int) -> Iterator[Cell]:
     }
     if not quick:
         questions |= {
+            f"optimum under all constraints: 17 domains, 13 targets, {draws} resamples": lambda: _constrained(
+                data, draws
+            ),
+            "the same for the worst tenth of the resamples": lambda: _constrained(data, draws, "quantile"),
             f"auto: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "auto", draws),
             f"auto with scale: 8 targets, 2,500 rows, {draws} resamples": lambda: _scaled(2500, draws),
         }
@@ -62,6 +66,27 @@ def _solved(data: Path, resamples: int) -> Callable:
     fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
     constraints = Constraints(lower=dict.fromkeys(fit.domains, 0.005), upper=dict.fromkeys(fit.domains, 0.3))
     return lambda: optimum.solve(fit, constraints=constraints)
+
+
+def _constrained(data: Path, resamples: int, robust: str = "point") -> Callable:
+    """Every kind of constraint at once."""
+    fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
+    first, second, third, fourth, *_ = fit.domains
+    uniform = dict.fromkeys(fit.domains, 1 / len(fit.domains))
+    constraints = Constraints(
+        lower=dict.fromkeys(fit.domains, 0.001),
+        upper=dict.fromkeys(fit.domains, 0.3),
+        fixed={first: 0.05},
+        groups={"pair": Group((second, third), 0.05, 0.4)},
+        available={fourth: 1e8},
+        epochs=4,
+        keep={fit.targets[0]: 0.0},
+        prior=uniform,
+        max_kl=1.0,
+        max_tv=0.6,
+    )
+    asked = {"goal": Goal(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": 1e9}
+    return lambda: optimum.solve(fit, **asked)
 
 
 def synthetic(rows: int, targets: int = 8, domains: int = 6, seed: int = 0) -> RunTable:
