@@ -1,0 +1,34 @@
+"""Commands that a config launches: text in, runs out."""
+
+from __future__ import annotations
+
+from mixscale.experiment import Experiment
+
+
+def run(experiment: Experiment) -> None:
+    """Everything in order: corpus, sweep, fit, optimum, verification, report."""
+    from mixscale.pipeline import run_all
+
+    run_all(experiment)
+
+
+def corpus(experiment: Experiment) -> None:
+    """Builds the token store, or opens it where it is built, and prints what it holds."""
+    from mixscale.launch import build_corpus
+
+    build_corpus(experiment)
+
+
+def plan(experiment: Experiment) -> None:
+    """Prints every run of the design and what it will cost; trains nothing."""
+    from mixscale.launch import show_plan
+
+    show_plan(experiment)
+
+
+def sweep(experiment: Experiment) -> None:
+    """Trains the runs of the design that are not trained yet and writes the run table."""
+    from mixscale.launch import build_corpus, train_design
+
+    table = train_design(experiment, build_corpus(experiment))
+    print(f"{len(table.final())} runs in {experiment.directory / 'runs.csv'}")

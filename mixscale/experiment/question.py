@@ -1,0 +1,57 @@
+"""Which mixtures are trained, what the best one minimises, and how it is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which mixtures to train."""
+
+    dirichlet: int = 16
+    """draws of Dirichlet(prior^temperature · s), s log-uniform in `strength`"""
+    sobol: int = 0
+    """points spread evenly over the simplex"""
+    optimal: int = 0
+    """mixtures that together say most about all others, around the natural mixture (`mixscale design` prints them)"""
+    vertices: bool = True
+    """each domain alone"""
+    centre: bool = True
+    """all domains equally"""
+    natural: bool = True
+    """all domains by their size"""
+    prior: Literal["natural", "uniform"] = "natural"
+    temperature: float = 0.5
+    strength: tuple[float, float] = (1.0, 8.0)
+    held_out: int = 8
+    """mixtures trained but never fitted; drawn like the Dirichlet ones"""
+    replicates: int = 4
+    """fitted mixtures that are trained once more for each extra seed, to measure seed noise"""
+    replicate_seeds: tuple[int, ...] = (1,)
+    seed: int = 0
+    """of the draws"""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the best mixture minimises, and within which bounds."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """weight of each target's loss; a target not named counts nothing, and all count the same where none is named"""
+    lower: dict[str, float] = field(default_factory=dict)
+    """least weight of a domain in the mixture"""
+    upper: dict[str, float] = field(default_factory=dict)
+    """greatest weight of a domain in the mixture"""
+
+    def __post_init__(self) -> None:
+        # The command line reads an override as the type it finds, so a whole number in a config must not stay one.
+        for name in ("weights", "lower", "upper"):
+            object.__setattr__(self, name, {k: float(v) for k, v in getattr(self, name).items()})
+
+
+@dataclass(frozen=True)
+class Verify:
+    seeds: tuple[int, ...] = (11, 12, 13)
+    """seeds, not used elsewhere, with which optimum, natural, uniform and best of the grid are trained"""
