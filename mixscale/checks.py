@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mixscale import starting
 from mixscale.errors import InputError, nearest
 from mixscale.experiment import Experiment
 
@@ -43,6 +44,7 @@ def check(experiment: Experiment) -> None:
         raise InputError(f"the corpus has {len(experiment.corpus.domains)} domain; mixing takes at least two")
     _check_seeds(experiment)
     _check_objective(experiment)
+    starting.check(experiment)
 
 
 def _check_seeds(experiment: Experiment) -> None:

@@ -1,13 +1,14 @@
 """The exceptions that are a sentence for a person.
 
-The command line prints their message and exits with status 2 (input to mend) or 1 (work to start again); any other
-exception is a defect and keeps its stack trace. A message names the thing that is wrong, the value it had, and what
-would be right.
+The command line prints their message and exits with status 2 (input to mend), 1 (work to start again) or, where a
+signal stopped it, 128 and the signal's number; any other exception is a defect and keeps its stack trace. A message
+names the thing that is wrong, the value it had, and what would be right.
 """
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -17,6 +18,21 @@ class InputError(ValueError):
 
 class Unfinished(RuntimeError):
     """Work that stopped through no fault of its input; what was done is kept, and starting again goes on."""
+
+    status = 1
+
+
+class Interrupted(Unfinished):
+    """Work that a signal asked to stop, and that was saved first.
+
+    Args:
+        number: of the signal. The exit status is what a shell gives a process that a signal ended (143 for SIGTERM),
+            so that a scheduler which starts preempted jobs again takes it for one.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}; all is saved, and the same command goes on")
+        self.number, self.status = number, 128 + number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

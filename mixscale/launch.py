@@ -10,13 +10,18 @@ import contextlib
 import numpy as np
 import pandas as pd
 
-from mixscale import corpus, sweep
+from mixscale import corpus
 from mixscale.corpus import TokenStore
 from mixscale.errors import InputError
 from mixscale.experiment import Experiment
 from mixscale.runs import RunTable
-from mixscale.sweep.directory import forget_plan, open_directory, write_plan
+from mixscale.sweep.collect import collect
+from mixscale.sweep.directory import open_directory
+from mixscale.sweep.engines import train_all
+from mixscale.sweep.engines.here import workers_that_pay
 from mixscale.sweep.estimate import cost_table, measured_speed, remember_speed
+from mixscale.sweep.labels import forget_plan, write_plan
+from mixscale.sweep.plan import Planned, plan
 
 
 def build_corpus(experiment: Experiment) -> TokenStore:
@@ -24,16 +29,19 @@ def build_corpus(experiment: Experiment) -> TokenStore:
     store = corpus.build_store(experiment.corpus)
     tokenizer = experiment.corpus.tokenizer.kind
     show(store.table(), f"token store {store.id}: {tokenizer} of {store.vocab_size} tokens, context {store.context}")
+    for details, title in ((store.removed(), "documents left out"), (store.shared(), "share that stands in ... too")):
+        if len(details.columns):
+            show(details, title)
     return store
 
 
 def show_plan(experiment: Experiment) -> None:
     """Prints what every run of the design will cost; trains nothing."""
     store = corpus.build_store(experiment.corpus)
-    planned = sweep.plan(experiment, store)
+    planned = plan(experiment, store)
     costs = cost_table(experiment, store, planned)
     known = measured_speed(experiment)
-    workers = min(experiment.machine.workers or sweep.workers_that_pay(), len(planned))
+    workers = min(experiment.machine.workers or workers_that_pay(), len(planned))
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
@@ -47,24 +55,24 @@ def show_plan(experiment: Experiment) -> None:
 
 def train_design(experiment: Experiment, store: TokenStore) -> RunTable:
     """Trains what is left of the design and returns the table of all that has ended."""
-    planned = sweep.plan(experiment, store)
+    planned = plan(experiment, store)
     directory = open_directory(experiment, store)
-    if write_plan(directory, "design", planned):
+    if write_plan(directory, "design", planned, store):
         # An optimum of another design was verified under another config; its runs would only mislead.
         forget_plan(directory, "verify")
     return train(experiment, store, planned)
 
 
-def train(experiment: Experiment, store: TokenStore, planned: list[sweep.Planned]) -> RunTable:
+def train(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> RunTable:
     """Trains what is left of a plan, shows it, and returns the table of every run that has ended."""
     try:
-        sweep.train_all(experiment, store.path, planned)
+        train_all(experiment, store.path, planned)
     except BaseException:
         # What has ended is worth a table, however the rest stopped; where nothing has, the reason matters more.
         with contextlib.suppress(InputError):
-            sweep.collect(experiment.directory)
+            collect(experiment.directory)
         raise
-    table = sweep.collect(experiment.directory)
+    table = collect(experiment.directory)
     remember_speed(experiment, store, planned, table)
     return table
 

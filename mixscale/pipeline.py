@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from rich.console import Console
 
-from mixscale import laws, optimum, report, sweep
+from mixscale import laws, optimum, report
 from mixscale.checks import check
 from mixscale.corpus import TokenStore
 from mixscale.design import draw
@@ -25,7 +25,8 @@ from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
 from mixscale.optimum.constraints import bounds
 from mixscale.runs import RunTable
-from mixscale.sweep.directory import write_plan
+from mixscale.sweep.labels import write_plan
+from mixscale.sweep.plan import largest, plan_verification
 
 console = Console()
 
@@ -88,15 +89,15 @@ def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
 
 def verify(experiment: Experiment, store: TokenStore, solved: Optimum, best: Mixture) -> RunTable:
     """Trains the optimum and its rivals with seeds used nowhere else."""
-    planned = sweep.plan_verification(experiment, store, solved.mixture, best)
-    write_plan(experiment.directory, "verify", planned)
+    planned = plan_verification(experiment, store, solved.mixture, best)
+    write_plan(experiment.directory, "verify", planned, store)
     return train(experiment, store, planned)
 
 
 def best_of(experiment: Experiment, table: RunTable, fitted: LawFit) -> Mixture:
     """The fitted mixture of the largest size with the lowest objective observed, its seeds averaged."""
     frame = table.final().complete().frame
-    frame = frame[(frame["role"] == "fit") & (frame["size"] == sweep.largest(experiment))]
+    frame = frame[(frame["role"] == "fit") & (frame["size"] == largest(experiment))]
     loss_R = frame[list(fitted.seen.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
     by_mixture = frame.assign(objective=loss_R).groupby([f"mix/{d}" for d in table.domains], sort=False)
     return Mixture.from_array(table.domains, np.array(by_mixture["objective"].mean().idxmin()))

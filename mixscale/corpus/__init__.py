@@ -5,7 +5,8 @@ where they are used.
 """
 
 from mixscale.corpus.build import build_store
-from mixscale.corpus.sources import Document, documents, embedded_names
+from mixscale.corpus.records import Document
+from mixscale.corpus.sources import documents, embedded_names
 from mixscale.corpus.store import TokenStore
 
 __all__ = ["Document", "TokenStore", "build_store", "documents", "embedded_names"]

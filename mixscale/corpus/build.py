@@ -1,12 +1,13 @@
 """Builds the token store of a corpus, once for each content.
 
-Three passes over the documents: one finds what is held out, one trains the tokenizer, one encodes and packs. Texts
-are streamed and only token ids are held. The folder gets its name when it is whole, so a build that dies leaves
-nothing that could be taken for a store. Where a store is there already, the sources' bytes are hashed and no more.
+Three readings of the documents, in pieces and on all cores: one surveys them, one trains the tokenizer, one encodes.
+What a piece gives lies on disk, so a build that is killed goes on where it was, and the store is the same. The folder
+gets its name when it is whole. Where a store is there already, the sources' bytes are hashed and no more.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -17,23 +18,26 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mixscale.corpus import pack, splits, tokenizer
-from mixscale.corpus.sources import Document, documents, fingerprint
+from mixscale.corpus import encode, job, splits, survey, tokenizer
+from mixscale.corpus.assemble import assemble
+from mixscale.corpus.crew import Each, crew
+from mixscale.corpus.job import Job
+from mixscale.corpus.progress import Bar, Bars, bars
+from mixscale.corpus.sources import fingerprint
+from mixscale.corpus.statistics import statistics
 from mixscale.corpus.store import FILE, TokenStore
 from mixscale.errors import InputError
-from mixscale.experiment import Corpus, content_hash
+from mixscale.experiment import Cleaning, Corpus, content_hash
+from mixscale.files import replaced
 
 FORMAT = 2
 """raised when the same config and text would give another store"""
 TOKENIZER_CHARACTERS = 2_000_000
 """most training text of each domain that the tokenizer learns from"""
-BATCH_CHARACTERS = 2_000_000
-"""text encoded at a time, over all cores"""
-COUNTED = 64
-"""documents between two moves of a bar"""
+WORK = "work"
+"""folder in an unfinished store, for what is found on the way"""
+LIBRARIES = ("tokenizers", "tensorflow-datasets", "array_record")
 
 
 def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
@@ -45,7 +49,9 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
     training gives it up.
 
     Raises:
-        InputError: a source cannot be read, or a domain has too little text for a row of either split.
+        InputError: a source cannot be read, too much of it is damaged, or a domain has too little text for a row of
+            either split.
+        Unfinished: a process that reads was killed; what was done is kept.
         OSError: the disk is full; nothing half-built is left behind.
     """
     _check(corpus)
@@ -55,175 +61,194 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{final.name}.lock"):
             if not (final / FILE).is_file():
-                with _bars(progress) as bars:
-                    _build(corpus, final, bars)
-    return TokenStore.open(final)
+                with bars(progress) as shown:
+                    _build(corpus, final, shown)
+    store = TokenStore.open(final)
+    for domain, told in store.statistics.items():
+        # It may have been built when more was allowed.
+        _check_damage(corpus, domain, told["records"], told["damaged"], "damaged text")
+    return store
 
 
 def _identity(corpus: Corpus) -> str:
     """Hash of what decides the store's bytes: what the sources' files hold, not how they are called."""
     prints = [[domain, fingerprint(source)] for domain, source in corpus.domains.items()]
-    return content_hash(FORMAT, prints, corpus.tokenizer, corpus.context, corpus.validation_share, corpus.seed)
+    model = tokenizer.identity(corpus.tokenizer)
+    asked = [FORMAT, prints, model, corpus.context, corpus.validation_share, corpus.seed]
+    # What came later counts where it is used, so that older stores keep their names.
+    if corpus.cleaning != Cleaning():
+        asked.append(corpus.cleaning)
+    if corpus.record_bytes != Corpus.record_bytes:
+        asked.append(corpus.record_bytes)
+    return content_hash(*asked)
 
 
-def _build(corpus: Corpus, final: Path, bars: Progress) -> None:
+def _build(corpus: Corpus, final: Path, shown: Bars) -> None:
     unfinished = final.with_name(f"{final.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
     try:
-        survey = _survey(corpus, bars)
-        model = _tokenizer(corpus, survey, bars)
+        work = Job.of(corpus, unfinished / WORK)
+        _continue_or_begin(work)
+        with crew(work) as each:
+            surveyed = _survey(work, each, shown)
+            decided = splits.decide(work, surveyed)
+            model = _tokenizer(work, decided, shown)
+            _encode(work, decided, each, shown)
+        facts = {domain: assemble(work, decided, domain, model, unfinished) for domain in corpus.domains}
         model.save(unfinished)
-        facts = {}
-        for domain, found in _each(corpus, "packing", bars, survey.documents):
-            texts = splits.kept(corpus, found, survey.held_out)
-            facts[domain] = _write(corpus, domain, texts, model, unfinished)
-        described = {
-            "id": final.name,
-            "context": corpus.context,
-            "tokenizer": {
-                "kind": corpus.tokenizer.kind,
-                "vocab_size": model.vocab_size,
-                "hash": tokenizer.file_hash(unfinished),
-            },
-            "seed": corpus.seed,
-            "validation_share": corpus.validation_share,
-            "domains": facts,
-            "versions": {
-                p: importlib.metadata.version(p) for p in ("tokenizers", "tensorflow-datasets", "array_record")
-            },
-        }
-        (unfinished / FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        _describe(work, decided, facts, model, unfinished, final.name)
+        shutil.rmtree(work.folder)
         # Whole stores have their description; what stands here without one was damaged from outside.
         shutil.rmtree(final, ignore_errors=True)
         os.rename(unfinished, final)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    except (InputError, OSError) as error:
+        # Other input is another store, and a full disk needs the room.
+        if isinstance(error, InputError) or error.errno == errno.ENOSPC:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
-def _survey(corpus: Corpus, bars: Progress) -> splits.Survey:
-    found = {}
-    for domain, texts in _each(corpus, "reading", bars):
-        found[domain] = splits.survey(corpus, texts)
-        if found[domain].documents == 0:
-            raise InputError(f"domain '{domain}' has no text: {corpus.domains[domain]} gave no document")
-    return splits.together(found.values())
+def _continue_or_begin(work: Job) -> None:
+    """Keeps what a build that was killed has left, if it was after the same with the same."""
+    plan = work.folder / "plan.json"
+    asked = json.dumps([FORMAT, _versions(), [[g, *piece] for g, piece in work.pieces]])
+    if not plan.is_file() or plan.read_text("utf-8") != asked:
+        shutil.rmtree(work.folder.parent, ignore_errors=True)
+        work.folder.mkdir(parents=True)
+        with replaced(plan) as temporary:
+            temporary.write_text(asked, "utf-8")
 
 
-def _tokenizer(corpus: Corpus, survey: splits.Survey, bars: Progress) -> tokenizer.Bpe | tokenizer.Bytes:
-    if corpus.tokenizer.kind == "bytes":
-        return tokenizer.Bytes()
-    share = min(TOKENIZER_CHARACTERS, survey.train_characters)
-    texts = (
-        text
-        for _, found in _each(corpus, "tokenizer", bars)
-        for text in _first(share, splits.kept(corpus, found, survey.held_out))
-    )
-    return tokenizer.Bpe.train(texts, corpus.tokenizer.vocab_size)
+def _survey(work: Job, each: Each, shown: Bars) -> list[int]:
+    """Reads the pieces once; the numbers of those that hold something below the caps."""
+    read: list[int] = []
+    found: dict[int, list[survey.Found]] = {}
+    full: set[int] = set()
+    taken: dict[str, list[np.ndarray]] = {domain: [] for domain in work.corpus.domains}
+    capped = {d for d in taken if splits.sources.cap(work.corpus.domains[d]) != splits.sources.Cap()}
+    with shown.step("reading", work.size) as bar:
+        numbers = (n for n, (group, _) in enumerate(work.pieces) if group not in full)
+        for number, result in each(survey.survey, numbers):
+            group, piece = work.pieces[number]
+            bar.advance(piece.size, work.domains(number)[0])
+            if group in full:
+                continue
+            read.append(number)
+            found.setdefault(group, []).append(result)
+            for domain in capped.intersection(work.groups[group]):
+                taken[domain].append(np.load(work.path(survey.STEP, number, domain, ".npy")))
+            if all(d in capped and _is_full(work, d, taken[d]) for d in work.groups[group]):
+                full.add(group)
+    for group, results in found.items():
+        examples = [example for r in results for example in r.examples]
+        records, damaged = sum(r.records for r in results), sum(r.damaged for r in results)
+        _check_damage(work.corpus, work.groups[group][0], records, damaged, "".join(examples[:1]))
+    return read
 
 
-def _first(characters: int, texts: Iterator[tuple[str, str]]) -> Iterator[str]:
-    """The first `characters` of training text."""
-    for text, split in texts:
-        if split == "train":
-            yield text[:characters]
-            characters -= len(text)
-            if characters <= 0:
-                return
+def _is_full(work: Job, domain: str, parts: list[np.ndarray]) -> bool:
+    return not splits.within_cap(work, domain, np.concatenate(parts)).all()
 
 
-def _write(
-    corpus: Corpus, domain: str, texts: Iterator[tuple[str, str]], model: tokenizer.Tokenizer, folder: Path
-) -> dict[str, int]:
-    """Encodes, packs and writes both splits of a domain; what `TokenStore.facts` says of it."""
-    ids: dict[str, list[np.ndarray]] = {split: [] for split in pack.SPLITS}
-    count = dict.fromkeys(pack.SPLITS, 0)
-    size = dict.fromkeys(pack.SPLITS, 0)
-    end = np.array([model.eod], np.uint16)
-    for batch in _batches(texts):
-        encoded = model.encode_batch([text for text, _ in batch])
-        for (text, split), tokens_T in zip(batch, encoded, strict=True):
-            ids[split] += (tokens_T, end)
-            count[split] += 1
-            size[split] += len(text.encode())
-    tokens = {split: np.concatenate([end[:0], *parts]) for split, parts in ids.items()}
-    rows = {split: pack.pack(t, corpus.context) for split, t in tokens.items()}
-    for split in pack.SPLITS:
-        if len(rows[split]) == 0:
-            raise InputError(_too_little(corpus, domain, split, count, len(tokens[split])))
-    pack.write_rows(folder, domain, rows)
-    return {
-        "documents": sum(count.values()),
-        "held_out_documents": count["validation"],
-        **{f"{s}_bytes": size[s] for s in pack.SPLITS},
-        **{f"{s}_tokens": len(tokens[s]) for s in pack.SPLITS},
-        **{f"{s}_rows": len(rows[s]) for s in pack.SPLITS},
+def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, example: str) -> None:
+    if damaged > corpus.damaged * records:
+        raise InputError(
+            f"{example} ({damaged} of the {records} records that domain '{domain}' is read from cannot be used; "
+            f"corpus.damaged allows {corpus.damaged:.2%})"
+        )
+
+
+def _tokenizer(work: Job, decided: splits.Decided, shown: Bars) -> tokenizer.Tokenizer:
+    """The tokenizer, trained where it has to be and is not yet."""
+    folder = work.folder / encode.MODEL
+    if not (folder / "done").exists():
+        folder.mkdir(exist_ok=True)
+        kind = work.corpus.tokenizer.kind
+        if kind == "bpe":
+            share = min(TOKENIZER_CHARACTERS, decided.train_characters)
+            with shown.step("tokenizer", share * len(work.corpus.domains)) as bar:
+                texts = _sample(work, decided, share, bar)
+                model = tokenizer.Bpe.train(texts, work.corpus.tokenizer.vocab_size)
+        else:
+            model = tokenizer.Bytes() if kind == "bytes" else tokenizer.given(work.corpus.tokenizer)
+        model.save(folder)
+        (folder / "done").touch()
+    return tokenizer.load(folder)
+
+
+def _sample(work: Job, decided: splits.Decided, share: int, bar: Bar) -> Iterator[str]:
+    """The first `share` characters of training text of each domain."""
+    for domain in work.corpus.domains:
+        left = share
+        for number in decided.first[domain]:
+            if left <= 0:
+                break
+            reason = {domain: decided.of(domain, number).copy()}
+            for text, _, split in encode.kept(work, number, (domain,), reason):
+                if split == "train":
+                    yield text[:left]
+                    bar.advance(min(left, len(text)), domain)
+                    left -= len(text)
+                    if left <= 0:
+                        break
+
+
+def _encode(work: Job, decided: splits.Decided, each: Each, shown: Bars) -> None:
+    (work.folder / encode.REASON).mkdir(exist_ok=True)
+    for number in decided.pieces:
+        for domain in work.domains(number):
+            job.save(work.path(encode.REASON, number, domain, ".npy"), decided.of(domain, number))
+    with shown.step("encoding", sum(work.pieces[n][1].size for n in decided.pieces)) as bar:
+        for number, _ in each(encode.encode, decided.pieces):
+            bar.advance(work.pieces[number][1].size, work.domains(number)[0])
+
+
+def _describe(
+    work: Job,
+    decided: splits.Decided,
+    facts: dict[str, dict[str, int]],
+    model: tokenizer.Tokenizer,
+    folder: Path,
+    name: str,
+) -> None:
+    described = {
+        "id": name,
+        "context": work.corpus.context,
+        "tokenizer": {
+            "kind": work.corpus.tokenizer.kind,
+            "vocab_size": model.vocab_size,
+            "hash": tokenizer.file_hash(folder),
+        },
+        "seed": work.corpus.seed,
+        "validation_share": work.corpus.validation_share,
+        "domains": facts,
+        "statistics": statistics(work, decided),
+        "versions": _versions(),
     }
+    (folder / FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _batches(texts: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    batch: list[tuple[str, str]] = []
-    size = 0
-    for text, split in texts:
-        batch.append((text, split))
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-# ------------------------------------------------------------------ checks and progress
+def _versions() -> dict[str, str]:
+    return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 def _check(corpus: Corpus) -> None:
     if not corpus.domains:
         raise InputError("the corpus has no domains; name at least one")
     for domain in corpus.domains:
-        if not re.fullmatch(r"\w[\w.-]*", domain):
+        if not re.fullmatch(r"\w[\w.-]*", domain) or len(domain.encode()) > 100:
             raise InputError(
-                f"domain '{domain}' cannot name a folder and a column; use letters, digits, '_', '-' and '.'"
+                f"domain '{domain[:100]}' cannot name a folder and a column; use at most 100 letters, digits, '_', "
+                f"'-' and '.'"
             )
     if not 0 < corpus.validation_share < 1:
         raise InputError(f"validation_share is {corpus.validation_share}; it must be between 0 and 1")
+    if not 0 <= corpus.damaged <= 1:
+        raise InputError(f"corpus.damaged is {corpus.damaged}; it is a share, from 0 to 1")
     if corpus.context < 1:
         raise InputError(f"context is {corpus.context}; it must be at least 1")
+    for domain in set(corpus.cleaning.quality) - {"*", *corpus.domains}:
+        known = ", ".join(corpus.domains)
+        raise InputError(f"cleaning.quality names '{domain}', which is no domain; there are {known}")
+    if not 0 < corpus.cleaning.similarity <= 1:
+        raise InputError(f"cleaning.similarity is {corpus.cleaning.similarity}; it is above 0 and at most 1")
     tokenizer.check(corpus.tokenizer)
-
-
-def _too_little(corpus: Corpus, domain: str, split: str, count: dict[str, int], tokens: int) -> str:
-    whose = "held-out" if split == "validation" else "training"
-    remedy = "raise" if split == "validation" else "lower"
-    return (
-        f"domain '{domain}' has too little {whose} text: {tokens} tokens in {count[split]} of its "
-        f"{sum(count.values())} documents, but one row needs {corpus.context + 1}. Give it more text, {remedy} "
-        f"validation_share (now {corpus.validation_share:g}) or lower context (now {corpus.context}); where its "
-        f"documents are few and long, split them"
-    )
-
-
-def _bars(shown: bool) -> Progress:
-    columns = TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, TextColumn("{task.fields[domain]}"), console=Console(stderr=True), disable=not shown)
-
-
-def _each(
-    corpus: Corpus, step: str, bars: Progress, total: int | None = None
-) -> Iterator[tuple[str, Iterator[Document]]]:
-    """Every domain and its documents, counted on one bar."""
-    task = bars.add_task(step, total=total, domain="")
-    for domain, source in corpus.domains.items():
-        bars.update(task, domain=domain)
-        yield domain, _counted(documents(source), bars, task)
-    bars.update(task, total=bars.tasks[task].completed, domain="")
-
-
-def _counted(found: Iterator[Document], bars: Progress, task: TaskID) -> Iterator[Document]:
-    """`found`, shown on a bar now and then, because moving it takes longer than most documents."""
-    number = 0
-    for number, document in enumerate(found, 1):
-        yield document
-        if number % COUNTED == 0:
-            bars.advance(task, COUNTED)
-    bars.advance(task, number % COUNTED)

@@ -6,105 +6,143 @@ not one row, because decoding costs the same for either: a million tokens are re
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
-import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 NAME = "mixscale_rows"
+VERSION = "1.0.0"
 BLOCK_ROWS = 256
 SPLITS = ("train", "validation")
 
 
-def pack(tokens_T: np.ndarray, context: int) -> np.ndarray:
-    """Rows of `context + 1` tokens, shape (R, context + 1); each begins with the last token of the one before.
+SHARD_BYTES = 2**26
+"""least size of the files that a split is divided into"""
 
-    So every token but the first of the stream is predicted exactly once. The tail that fills no row is dropped.
+
+class Split(NamedTuple):
+    rows: int
+    blocks: Iterable[np.ndarray]
+    """the rows in order, shapes (BLOCK_ROWS, context + 1); the last may have fewer"""
+
+
+def row_count(tokens: int, context: int) -> int:
+    """Rows that a stream of so many tokens fills."""
+    return max(0, (tokens - 1) // context)
+
+
+def pack(parts: Iterable[np.ndarray], rows: int, context: int) -> Iterator[np.ndarray]:
+    """The first `rows` rows of a stream of tokens that comes in parts, in blocks (BLOCK_ROWS, context + 1).
+
+    Each row begins with the last token of the one before, so that every token but the first of the stream is
+    predicted exactly once. The tail that fills no row is dropped.
     """
-    rows = max(0, (len(tokens_T) - 1) // context)
-    if rows == 0:
-        return np.zeros((0, context + 1), tokens_T.dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens_T, context + 1)
-    return np.ascontiguousarray(windows[: rows * context : context])
+    stream = iter(parts)
+    held_T = np.zeros(0, np.uint16)
+    while rows:
+        block = min(rows, BLOCK_ROWS)
+        needed = block * context + 1
+        waiting = [held_T]
+        while sum(map(len, waiting)) < needed:
+            waiting.append(next(stream))
+        held_T = waiting[0] if len(waiting) == 1 else np.concatenate([part for part in waiting if len(part)])
+        windows = np.lib.stride_tricks.sliding_window_view(held_T[:needed], context + 1)
+        yield np.ascontiguousarray(windows[::context])
+        held_T = held_T[needed - 1 :]
+        rows -= block
 
 
-def write_rows(folder: Path, domain: str, rows: dict[str, np.ndarray]) -> None:
-    """Writes the rows of each split, shapes (R, context + 1), as TFDS `mixscale_rows/<domain>` under `folder`.
+def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int, dtype: np.dtype) -> None:
+    """Writes the rows of each split as TFDS `mixscale_rows/<domain>` under `folder`, a block at a time.
 
     Raises:
         OSError: the disk is full.
     """
+    import tensorflow_datasets as tfds
+
+    final = folder / NAME / domain / VERSION
+    unfinished = final.with_name("unfinished")
+    info = _info(unfinished, domain, context + 1, dtype)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        with _quiet():
-            _builder(folder, domain, rows).download_and_prepare()
+        written = [_write_split(unfinished, name, split, info.features) for name, split in splits.items()]
+        info.set_splits(tfds.core.splits.SplitDict(written))
+        info.write_to_directory(unfinished)
     except RuntimeError as error:
         # array_record's writer has no errno, only words.
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-    shutil.rmtree(folder / "downloads")
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(unfinished, final)
 
 
 def read_rows(folder: Path, domain: str, split: str) -> np.ndarray:
-    """Rows of one split in the order they were written, uint16, shape (R, context + 1)."""
+    """Rows of one split in the order they were written, shape (R, context + 1)."""
+    return np.concatenate(list(read_blocks(folder, domain, split)))
+
+
+def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
+    """The same, some rows at a time."""
     import tensorflow_datasets as tfds
 
     (dataset,) = (folder / NAME / domain).iterdir()
-    blocks = tfds.builder_from_directory(str(dataset)).as_data_source(split)
-    return np.concatenate([block["rows"] for block in blocks])
+    for block in tfds.builder_from_directory(str(dataset)).as_data_source(split):
+        yield block["rows"]
 
 
-def _builder(folder: Path, domain: str, rows: dict[str, np.ndarray]) -> Any:
+def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
+    """Writes a split's files and returns TFDS's description of it."""
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=NAME, split=name, filetype_suffix="array_record"
+    )
+    blocks = iter(split.blocks)
+    lengths, size = _shards(split, features), 0
+    for shard, length in enumerate(lengths):
+        path = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
+        writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
+        for _ in range(length):
+            example = features.serialize_example({"rows": next(blocks)})
+            size += len(example)
+            writer.write(example)
+        writer.close()
+    return tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template)
+
+
+def _shards(split: Split, features: Any) -> list[int]:
+    """Blocks of each file: so many files, a power of two, that none is smaller than `SHARD_BYTES`."""
+    blocks = -(-split.rows // BLOCK_ROWS)
+    rows = features["rows"]
+    size = split.rows * rows.shape[-1] * np.dtype(rows.np_dtype).itemsize
+    files = 1 << max(0, (size // SHARD_BYTES).bit_length() - 1)
+    ends = [round(blocks * file / files) for file in range(files + 1)]
+    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def _info(folder: Path, domain: str, width: int, dtype: np.dtype) -> Any:
+    """TFDS's description of the dataset, without its splits."""
     import tensorflow_datasets as tfds
 
-    width = rows["train"].shape[1]
-
-    class MixscaleRows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """Rows of token ids; each overlaps the next by one token."""
-
-        name = NAME
-        VERSION = tfds.core.Version("1.0.0")
-        # TFDS looks beside a builder's code for checksums of what it downloads; this one downloads nothing.
-        code_path = None
-
-        def _info(self) -> Any:
-            row = tfds.features.Tensor(shape=(None, width), dtype=np.uint16, encoding=tfds.features.Encoding.BYTES)
-            # Without shuffling, rows come back in the order in which they went in.
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict({"rows": row}), disable_shuffling=True
-            )
-
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, np.ndarray]]]]:
-            del dl_manager
-            return {split: self._generate_examples(rows[split]) for split in SPLITS}
-
-        def _generate_examples(self, rows_RxT: np.ndarray) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-            for start in range(0, len(rows_RxT), BLOCK_ROWS):
-                yield start // BLOCK_ROWS, {"rows": rows_RxT[start : start + BLOCK_ROWS]}
-
-    config = tfds.core.BuilderConfig(name=domain, version="1.0.0")
-    return MixscaleRows(data_dir=str(folder), config=config, file_format="array_record")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TFDS from telling of the download and the shuffle that do not happen."""
-    import tensorflow_datasets as tfds
-
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    tfds.display_progress_bar(False)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.display_progress_bar(True)
-        absl.setLevel(level)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=NAME,
+        version=tfds.core.Version(VERSION),
+        data_dir=os.fspath(folder),
+        module_name=__name__,
+        config_name=domain,
+    )
+    row = tfds.features.Tensor(shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+    # Without shuffling, rows come back in the order in which they went in.
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=tfds.features.FeaturesDict({"rows": row}), disable_shuffling=True
+    )
+    info.set_file_format("array_record")
+    return info

@@ -7,7 +7,7 @@ domain. This module reads it; `build.py` writes it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class TokenStore:
     facts: dict[str, dict[str, int]]
     """counts by domain: documents and held_out_documents, train_bytes and validation_bytes (UTF-8), train_tokens and
     validation_tokens (each document's end included), train_rows and validation_rows"""
+    statistics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """what was found and left out, by domain, as `statistics.statistics` describes it; empty in older stores"""
 
     @classmethod
     def open(cls, path: str | Path) -> TokenStore:
@@ -67,6 +69,7 @@ class TokenStore:
             vocab_size=written["tokenizer"]["vocab_size"],
             tokenizer_hash=asked,
             facts=written["domains"],
+            statistics=written.get("statistics", {}),
         )
 
     @property
@@ -74,7 +77,10 @@ class TokenStore:
         return tokenizer.load(self.path)
 
     def rows(self, domain: str, split: str) -> np.ndarray:
-        """Token ids, uint16, shape (rows, context + 1); `split` is train or validation. Read anew at each call."""
+        """Token ids, shape (rows, context + 1); `split` is train or validation. Read anew at each call.
+
+        They are uint16, or uint32 where the vocabulary has more than 65,536 tokens.
+        """
         if domain not in self.domains:
             raise InputError(f"token store {self.id} has no domain '{domain}'; it has {', '.join(self.domains)}")
         if split not in pack.SPLITS:
@@ -109,7 +115,35 @@ class TokenStore:
                     "unique tokens": self.unique_tokens[d],
                     "validation rows": f["validation_rows"],
                     "bytes/token": round(self.bytes_per_token[d], 3),
+                    **self._found(d),
                 }
                 for d, f in self.facts.items()
             ]
         )
+
+    def removed(self) -> pd.DataFrame:
+        """Documents left out of each domain, a column a reason, and damaged records; no columns for none."""
+        import pandas as pd
+
+        told = {d: {"damaged": s["damaged"], **s["removed"]} for d, s in self.statistics.items()}
+        table = pd.DataFrame.from_dict(told, "index").fillna(0).astype(int)
+        return _with_domain(table.loc[:, table.any()])
+
+    def shared(self) -> pd.DataFrame:
+        """Share of the documents of a row's domain that stand in a column's too; no columns where none do."""
+        import pandas as pd
+
+        table = pd.DataFrame.from_dict({d: s["shared"] for d, s in self.statistics.items()}, "index")
+        table = table.reindex(index=list(self.statistics), columns=list(self.statistics)).fillna(0.0)
+        return _with_domain(table if table.to_numpy().any() else table[[]])
+
+    def _found(self, domain: str) -> dict[str, float]:
+        if domain not in self.statistics:
+            return {}
+        told = self.statistics[domain]
+        return {"duplication": round(told["duplication"], 4), "left out": sum(told["removed"].values())}
+
+
+def _with_domain(table: pd.DataFrame) -> pd.DataFrame:
+    """The index as a column, for printing."""
+    return table.rename_axis("domain").reset_index() if len(table.columns) else table

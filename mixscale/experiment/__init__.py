@@ -17,15 +17,35 @@ from pathlib import Path
 from typing import Any
 
 from mixscale.errors import InputError
-from mixscale.experiment.corpus import Corpus, Embedded, Jsonl, Source, TextFiles, Tfds, Tokenizer
+from mixscale.experiment.corpus import (
+    Cap,
+    Cleaning,
+    Corpus,
+    Embedded,
+    HuggingFace,
+    Jsonl,
+    Parquet,
+    Source,
+    TextFiles,
+    Tfds,
+    Tokenizer,
+    Where,
+    by_field,
+)
+from mixscale.experiment.engine import Engine, Here, Ray, Slurm
 from mixscale.experiment.machine import Hosts, Machine, Mesh
 from mixscale.experiment.question import Design, Objective, Verify
+from mixscale.experiment.starting import Starting
 from mixscale.experiment.training import Model, Optimiser, Train
 
 __all__ = [
-    "Corpus", "Design", "Embedded", "Experiment", "Hosts", "Jsonl", "Machine", "Mesh", "Model", "Objective",
-    "Optimiser", "Source", "Tfds", "TextFiles", "Tokenizer", "Train", "Verify", "content_hash", "load", "to_json",
+    "Cap", "Cleaning", "Corpus", "Design", "Embedded", "Engine", "Experiment", "Here", "Hosts", "HuggingFace",
+    "Jsonl", "Machine", "Mesh", "Model", "Objective", "Optimiser", "Parquet", "Ray", "Slurm", "Source", "Starting",
+    "TextFiles", "Tfds", "Tokenizer", "Train", "Verify", "Where", "by_field", "content_hash", "load", "to_json",
 ]  # fmt: skip
+
+PLAIN = (str, int, float, type(None))
+"""What JSON has, asked first: ids of ten thousand runs must not take seconds."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,7 @@ class Experiment:
     optimiser: Optimiser = Optimiser()
     train: Train = Train()
     design: Design = Design()
+    starting: Starting = Starting()
     seed: int = 0
     """of the weights and the order of the rows, for the runs of the design"""
     law: str = "auto"
@@ -45,6 +66,7 @@ class Experiment:
     output: str = "runs"
     """parent folder of the experiment's own"""
     machine: Machine = Machine()
+    engine: Engine = Here()
 
     @property
     def directory(self) -> Path:
@@ -75,9 +97,11 @@ def load(path: str | Path) -> Experiment:
 
 def to_json(config: Any) -> Any:
     """JSON-ready copy of a config; a dataclass that is one of several choices carries its `type`."""
+    if isinstance(config, PLAIN):
+        return config
     if dataclasses.is_dataclass(config):
         fields = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
-        return {"type": type(config).__name__, **fields} if isinstance(config, Source) else fields
+        return {"type": type(config).__name__, **fields} if isinstance(config, Source | Engine) else fields
     if isinstance(config, dict):
         return {str(k): to_json(v) for k, v in config.items()}
     if isinstance(config, list | tuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+
+from mixscale.experiment.starting import StartingName
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Design:
     """all domains equally"""
     natural: bool = True
     """all domains by their size"""
-    prior: Literal["natural", "uniform"] = "natural"
+    prior: StartingName = "natural"
+    """the starting mixture that the Dirichlet draws spread around, made of what `starting` says"""
     temperature: float = 0.5
     strength: tuple[float, float] = (1.0, 8.0)
     held_out: int = 8

@@ -1,7 +1,4 @@
-"""Expands an experiment into runs, claims and resumes them, and trains them on this machine."""
+"""Expands an experiment into runs, and has them claimed, trained, resumed and collected, here or on a cluster.
 
-from mixscale.sweep.collect import collect
-from mixscale.sweep.local import train_all, workers_that_pay
-from mixscale.sweep.plan import Planned, largest, plan, plan_verification
-
-__all__ = ["Planned", "collect", "largest", "plan", "plan_verification", "train_all", "workers_that_pay"]
+Nothing is imported here: who only asks how far a folder is (`standing`, `status`) must not wait for JAX.
+"""

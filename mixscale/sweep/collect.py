@@ -9,9 +9,8 @@ import pandas as pd
 
 from mixscale.errors import InputError
 from mixscale.runs import RunTable
-from mixscale.sweep.directory import read_plans, run_directory
-
-LABELS = ["run", "size", "role", "origin"]
+from mixscale.sweep.directory import run_directory
+from mixscale.sweep.labels import LABELS, read_plans
 
 
 def collect(directory: Path) -> RunTable:
@@ -20,19 +19,17 @@ def collect(directory: Path) -> RunTable:
     Raises:
         InputError: no run has ended yet.
     """
-    rows, taken = [], set()
+    rows = []
     for label in read_plans(directory):
         path = run_directory(directory, label["run"]) / "rows.json"
-        if label["run"] in taken or not path.exists():
-            continue
-        taken.add(label["run"])
-        measured = json.loads(path.read_text())
-        rows += [{**row, **label} for row in measured]
+        if path.exists():
+            said = {name: label[name] for name in LABELS}
+            rows += [{**row, **said} for row in json.loads(path.read_text())]
     if not rows:
         raise InputError(f"no run in {directory} has ended; start or go on with `mixscale sweep`")
     frame = pd.DataFrame(rows)
     last = ["seconds"]
-    frame = frame[LABELS + [c for c in frame.columns if c not in LABELS + last] + last]
+    frame = frame[[*LABELS, *(c for c in frame.columns if c not in (*LABELS, *last)), *last]]
     table = RunTable(frame)
     table.write(directory / "runs.csv")
     table.write(directory / "runs.parquet")

@@ -7,13 +7,14 @@ and the plan says which.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mixscale.experiment import Experiment, Model
+from mixscale.experiment import Experiment, Model, Optimiser, Train
 from mixscale.model import count_parameters, flops_per_token
 from mixscale.sweep.directory import write_json
 from mixscale.train.schedule import segments, steps_of
@@ -35,7 +36,7 @@ PROCESS = 5e8
 def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> pd.DataFrame:
     """One row a run: id, size, seed, role, origin, mix/*, N, D, FLOPs, epochs/*, seconds and MB of memory."""
     speed = measured_speed(experiment)
-    context = store.context
+    context, unique = store.context, store.unique_tokens
     rows = []
     for item in planned:
         run = item.run
@@ -47,7 +48,7 @@ def cost_table(experiment: Experiment, store: TokenStore, planned: list[Planned]
             "run": run.id, "size": run.size, "seed": run.seed, "role": item.role, "origin": item.origin,
             **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
             "N": body, "D": tokens, "flops": spent,
-            **{f"epochs/{d}": run.mixture.get(d, 0.0) * tokens / (store.unique_tokens[d] * offered)
+            **{f"epochs/{d}": run.mixture.get(d, 0.0) * tokens / (unique[d] * offered)
                for d in store.domains},
             "seconds": spent / speed.get(run.size, GUESSED_FLOPS),
             "MB": memory(run.model, store, run.train.batch, everything) / 1e6,
@@ -65,8 +66,14 @@ def memory(model: Model, store: TokenStore, batch: int, parameters: int) -> floa
 
 def flops(run: Run, store: TokenStore) -> float:
     """Training FLOPs of a run, with the branches that decay for its earlier measurements."""
-    steps = sum(s.last - s.first for s in segments(run.optimiser, run.train, store.context))
-    return flops_per_token(run.model, store.vocab_size, store.context) * steps * run.train.batch * store.context
+    return _flops(run.model, run.optimiser, run.train, store.vocab_size, store.context)
+
+
+@cache
+def _flops(model: Model, optimiser: Optimiser, train: Train, vocab: int, context: int) -> float:
+    """Of ten thousand runs most have the same shape."""
+    steps = sum(s.last - s.first for s in segments(optimiser, train, context))
+    return flops_per_token(model, vocab, context) * steps * train.batch * context
 
 
 def remember_speed(experiment: Experiment, store: TokenStore, planned: list[Planned], table: RunTable) -> None:

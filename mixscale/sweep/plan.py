@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mixscale import starting
 from mixscale.checks import check
 from mixscale.design import Drawn, draw
 from mixscale.design.mixtures import rounded
@@ -40,7 +41,7 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
         InputError: the experiment cannot be carried out as it stands.
     """
     check(experiment)
-    drawn = draw(experiment.design, store.natural())
+    drawn = draw(experiment.design, store.natural(), starting.prior(experiment, store))
     again = replicated(experiment, [d for d in drawn if d.role == "fit"])
     planned = []
     for size in experiment.models:

@@ -1,71 +1,274 @@
-"""Orbax checkpoints of one run: weights, optimiser state, and where in its segments the run stands.
+"""Checkpoints of a run or a population: weights, optimiser state, and where in its segments it stands.
 
-A checkpoint also holds the rows measured so far, so that a resumed run needs nothing but its newest checkpoint.
+Orbax writes the arrays in a thread of its own while training goes on; a manifest with the checksum of every file is
+added last (`manifest.py`), and only then the checkpoint counts. A checkpoint also holds the rows measured so far, so
+that going on needs nothing but the newest one that is whole. With several processes all write their arrays to one
+shared folder, and process 0 does the rest.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
 import shutil
+import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from mixscale.train.step import State
+from mixscale.errors import InputError, listed
+from mixscale.experiment import to_json
+from mixscale.train import manifest
+
+if TYPE_CHECKING:
+    from mixscale.train.step import State
 
 KEEP = 2
+"""Newest checkpoints that are kept while a run trains: one to go on from, and one for when it is damaged."""
 SLACK = 1_000_000
 """Bytes that a checkpoint may take beyond its arrays."""
 
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint on the devices."""
+
+    done: int
+    """optimiser steps done in all segments together"""
+    live: State
+    trunk: State | None
+    """the state a branch will return to, None outside of branches"""
+    position: dict[str, Any]
+    told: tuple[str, ...]
+    """a sentence for each newer checkpoint that could not be used; they are logged as well"""
+
 
 class Checkpoints:
-    """The checkpoints under `directory`, numbered by optimiser steps done in all segments together."""
+    """The checkpoints under `directory`, numbered by optimiser steps done in all segments together.
 
-    def __init__(self, directory: Path):
+    Args:
+        directory: folder of the checkpoints; made when the first is saved.
+        about: nested JSON of what a checkpoint must have been made with to be gone on from here: the model's fields,
+            tokenizer, optimiser. Outermost fields that only the checkpoint has are not compared.
+    """
+
+    def __init__(self, directory: Path, about: dict[str, Any] | None = None):
         # Orbax logs what it also raises; who calls decides what is said.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._directory, self._about = directory.absolute(), to_json(about or {})
+        # Folders are made before a save returns: it takes no time on a disk, and a full one then says so at once.
+        at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
+        self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=at_once)
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
 
-    def save(self, done: int, live: State, trunk: State | None, position: dict[str, Any]) -> None:
-        """Writes atomically; `trunk` is the state a branch will return to, None outside of branches.
+    def save(
+        self,
+        done: int,
+        live: State,
+        trunk: State | None,
+        position: dict[str, Any],
+        best: float | None = None,
+        stable: bool = False,
+    ) -> None:
+        """Copies the states and returns; the files are written, checked and counted in the background.
+
+        Args:
+            done: number of the checkpoint; those from here on, which were not gone on from, are replaced.
+            live: the state that trains; it may be donated as soon as this returns.
+            trunk: the state a branch will return to, None outside of branches.
+            position: JSON that comes back with the states.
+            best: the number by which the best checkpoint is kept; lower is better.
+            stable: `live` was never decayed, and others may go on from it; the last such is kept.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, now or in the save before.
         """
-        items = {"live": ocp.args.StandardSave(live), "position": ocp.args.JsonSave(position)}
-        if trunk is not None:
-            items["trunk"] = ocp.args.StandardSave(trunk)
-        self._check_room(sum(x.nbytes for x in jax.tree.leaves((live, trunk))))
-        self._manager.save(done, args=ocp.args.Composite(**items))
+        self.wait()
+        states = {"live": live._asdict()} | ({} if trunk is None else {"trunk": trunk._asdict()})
+        self._check_room(sum(x.nbytes for x in jax.tree.leaves(states)))
+        if jax.process_index() == 0:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for later in self.numbers():
+                if later >= done:
+                    self._remove(later)
+        facts = {
+            "about": self._about,
+            # The thread writes it, and who gave it goes on changing it.
+            "position": copy.deepcopy(position),
+            "best": best,
+            "stable": stable,
+            "trunk": trunk is not None,
+            "arrays": _described(live),
+        }
+        try:
+            self._orbax.save(self._folder(done), args=ocp.args.PyTreeSave(states), force=True)
+        except Exception as error:
+            raise self._told(error) from error
+        self._thread = threading.Thread(target=self._finish, args=(done, facts), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when what was saved is on the disk and counts.
+
+        Raises:
+            OSError: the disk was full.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise self._told(error) from error
+
+    def restore(self, like: State, stable: bool = False, only: int | None = None) -> Restored | None:
+        """The newest checkpoint that is whole, on the devices and meshes that `like` is on; None where there is none.
+
+        Args:
+            like: arrays, or shapes with shardings; where its `opt` is None only the weights are read.
+            stable: look only at those saved as stable.
+            only: look only at this one.
+
+        Raises:
+            InputError: it is of another model, tokenizer or optimiser, each named field by field.
+        """
+        self.wait()
+        done, told = self._newest(stable, only) if jax.process_index() == 0 else (-1, [])
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            done = int(multihost_utils.broadcast_one_to_all(np.int32(done)))
+        for sentence in told:
+            log.warning(sentence)
+        if done < 0:
+            return None
+        facts = manifest.read(self._folder(done))
+        self._check_same(done, facts, like)
+        names = ("live", "trunk") if facts["trunk"] else ("live",)
+        wanted = {"params": like.params} | ({} if like.opt is None else {"opt": like.opt})
+        item = dict.fromkeys(names, wanted)
+        found = self._orbax.restore(
+            self._folder(done),
+            args=ocp.args.PyTreeRestore(
+                item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=like.opt is None
+            ),
+        )
+        states = [like._replace(**found[name]) if name in names else None for name in ("live", "trunk")]
+        return Restored(done, *states, facts["position"], tuple(told))
+
+    def numbers(self) -> list[int]:
+        """Checkpoints that are there, oldest first, whole or not."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def keep_newest(self) -> None:
+        """Removes all but the newest, the best and the last stable, when a run has ended."""
+        self.wait()
+        if jax.process_index() == 0:
+            self._prune(1)
+
+    def close(self) -> None:
+        """Waits for what is being saved.
+
+        Raises:
+            OSError: the disk was full.
+        """
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+
+    def _finish(self, done: int, facts: dict[str, Any]) -> None:
+        """In the thread: once the arrays are on the disk, makes the checkpoint count and removes what it replaces."""
+        try:
+            self._orbax.wait_until_finished()
+            if jax.process_index() == 0:
+                manifest.write(self._folder(done), facts)
+                self._prune(KEEP)
+        except Exception as error:
+            self._error = error
+
+    def _newest(self, stable: bool, only: int | None) -> tuple[int, list[str]]:
+        """Number of the newest checkpoint that is whole, -1 where there is none, and what is wrong with newer ones."""
+        spoilt = []
+        for done in reversed(self.numbers()):
+            if only not in (None, done):
+                continue
+            try:
+                if stable and not manifest.read(self._folder(done))["stable"]:
+                    continue
+                manifest.verify(self._folder(done))
+            except manifest.Damaged as why:
+                spoilt.append(f"checkpoint {self._folder(done)} {why}")
+                continue
+            return done, [f"{sentence}; going on from checkpoint {done}" for sentence in spoilt]
+        return -1, [
+            f"{sentence}; none is left that is whole, so a run STARTS AGAIN FROM ITS FIRST STEP" for sentence in spoilt
+        ]
+
+    def _check_same(self, done: int, facts: dict[str, Any], like: State) -> None:
+        """Raises InputError where a checkpoint was made with something else than this run."""
+        wrong = list(manifest.differences(self._about, facts["about"]))
+        wrong = wrong or list(manifest.differences(_described(like), facts["arrays"]))
+        if wrong:
+            raise InputError(
+                f"checkpoint {self._folder(done)} is of another run: {listed(wrong)}; "
+                "give the settings it was made with, or another folder"
+            )
+
+    def _prune(self, newest: int) -> None:
+        """Removes finished checkpoints that need not be kept, and what kills have left of unfinished ones."""
+        facts = {}
+        for done in self.numbers():
+            try:
+                facts[done] = manifest.read(self._folder(done))
+            except manifest.Damaged:
+                self._remove(done)
+        kept = set(list(facts)[-newest:])
+        kept |= set([done for done, f in facts.items() if f["stable"]][-1:])
+        scored = [(f["best"], -done) for done, f in facts.items() if f["best"] is not None]
+        kept |= {-negative for _, negative in sorted(scored)[:1]}
+        for done in facts:
+            if done not in kept:
+                self._remove(done)
+        for path in self._directory.glob("*tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, done: int) -> None:
+        # Without its manifest first: half of a removal must not look like damage.
+        (self._folder(done) / manifest.FILE).unlink(missing_ok=True)
+        shutil.rmtree(self._folder(done))
+
+    def _folder(self, done: int) -> Path:
+        return self._directory / str(done)
 
     def _check_room(self, needed: int) -> None:
         """Raises OSError on a full disk, which Orbax's storage would report from its threads and in its own words."""
-        directory = self._manager.directory
-        if shutil.disk_usage(directory).free < needed + SLACK:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+        parent = next(folder for folder in (self._directory, *self._directory.parents) if folder.exists())
+        if shutil.disk_usage(parent).free < needed + SLACK:
+            raise self._failed(errno.ENOSPC)
 
-    def keep_newest(self) -> None:
-        """Removes all but the newest, when a run has ended and only its weights may still be wanted."""
-        newest = self._manager.latest_step()
-        for done in self._manager.all_steps():
-            if done != newest:
-                self._manager.delete(done)
+    def _told(self, error: Exception) -> Exception:
+        """The error of a save; what the storage words in its own way, as the OSError that it was."""
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            if os.strerror(number) in str(error):
+                return self._failed(number)
+        return error
 
-    def restore(self, like: State) -> tuple[State, State | None, dict[str, Any]] | None:
-        """Newest (live, trunk, position) with the shapes and shardings of `like`; None where there is none."""
-        newest = self._manager.latest_step()
-        if newest is None:
-            return None
-        items = {"live": ocp.args.StandardRestore(like), "position": ocp.args.JsonRestore()}
-        if "trunk" in self._manager.item_metadata(newest):
-            items["trunk"] = ocp.args.StandardRestore(like)
-        found = self._manager.restore(newest, args=ocp.args.Composite(**items))
-        return found.live, found.get("trunk"), found.position
+    def _failed(self, number: int) -> OSError:
+        return OSError(number, os.strerror(number), str(self._directory))
 
-    def close(self) -> None:
-        self._manager.close()
+
+def _described(state: State) -> dict[str, str]:
+    """Shape and dtype of every weight, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}" for path, x in leaves}

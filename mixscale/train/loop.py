@@ -1,163 +1,247 @@
-"""One run from its first step, or its newest checkpoint, to its last measurement.
+"""A population from its first step, or its newest checkpoint, to its last measurement.
 
-Walks the run's segments, saves where it stands, and returns rows of the RunTable. A run that is killed at any moment
-and called again returns the same rows but for the column `seconds`.
+Walks the segments of every run, saves where they stand, and returns rows of the RunTable. A population that is killed
+at any moment and called again returns the same rows but for the column `seconds`. A run alone is a population of one.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from mixscale.model import count_parameters, flops_per_token
 from mixscale.train.checkpoint import Checkpoints
+from mixscale.train.hosts import any_of, first
+from mixscale.train.interrupt import Interrupt
+from mixscale.train.member import Member, Position, Progress, Report
 from mixscale.train.metrics import MetricLog
+from mixscale.train.observers import observers
+from mixscale.train.parent import Parent, open_parent
+from mixscale.train.profile import Profile
+from mixscale.train.rows import Draw
 from mixscale.train.run import Run
-from mixscale.train.schedule import Segment, learning_rates, segments, steps_of
-from mixscale.train.step import State
+from mixscale.train.speed import Speed
 from mixscale.train.trainer import Trainer
 
 DIVERGED = 3.0
 """Training loss, over that of guessing every token alike, from which a run counts as diverged."""
+FULL_LOGS = 8
+"""Runs of which every step is told; of more, every second step, and so on, because telling takes the host's time."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a run tells while it trains."""
+class Pending:
+    """A dispatch whose metrics were not read yet."""
 
-    run: str
-    done: int
-    """optimiser steps, of all segments"""
-    total: int
-    tokens: int
-    """trained since the last report"""
+    metrics: dict[str, jax.Array]
+    draws: list[Draw]
+    before: list[int]
+    """steps that each run had done"""
 
 
-@dataclass
-class Position:
-    """Where a run stands; what a checkpoint records beside the weights."""
-
-    segment: int = 0
-    step: int = 0
-    done: int = 0
-    seconds: float = 0.0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-def train_run(trainer: Trainer, run: Run, directory: Path, report: Callable[[Progress], None]) -> list[dict[str, Any]]:
+def train_run(trainer: Trainer, run: Run, directory: Path, report: Report) -> list[dict[str, Any]]:
     """Trains `run`, or what is left of it, and returns its measurements (RunTable columns without labels)."""
-    with closing(Checkpoints(directory / "checkpoints")) as checkpoints:
-        loop = _Loop(trainer, run, checkpoints, report)
-        limit = DIVERGED * float(np.log(trainer.store.vocab_size))
-        with closing(MetricLog(directory / "tensorboard", loop.position.done, limit)) as log:
-            rows = loop.to_the_end(log)
+    return train_population(trainer, [run], [directory], directory, report)[0]
+
+
+def train_population(
+    trainer: Trainer, runs: Sequence[Run], directories: Sequence[Path], shared: Path, report: Report
+) -> list[list[dict[str, Any]]]:
+    """Trains all `runs`, or what is left of them, in one program.
+
+    Args:
+        trainer: of their shape, for at least as many; places that are left over stand idle.
+        directories: one a run, for its metrics and, at the end, its own checkpoint, as if it had been trained alone.
+        shared: folder of the checkpoints of all together; that of the run where it is alone.
+        report: is told of every dispatch.
+
+    Returns:
+        Of each run, its measurements.
+
+    Raises:
+        Interrupted: a signal asked to stop; everything up to there is saved.
+        InputError: the checkpoint is of another model, tokenizer or optimiser.
+        OSError: the disk is full.
+    """
+    with closing(Checkpoints(shared / "checkpoints", trainer.about(runs))) as checkpoints, Interrupt() as interrupt:
+        loop = _Loop(trainer, runs, directories, checkpoints, report, interrupt)
+        with ExitStack() as stack:
+            loop.logs = [stack.enter_context(closing(log)) for log in loop.open_logs()]
+            loop.profile = stack.enter_context(Profile(shared / "profile", trainer.machine.profile))
+            loop.to_the_end()
         checkpoints.keep_newest()
-        return rows
+        if trainer.population > 1:
+            for r in range(len(runs)):
+                loop.export(r)
+    return [member.position.rows for member in loop.members]
 
 
 class _Loop:
-    """The state of one run while it trains."""
+    """The state of a population while it trains."""
 
-    def __init__(self, trainer: Trainer, run: Run, checkpoints: Checkpoints, report: Callable[[Progress], None]):
-        self._trainer, self._run, self._checkpoints, self._report = trainer, run, checkpoints, report
-        context = trainer.store.context
-        self._total = steps_of(run.train.tokens, run.train, context)
-        self._plan = segments(run.optimiser, run.train, context)
-        self._sampler = trainer.sampler(run)
-        self._live, self._trunk, self.position = self._start()
-        self._began = time.perf_counter() - self.position.seconds
+    logs: list[MetricLog]
+    profile: Profile
 
-    def to_the_end(self, log: MetricLog) -> list[dict[str, Any]]:
-        """Trains segment after segment; stops early where the run diverges."""
-        while self.position.segment < len(self._plan):
-            segment = self._plan[self.position.segment]
-            self._walk(segment, log)
-            log.flush()
-            losses = self._trainer.held_out_losses(self._live) if segment.measure and not log.diverged else {}
-            diverged = log.diverged or not all(map(math.isfinite, losses.values()))
-            if losses or diverged:
-                self.position.rows.append(self._row({} if diverged else losses))
-                log.write({f"held_out/{d}": loss for d, loss in losses.items()}, self.position.done)
-            if diverged:
-                break
-            self._leave(segment)
-        return self.position.rows
+    def __init__(
+        self,
+        trainer: Trainer,
+        runs: Sequence[Run],
+        directories: Sequence[Path],
+        checkpoints: Checkpoints,
+        report: Report,
+        interrupt: Interrupt,
+    ):
+        self._directories = directories
+        self._trainer, self._checkpoints, self._report, self._interrupt = trainer, checkpoints, report, interrupt
+        parents = [open_parent(run.train.parent, trainer.of_one, trainer.kind(run)) for run in runs]
+        self.members = [_member(trainer, run, parent) for run, parent in zip(runs, parents, strict=True)]
+        # Idle places repeat the last run: they draw nothing and their state stays as it starts.
+        self._idle = trainer.population - len(runs)
+        self._weight_decay = [run.optimiser.weight_decay for run in [*runs, *[runs[-1]] * self._idle]]
+        self._done, self._pending, self._trunk, seconds = 0, None, None, 0.0
+        self._live = trainer.start([run.seed for run in runs] + [runs[-1].seed] * self._idle)
+        self._live = trainer.inherit(self._live, parents)
+        found = checkpoints.restore(self._live)
+        if found is not None:
+            self._live, self._trunk, self._done = found.live, found.trunk, found.done
+            seconds = found.position["seconds"]
+            for member, recorded in zip(self.members, found.position["members"], strict=True):
+                member.position = Position.read(recorded)
+        self._began = time.perf_counter() - seconds
+        self._speed = Speed(self.members[0].flops_per_token, trainer.layout.mesh.devices.flat, runs[0].train.dtype)
 
-    def _start(self) -> tuple[State, State | None, Position]:
-        fresh = self._trainer.start(self._run.seed)
-        found = self._checkpoints.restore(fresh)
-        if found is None:
-            return fresh, None, Position()
-        live, trunk, recorded = found
-        return live, trunk, Position(**recorded)
+    def open_logs(self) -> list[MetricLog]:
+        """One a run, with the observers that it asks for; process 0 alone has any."""
+        limit, project = DIVERGED * float(np.log(self._trainer.store.vocab_size)), self._trainer.machine.wandb
+        return [
+            MetricLog(limit, observers(m.run, directory, m.position.done, project) if first() else ())
+            for m, directory in zip(self.members, self._directories, strict=True)
+        ]
 
-    def _walk(self, segment: Segment, log: MetricLog) -> None:
-        """Trains the segment's steps, with checkpoints when they are due."""
-        position, train, machine = self.position, self._run.train, self._trainer.machine
-        if segment.branch and self._trunk is None:
-            self._trunk = self._trainer.copy(self._live)
-        rate_S = learning_rates(self._run.optimiser, self._total, segment)
-        steps = sum(s.last - s.first for s in self._plan)
-        while position.step < segment.last:
-            to_checkpoint = machine.checkpoint_steps - position.done % machine.checkpoint_steps
-            count = min(machine.steps_per_dispatch, to_checkpoint, segment.last - position.step)
-            rates = rate_S[position.step - segment.first :][:count]
-            self._live, metrics = self._trainer.advance(self._live, self._sampler, position.step, rates)
-            position.step, position.done = position.step + count, position.done + count
-            log.add(metrics, rates, position.done)
-            tokens = count * train.batch * self._trainer.store.context
-            self._report(Progress(self._run.id, position.done, steps, tokens))
-            due = position.done % machine.checkpoint_steps == 0 and position.step < segment.last
-            if due:
+    def to_the_end(self) -> None:
+        """Dispatch after dispatch, until every run has ended."""
+        while not all(member.position.ended for member in self.members):
+            self._fork()
+            self._dispatch()
+            self.profile.step()
+            self._stop_if_asked()
+            at_end = [member.at_end() for member in self.members]
+            if any(at_end):
+                self._leave(at_end)
+            elif self._done % self._trainer.machine.checkpoint_steps == 0:
                 # Read what is pending first: a checkpoint must never hold a divergence that was not noticed.
-                log.flush()
-            if log.diverged:
-                return
-            if due:
+                self._read()
                 self._save()
 
-    def _leave(self, segment: Segment) -> None:
-        """Goes to the start of the next segment, back to the trunk after a branch, and saves."""
-        if segment.branch:
-            self._live, self._trunk = self._trunk, None
-        self.position.segment += 1
-        if self.position.segment < len(self._plan):
-            self.position.step = self._plan[self.position.segment].first
-        self._save()
+    def export(self, r: int, stable: bool = False) -> None:
+        """Gives run r a checkpoint of its own, as if it had been trained alone."""
+        member = self.members[r]
+        position = {"seconds": self._seconds(), "members": [member.recorded()]}
+        with closing(Checkpoints(self._directories[r] / "checkpoints", self._trainer.about([member.run]))) as own:
+            own.save(member.position.done, self._trainer.alone(self._live, r), None, position, stable=stable)
 
-    def _save(self) -> None:
-        self.position.seconds = time.perf_counter() - self._began
-        self._checkpoints.save(self.position.done, self._live, self._trunk, asdict(self.position))
+    def _fork(self) -> None:
+        """Keeps the state of every run that begins a branch."""
+        forks = [member.forks() for member in self.members]
+        if any(forks):
+            self._trunk = self._trainer.merge(self._padded(forks), self._live, self._trunk or self._live)
+            for member, fork in zip(self.members, forks, strict=True):
+                if fork:
+                    member.fork()
 
-    def _row(self, losses: dict[str, float]) -> dict[str, Any]:
-        """The row of the RunTable for where the run stands; without losses it is that of a run that diverged."""
-        store, run, step = self._trainer.store, self._run, self.position.step
-        body, everything = count_parameters(run.model, store.vocab_size)
-        tokens = step * run.train.batch * store.context
-        drawn = self._sampler.counts(step * run.train.batch)
-        unique = {d: n * store.context for d, n in self._trainer.rows.items()}
-        seen = {d: drawn.get(d, 0) * store.context for d in store.domains}
-        return {
-            "run": run.id,
-            "seed": run.seed,
-            "step": step,
-            "n_params": body,
-            "n_params_total": everything,
-            "n_tokens": tokens,
-            "flops": flops_per_token(run.model, store.vocab_size, store.context) * tokens,
-            "status": "complete" if losses else "diverged",
-            **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
-            **{f"tokens/{d}": seen[d] for d in store.domains},
-            **{f"unique_tokens/{d}": unique[d] for d in store.domains},
-            **{f"epochs/{d}": seen[d] / unique[d] for d in store.domains},
-            # JSON has no NaN: a loss that is not there is null.
-            **{f"loss/{d}": losses.get(d) for d in store.domains},
-            "seconds": time.perf_counter() - self._began,
-        }
+    def _dispatch(self) -> None:
+        """Hands the devices their next steps, and only then reads what the steps before them gave."""
+        machine = self._trainer.machine
+        most = min(machine.steps_per_dispatch, machine.checkpoint_steps - self._done % machine.checkpoint_steps)
+        draws = [member.draw(most) for member in self.members]
+        before = [member.position.done for member in self.members]
+        idle = [Draw(draws[-1].run, draws[-1].sampler, 0, draws[-1].learning_rate_S[:0])] * self._idle
+        self._live, metrics = self._trainer.advance(self._live, draws + idle, self._weight_decay)
+        self._done += max(len(draw.learning_rate_S) for draw in draws)
+        for member, draw in zip(self.members, draws, strict=True):
+            steps = len(draw.learning_rate_S)
+            member.advance(steps)
+            if steps:
+                tokens = steps * member.tokens_per_step
+                self._report(Progress(member.run.id, member.position.done, member.steps, tokens, self._speed.mfu))
+        self._read()
+        self._pending = Pending(metrics, draws, before)
+
+    def _read(self) -> None:
+        """Gives every run the metrics of the dispatch that is pending, and ends those that have diverged."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        metrics = jax.device_get(pending.metrics)
+        pairs = list(zip(self.members, pending.draws, strict=True))
+        steps = [0 if member.position.ended else len(draw.learning_rate_S) for member, draw in pairs]
+        speed = self._speed.read(sum(n * self.members[0].tokens_per_step for n in steps))
+        for r, (member, log) in enumerate(zip(self.members, self.logs, strict=True)):
+            if not steps[r]:
+                continue
+            values = {name: value_RxS[r, : steps[r]] for name, value_RxS in metrics.items()}
+            sound = log.record(values | {"learning_rate": pending.draws[r].learning_rate_S}, pending.before[r])
+            member.position.spikes.take(values["loss"][:sound])
+            if log.diverged_at is not None:
+                # Counted from the step itself, whatever dispatch it was in and however often the run was cut.
+                member.advance(log.diverged_at - member.position.done)
+                member.measured({}, True, self._seconds())
+            ledger = {f"tokens/{domain}": float(n) for domain, n in member.tokens().items()}
+            told = {f"speed/{name}": value for name, value in speed.items()} | ledger
+            log.write(told | {"train/spikes": member.position.spikes.count}, member.position.done)
+
+    def _leave(self, at_end: list[bool]) -> None:
+        """Measures runs whose segment ends with that, and goes on to their next one; then saves."""
+        self._read()
+        leaving = [r for r, member in enumerate(self.members) if at_end[r] and not member.position.ended]
+        if any(self.members[r].segment.measure for r in leaving):
+            losses = self._trainer.held_out_losses(self._live)
+        best, stable, back = None, False, [False] * len(self.members)
+        for r in leaving:
+            member = self.members[r]
+            if member.segment.measure:
+                kept = member.measured(losses[r], False, self._seconds())
+                self.logs[r].write({f"held_out/{d}": loss for d, loss in kept.items()}, member.position.done)
+                best = None if member.segment.branch or not kept else float(np.mean(list(kept.values())))
+            elif not member.segment.branch:
+                stable = True
+                if self._trainer.population > 1:
+                    self.export(r, stable=True)
+            if not member.position.ended:
+                back[r] = member.leave()
+        if any(back):
+            self._live = self._trainer.merge(self._padded(back), self._trunk, self._live)
+        if not any(member.position.on_branch for member in self.members):
+            self._trunk = None
+        self._save(best, stable)
+
+    def _stop_if_asked(self) -> None:
+        """Saves and ends where a signal asked for it; several processes agree on it where a checkpoint is due."""
+        due = self._done % self._trainer.machine.checkpoint_steps == 0
+        if (due or jax.process_count() == 1) and any_of(self._interrupt.asked):
+            self._read()
+            self._save()
+            self._checkpoints.wait()
+            raise self._interrupt.exception()
+
+    def _save(self, best: float | None = None, stable: bool = False) -> None:
+        position = {"seconds": self._seconds(), "members": [member.recorded() for member in self.members]}
+        self._checkpoints.save(self._done, self._live, self._trunk, position, best, stable)
+
+    def _seconds(self) -> float:
+        """Of each run's own: a population's runs share its time."""
+        return (time.perf_counter() - self._began) / len(self.members)
+
+    def _padded(self, marks: list[bool]) -> list[bool]:
+        return marks + [False] * self._idle
+
+
+def _member(trainer: Trainer, run: Run, parent: Parent | None) -> Member:
+    seen = parent.drawn if parent else {}
+    return Member(run, trainer.store, trainer.sampler(run, seen), trainer.offered(run), seen)

@@ -1,66 +1,53 @@
-"""Training metrics, fetched one dispatch late so that the device never waits for the host.
+"""The training metrics of one run, as arrays of the host: handed to observers, and judged for divergence.
 
-They go to TensorBoard, and tell when a run has diverged.
+Fetching them from the devices, one dispatch late, is the loop's.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
+
+from mixscale.train.observers import Observer
 
 
 class MetricLog:
     """Metrics of one run.
 
     Args:
-        directory: of the TensorBoard events.
-        done: steps already trained; what an earlier process wrote beyond them is not shown.
         limit: training loss in nats from which, as where it is not finite, the run counts as diverged.
+        observers: who is told; nobody, in processes of a run other than the first.
+        every: steps from one point that observers are given to the next; divergence is judged at every step.
+
+    Attributes:
+        diverged_at: the first step that diverged, counted over all segments; None while none has.
     """
 
-    def __init__(self, directory: Path, done: int, limit: float):
-        # tensorboardX's SummaryWriter hands events to a thread, which a full disk kills and then blocks the run.
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+    def __init__(self, limit: float, observers: Sequence[Observer] = (), every: int = 1):
+        self._limit, self._observers, self._every = limit, observers, every
+        self.diverged_at: int | None = None
 
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(directory / "events"))
-        self._writer.write_event(
-            Event(wall_time=time.time(), step=done, session_log=SessionLog(status=SessionLog.START))
-        )
-        self._limit = limit
-        self._pending: tuple[dict[str, jax.Array], int, int] | None = None
-        self.diverged = False
+    def record(self, values: Mapping[str, np.ndarray], before: int) -> int:
+        """Takes metrics of steps `before` + 1 to `before` + S, (S,) each, with loss and grad_norm among them.
 
-    def add(self, metrics: dict[str, jax.Array], learning_rate_S: np.ndarray, done: int) -> None:
-        """Takes a dispatch that ends at step `done`, one step a learning rate, and reads the one before."""
-        self.flush()
-        count = len(learning_rate_S)
-        self._pending = metrics | {"learning_rate": learning_rate_S}, count, done - count
-
-    def flush(self) -> None:
-        """Reads the dispatch that is pending."""
-        if self._pending is None:
-            return
-        metrics, count, before = self._pending
-        self._pending = None
-        read = {name: value_S[:count] for name, value_S in jax.device_get(metrics).items()}
-        for s in range(count):
-            self.write({f"train/{name}": value_S[s] for name, value_S in read.items()}, before + s + 1)
-        self._writer.flush()
-        self.diverged |= not bool(np.all(read["loss"] < self._limit) and np.all(np.isfinite(read["grad_norm"])))
+        Returns:
+            How many of them were before the first that diverged.
+        """
+        bad_S = ~((values["loss"] < self._limit) & np.isfinite(values["grad_norm"]))
+        if bad_S.any() and self.diverged_at is None:
+            self.diverged_at = before + 1 + int(bad_S.argmax())
+        for s in range(-(before + 1) % self._every, len(bad_S), self._every):
+            self.write({f"train/{name}": float(value_S[s]) for name, value_S in values.items()}, before + s + 1)
+        for observer in self._observers:
+            observer.flush()
+        return int(bad_S.argmax()) if bad_S.any() else len(bad_S)
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
-        """Scalars of one step, for TensorBoard."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
-        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        """Scalars of one step."""
+        for observer in self._observers:
+            observer.write(scalars, step)
 
     def close(self) -> None:
-        self._writer.close()
+        for observer in self._observers:
+            observer.close()

@@ -6,8 +6,9 @@ purposes and is trained once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from mixscale.experiment import Model, Optimiser, Train, content_hash
 from mixscale.mixture import Mixture
@@ -35,7 +36,8 @@ class Run:
             "mixture": {d: float(w) for d, w in sorted(self.mixture.items())},
             "model": self.model,
             "optimiser": self.optimiser,
-            "train": self.train,
+            # A parent is known by its own id, wherever its folder lies.
+            "train": replace(self.train, parent=Path(self.train.parent).name),
             "seed": self.seed,
             "store": self.store,
         }

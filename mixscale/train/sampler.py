@@ -29,24 +29,32 @@ class Sampler:
         rows: rows that each domain offers.
         seed: of the order of the rows; the order of the domains does not depend on it.
         sequences: how many sequences the run draws in all.
+        seen: rows of each domain that were drawn before, by a run that this one goes on from.
 
     Raises:
         InputError: a domain with weight has no rows.
     """
 
-    def __init__(self, mixture: Mixture, rows: Mapping[str, int], seed: int, sequences: int):
+    def __init__(
+        self,
+        mixture: Mixture,
+        rows: Mapping[str, int],
+        seed: int,
+        sequences: int,
+        seen: Mapping[str, int] | None = None,
+    ):
         self.domains = tuple(sorted(d for d, w in mixture.items() if w > 0))
         for domain in self.domains:
             if rows.get(domain, 0) < 1:
                 raise InputError(f"mixture gives domain '{domain}' weight {mixture[domain]:g}, but it has no rows")
         self._rows = {d: rows[d] for d in self.domains}
-        self._seed = seed
+        self._seed, self.sequences = seed, sequences
         self._domain_N = apportion(mixture.array(self.domains), sequences)
         # How often the domain of each sequence was drawn before it, once for all dispatches.
         self._before_N = np.empty(sequences, np.int32)
         for j in range(len(self.domains)):
             drawn = np.flatnonzero(self._domain_N == j)
-            self._before_N[drawn] = np.arange(len(drawn))
+            self._before_N[drawn] = (seen or {}).get(self.domains[j], 0) + np.arange(len(drawn))
 
     def draws(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Sequences `first` to `last` (excluded): domain (index into `domains`) and row, each int32 (last-first,)."""

@@ -47,7 +47,7 @@ def segments(optimiser: Optimiser, train: Train, context: int) -> tuple[Segment,
     points = sorted({*(steps_of(t, train, context) for t in train.measure_at), total})
     if points[-1] > total:
         raise InputError(f"measure_at {max(train.measure_at)} is beyond the run's {train.tokens} tokens")
-    if optimiser.schedule == "cosine":
+    if optimiser.schedule != "wsd":
         starts = [0, *points[:-1]]
         return tuple(Segment(a, b, branch=False, measure=True) for a, b in zip(starts, points, strict=True))
     planned: list[Segment] = []
@@ -68,15 +68,22 @@ def segments(optimiser: Optimiser, train: Train, context: int) -> tuple[Segment,
 
 def learning_rates(optimiser: Optimiser, total: int, segment: Segment) -> np.ndarray:
     """Rate of each step of a segment, float32 (last - first,), in a run of `total` steps."""
+    return (optimiser.learning_rate * _factors(optimiser, total, segment)).astype(np.float32)
+
+
+def _factors(optimiser: Optimiser, total: int, segment: Segment) -> np.ndarray:
+    """Share of the peak rate at each step of a segment, float64 (last - first,)."""
     step_S = np.arange(segment.first, segment.last)
-    warm_S = np.minimum(1.0, (step_S + 1) / _warmup_steps(optimiser, total))
+    warmup = _warmup_steps(optimiser, total)
+    warm_S = np.minimum(1.0, (step_S + 1) / warmup)
     if optimiser.schedule == "cosine":
-        factor_S = 0.55 + 0.45 * np.cos(np.pi * step_S / total)
-    elif segment.measure:
-        factor_S = (segment.last - step_S) / (_decay_steps(optimiser, segment.last) + 1)
-    else:
-        factor_S = np.ones(len(step_S))
-    return (optimiser.learning_rate * warm_S * factor_S).astype(np.float32)
+        return warm_S * (0.55 + 0.45 * np.cos(np.pi * step_S / total))
+    if optimiser.schedule == "linear":
+        # One more than the steps that fall, so that the first of them is below the peak and the last above zero.
+        return np.minimum(warm_S, (total - step_S) / (total - warmup + 1))
+    if segment.measure:
+        return warm_S * (segment.last - step_S) / (_decay_steps(optimiser, segment.last) + 1)
+    return warm_S
 
 
 def _warmup_steps(optimiser: Optimiser, total: int) -> int:

@@ -7,8 +7,8 @@ from mixscale.design import draw
 from mixscale.errors import InputError
 from mixscale.experiment import Design, Machine, Objective, Optimiser, Train, Verify
 from mixscale.mixture import Mixture
-from mixscale.sweep import plan, plan_verification
 from mixscale.sweep.estimate import cost_table
+from mixscale.sweep.plan import plan, plan_verification
 
 NATURAL = Mixture({"a": 0.6, "b": 0.3, "c": 0.1})
 

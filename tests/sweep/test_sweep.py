@@ -20,7 +20,8 @@ from mixscale.errors import InputError
 from mixscale.experiment import Experiment, Tokenizer
 from mixscale.launch import build_corpus, train_design
 from mixscale.runs import RunTable
-from mixscale.sweep.directory import claimed, open_directory
+from mixscale.sweep.claims import claimed
+from mixscale.sweep.directory import open_directory
 
 CONFIG = """
 from mixscale.experiment import *
@@ -51,7 +52,7 @@ def files(folder: Path) -> int:
     return len(list(folder.glob("small/runs/*/rows.json")) + list(folder.glob("small/runs/*/checkpoints/*")))
 
 
-def test_a_sweep_killed_at_five_random_moments_ends_with_the_same_table(config, tmp_path):
+def test_a_sweep_killed_at_five_random_moments_and_once_asked_to_stop_ends_with_the_same_table(config, tmp_path):
     uncut = start(config, tmp_path / "uncut")
     assert uncut.wait() == 0, uncut.stderr.read().decode()
     moments = random.Random(0)
@@ -64,6 +65,15 @@ def test_a_sweep_killed_at_five_random_moments_ends_with_the_same_table(config, 
         process.send_signal(signal.SIGKILL)
         ended = process.wait()
         assert ended == -signal.SIGKILL, f"it ended before it was killed: {process.stderr.read().decode()}"
+    asked = start(config, tmp_path / "cut")
+    enough = files(tmp_path / "cut") + 1
+    while files(tmp_path / "cut") < enough and asked.poll() is None:
+        time.sleep(0.01)
+    asked.send_signal(signal.SIGTERM)
+    status, said = asked.wait(), asked.stderr.read().decode()
+    assert status == 128 + signal.SIGTERM, said
+    assert "stopped by SIGTERM; all is saved" in said
+    assert "Traceback" not in said
     last = start(config, tmp_path / "cut")
     assert last.wait() == 0, last.stderr.read().decode()
     folders = [tmp_path / "uncut" / "small", tmp_path / "cut" / "small"]

@@ -37,6 +37,17 @@ def test_cosine_measures_without_branches():
     assert rate_S[-1] == pytest.approx(0.01, rel=1e-3)
 
 
+def test_linear_falls_in_equal_steps_from_the_end_of_the_warm_up():
+    optimiser = Optimiser(learning_rate=0.1, warmup=0.1, schedule="linear")
+    plan = segments(optimiser, TRAIN, CONTEXT)
+    assert [(s.first, s.last, s.branch) for s in plan] == [(0, 400, False), (400, 1000, False)]
+    rate_S = np.concatenate([learning_rates(optimiser, 1000, s) for s in plan])
+    assert rate_S.argmax() == 99
+    assert rate_S[99] == pytest.approx(0.1)
+    assert np.diff(rate_S[99:]) == pytest.approx(-0.1 / 901, rel=1e-3)
+    assert rate_S[-1] == pytest.approx(0.1 / 901, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("train", "words"),
     [

@@ -11,58 +11,33 @@ import os
 import queue
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixscale.errors import InputError, Unfinished
+from mixscale.errors import Unfinished
 from mixscale.experiment import Experiment
-from mixscale.sweep.directory import ended
+from mixscale.sweep.failures import Failure
 from mixscale.sweep.plan import Planned
 from mixscale.sweep.progress import SweepProgress
+from mixscale.sweep.standing import Notes
 from mixscale.sweep.worker import work
+from mixscale.train.interrupt import Interrupt
 
 WORKER_BYTES = 1_000_000_000
 """What a worker with a small model takes, libraries and compiler included."""
 SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker stopped: an exception of `errors.py` by name, or a defect with its stack trace."""
-
-    kind: str
-    message: str
-
-    def raised(self) -> Exception:
-        """As the exception it stands for."""
-        return {"input": InputError, "unfinished": Unfinished}.get(self.kind, RuntimeError)(self.message)
-
-
-def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) -> None:
-    """Trains every planned run that has not ended, with progress; returns when all have.
-
-    Raises:
-        InputError: a run's configuration cannot be trained as it stands.
-        Unfinished: a worker was killed, or another process is training some of the runs; what was trained is kept.
-        RuntimeError: a worker failed, with its stack trace.
-    """
-    left = [p for p in planned if not ended(experiment.directory, p.run.id)]
-    if not left:
-        return
-    with SweepProgress(planned, left) as progress:
-        # Decided before looking at what is left: a run must be trained by the same program after a restart.
-        workers = experiment.machine.workers or workers_that_pay()
-        if workers == 1:
-            work(experiment, store_path, left, progress.take)
-        else:
-            _side_by_side(experiment, store_path, left, min(workers, len(left)), progress)
-    missing = [p.run.id for p in planned if not ended(experiment.directory, p.run.id)]
-    if missing:
-        raise Unfinished(f"{len(missing)} runs are being trained by another process; start again when it is done")
+def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
+    """Trains what is left with as many workers as the machine has use for; stops at the first that fails."""
+    # Decided before looking at what is left: a run must be trained by the same program after a restart.
+    workers = experiment.machine.workers or workers_that_pay()
+    if workers == 1:
+        work(experiment, store_path, left, Notes(experiment.directory, progress.take))
+    else:
+        _side_by_side(experiment, store_path, left, min(workers, len(left)), progress)
 
 
 def workers_that_pay() -> int:
@@ -91,18 +66,22 @@ def _side_by_side(
         with _deaf_to_interrupts():
             for process in processes:
                 process.start()
-    try:
-        _watch(processes, messages, progress)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+    # Entered until the last worker has ended: told to stop, they save, and this process must outlive that.
+    with Interrupt() as interrupt:
+        try:
+            _watch(processes, messages, progress, interrupt)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
 
 
-def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None:
+def _watch(processes: list[Any], messages: Any, progress: SweepProgress, interrupt: Interrupt) -> None:
     """Passes messages on until every worker has ended; raises what made one fail."""
     while True:
+        if interrupt.asked:
+            raise interrupt.exception()
         alive = any(process.is_alive() for process in processes)
         try:
             message = messages.get(timeout=0.5)
@@ -111,7 +90,8 @@ def _watch(processes: list[Any], messages: Any, progress: SweepProgress) -> None
                 break
             continue
         if isinstance(message, Failure):
-            raise message.raised()
+            # A signal to the whole group reaches workers too, and they answer first.
+            raise interrupt.exception() if interrupt.asked else message.raised()
         progress.take(message)
     failed = [process.exitcode for process in processes if process.exitcode]
     if failed and failed[0] < 0:
@@ -128,14 +108,9 @@ def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], in
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_to_core(index)
     try:
-        work(experiment, store_path, planned, messages.put)
-    except InputError as error:
-        messages.put(Failure("input", str(error)))
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        messages.put(Failure("unfinished", f"{error.strerror or error}{where}; what had finished is kept"))
-    except Exception:
-        messages.put(Failure("defect", f"a worker failed:\n{traceback.format_exc()}"))
+        work(experiment, store_path, planned, Notes(experiment.directory, messages.put))
+    except Exception as error:
+        messages.put(Failure.of(error))
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,115 @@
+"""The last reading: what is kept becomes token ids, one file a piece, domain and split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mixscale.corpus import tokenizer
+from mixscale.corpus.job import REASONS, Job, batches, read, save
+from mixscale.corpus.overlap import HeldOutText
+from mixscale.corpus.pack import SPLITS
+from mixscale.corpus.records import Damage
+from mixscale.corpus.splits import HELD_OUT_TEXT, OVERLAPS
+from mixscale.corpus.survey import split_of
+from mixscale.files import replaced
+
+STEP = "tokens"
+MODEL = "tokenizer"
+"""folder of the tokenizer, in the job's"""
+REASON = "reasons"
+ENCODED = np.dtype([("tokens", "<u4"), ("bytes", "<u4"), ("held_out", "?")])
+"""what is kept of an encoded document; its end is one of its tokens"""
+BATCH_CHARACTERS = 1_000_000
+"""text encoded at a time"""
+LONGEST = 1_000_000
+"""characters of one text that a tokenizer is given; a longer one is cut before a space"""
+
+
+def kept(job: Job, number: int, domains: tuple[str, ...], reason: Mapping[str, np.ndarray]) -> Iterator[tuple]:
+    """Text, domain and split of what a piece gives; `reason` says of each of its documents whether it stays.
+
+    Where training text overlaps with held-out text, `reason` is changed to say so.
+    """
+    words = job.corpus.cleaning.overlap
+    held_out_text = _held_out_text(job.folder / HELD_OUT_TEXT, words) if words else None
+    at = dict.fromkeys(domains, 0)
+    for found in read(job, number, domains):
+        if found is None or isinstance(found, Damage):
+            continue
+        domain, document, _ = found
+        place = at[domain]
+        at[domain] += 1
+        if reason[domain][place]:
+            continue
+        split = split_of(job.corpus, document)
+        if held_out_text and split == "train" and held_out_text.shares(document.text):
+            reason[domain][place] = OVERLAPS
+        else:
+            yield document.text, domain, split
+
+
+def encode(job: Job, number: int) -> None:
+    """Encodes what is kept of a piece; leaves its tokens, a line about each document, and what overlapped."""
+    done = job.done(STEP, number)
+    if done.exists():
+        return
+    domains = job.domains(number)
+    model = _model(job.folder / MODEL)
+    end = np.array([model.eod], model.dtype).tobytes()
+    about: dict[str, list[tuple]] = {domain: [] for domain in domains}
+    reason = {domain: np.load(job.path(REASON, number, domain, ".npy")) for domain in domains}
+    done.parent.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        files = {
+            (domain, split): stack.enter_context(open(job.path(STEP, number, domain, f".{split}"), "wb"))
+            for domain in domains
+            for split in SPLITS
+        }
+        for batch in batches(kept(job, number, domains, reason), BATCH_CHARACTERS):
+            for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
+                # NumPy's own way to a file has no word for a full disk.
+                files[domain, split].write(tokens_T.tobytes() + end)
+                about[domain].append((len(tokens_T) + 1, len(text.encode()), split == "validation"))
+    for domain in domains:
+        save(job.path(STEP, number, domain, ".npy"), np.array(about[domain], ENCODED))
+    overlapping = {domain: int((reason[domain] == OVERLAPS).sum()) for domain in domains}
+    with replaced(done) as temporary:
+        temporary.write_text(json.dumps({REASONS[OVERLAPS]: overlapping}))
+
+
+def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
+    """Token ids of each text; a very long one is encoded in parts, which bounds memory."""
+    parts = [list(_parts(text)) for text in texts]
+    ids = iter(model.encode_batch([part for some in parts for part in some]))
+    for some in parts:
+        yield np.concatenate([next(ids) for _ in some])
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Cut before a space that follows a character which is none: there byte-level BPE never joins two tokens."""
+    start = 0
+    while len(text) - start > LONGEST:
+        end = start + LONGEST
+        cut = text.rfind(" ", start + LONGEST // 2, end)
+        while cut > start and text[cut - 1].isspace():
+            cut = text.rfind(" ", start + LONGEST // 2, cut)
+        # Half a million characters without a word's beginning are no text; they may be cut anywhere.
+        yield text[start : (cut if cut > start else end)]
+        start = cut if cut > start else end
+    yield text[start:]
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path) -> tokenizer.Tokenizer:
+    return tokenizer.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _held_out_text(path: Path, words: int) -> HeldOutText:
+    return HeldOutText(path, words)

@@ -1,0 +1,47 @@
+"""A domain's training rows as one flat file that is mapped into memory, for stores too large to be held.
+
+A store's own files are compressed blocks: right for copying and for reading in order, far too slow for rows in a
+shuffled order. The flat file is made of them once, beside the store, and is only a cache.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+
+from mixscale.corpus import pack
+from mixscale.files import replaced
+
+if TYPE_CHECKING:
+    from mixscale.corpus.store import TokenStore
+
+
+def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
+    """Training rows (R, context + 1) of a domain, mapped read-only.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    folder = store.path / "flat"
+    path = folder / f"{domain}.npy"
+    if not path.is_file():
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / f"{domain}.lock"):
+            if not path.is_file():
+                _write(store, domain, path)
+    return np.load(path, mmap_mode="r")
+
+
+def _write(store: TokenStore, domain: str, path: Path) -> None:
+    with replaced(path) as temporary:
+        first, out_RxT1 = 0, None
+        for block_bxT1 in pack.read_blocks(store.path, domain, "train"):
+            if out_RxT1 is None:
+                shape = (store.facts[domain]["train_rows"], block_bxT1.shape[1])
+                out_RxT1 = np.lib.format.open_memmap(temporary, "w+", block_bxT1.dtype, shape)
+            out_RxT1[first : first + len(block_bxT1)] = block_bxT1
+            first += len(block_bxT1)
+        out_RxT1.flush()

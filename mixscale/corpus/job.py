@@ -1,0 +1,122 @@
+"""A build as its parts see it: what is to be read, in which pieces, and where each keeps what it has found.
+
+Everything that a piece leaves is a file, written whole, so that a build that was killed goes on with the pieces that
+are missing. The same pieces in any processes and any order leave the same files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mixscale.corpus import sources
+from mixscale.corpus.cleaning import RULES, cleaned
+from mixscale.corpus.records import Damage, Document, Piece
+from mixscale.experiment import Corpus
+
+REASONS = ("", *RULES, "copy", "near copy", "held out elsewhere", "overlaps held-out text", "beyond the cap")
+"""what becomes of a document, by number: the first is kept"""
+MOST = 4096
+"""pieces of a source, about; larger ones are cut where there would be more"""
+
+
+@dataclass(frozen=True)
+class Job:
+    corpus: Corpus
+    folder: Path
+    """for what is found on the way; goes once the store is whole"""
+    groups: tuple[tuple[str, ...], ...]
+    """domains of one source, which is read once for all of them"""
+    pieces: tuple[tuple[int, Piece], ...]
+    """number of a group, and a piece of its source"""
+
+    @classmethod
+    def of(cls, corpus: Corpus, folder: Path) -> Job:
+        by_whole: dict[sources.Source, list[str]] = {}
+        for domain, source in corpus.domains.items():
+            by_whole.setdefault(sources.whole(source), []).append(domain)
+        found = [(g, piece) for g, source in enumerate(by_whole) for piece in _pieces(source)]
+        return cls(corpus, folder, tuple(map(tuple, by_whole.values())), tuple(found))
+
+    @cached_property
+    def held_in(self) -> dict[str, tuple[int, ...]]:
+        """Numbers of the pieces that each domain may stand in, in order."""
+        found: dict[str, list[int]] = {domain: [] for domain in self.corpus.domains}
+        for number, (group, _) in enumerate(self.pieces):
+            for domain in self.groups[group]:
+                found[domain].append(number)
+        return {domain: tuple(numbers) for domain, numbers in found.items()}
+
+    def domains(self, number: int) -> tuple[str, ...]:
+        """Those that piece `number` may hold."""
+        return self.groups[self.pieces[number][0]]
+
+    def path(self, step: str, number: int, domain: str, kind: str) -> Path:
+        """File that a step leaves of a domain in a piece."""
+        return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}{kind}"
+
+    def done(self, step: str, number: int) -> Path:
+        """File that is there once a step has left all of a piece."""
+        return self.folder / step / f"{number}.json"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(piece.size for _, piece in self.pieces)
+
+
+def read(job: Job, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document, str] | Damage | None]:
+    """What stands in a piece: domain, cleaned document and the rule that leaves it out; None for what no one takes."""
+    piece = job.pieces[number][1]
+    taking = {domain: job.corpus.domains[domain] for domain in domains}
+    whole = sources.whole(next(iter(taking.values())))
+    all_of_group = [job.corpus.domains[domain] for domain in job.domains(number)]
+    for found in sources.records(whole, piece, job.corpus.record_bytes, sources.wanted(all_of_group)):
+        if isinstance(found, Damage):
+            yield found
+            continue
+        nobody = True
+        for domain, source in taking.items():
+            document = sources.taken(source, found)
+            if isinstance(document, Damage):
+                yield document
+            elif document is not None:
+                text, rule = cleaned(document.text, job.corpus.cleaning, domain)
+                yield domain, document._replace(text=text), rule
+            nobody = nobody and document is None
+        if nobody:
+            yield None
+
+
+def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
+    """Tuples that begin with a text, in lists of about so many characters together."""
+    batch: list[tuple] = []
+    size = 0
+    for item in texts:
+        batch.append(item)
+        size += len(item[0])
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Writes an array where a kill may leave half of it; what counts is the file that says the piece is done."""
+    # By way of memory, since NumPy's own way to a file has no word for a full disk.
+    held = io.BytesIO()
+    np.save(held, array, allow_pickle=False)
+    path.write_bytes(held.getbuffer())
+
+
+def _pieces(source: sources.Source) -> list[Piece]:
+    found = sources.pieces(source, sources.PIECE)
+    if len(found) <= MOST:
+        return found
+    return sources.pieces(source, sources.PIECE * -(-len(found) // MOST))

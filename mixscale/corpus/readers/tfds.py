@@ -1,0 +1,64 @@
+"""Examples of TensorFlow Datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from mixscale.corpus.files import hashes
+from mixscale.corpus.records import Damage, Found, Piece, Record
+from mixscale.errors import InputError
+from mixscale.experiment import Tfds, content_hash
+
+
+def pieces(source: Tfds, size: int) -> list[Piece]:
+    examples = _data_source(source)
+    count, held = len(examples), max(1, examples.dataset_info.splits[source.split].num_bytes)
+    step = max(1, count * size // held)
+    return [
+        Piece((), start, min(start + step, count), held * min(step, count - start) // count)
+        for start in range(0, count, step)
+    ]
+
+
+def fingerprint(source: Tfds) -> str:
+    shards = _data_source(source).dataset_info.splits[source.split].file_instructions
+    taken = [[shard.skip, shard.take] for shard in shards]
+    return content_hash(hashes(shard.filename for shard in shards), "tfds", source.field, taken)
+
+
+def records(source: Tfds, piece: Piece, largest: int, wanted: Collection[str]) -> Iterator[Found]:
+    examples = _data_source(source)
+    for number in range(piece.start, piece.stop):
+        example = examples[number]
+        where = f"TFDS '{source.name}', example {number}"
+        if not isinstance(example, dict) or source.field not in example:
+            keys = ", ".join(map(repr, example)) if isinstance(example, dict) else "none"
+            raise InputError(f"TFDS '{source.name}' has no feature '{source.field}'; its features are {keys}")
+        text = example[source.field]
+        if not isinstance(text, bytes | str):
+            raise InputError(
+                f"feature '{source.field}' of TFDS '{source.name}' is {type(text).__name__}; text is expected"
+            )
+        if len(text) > largest:
+            yield Damage(f"{where}: longer than {largest} bytes; raise corpus.record_bytes to read it")
+        else:
+            yield Record(example, where)
+
+
+def _data_source(source: Tfds) -> Any:
+    """Random access to the examples of one split; needs the array_record format, and no TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    if ":" in source.name:
+        raise InputError(f"TFDS '{source.name}': names with a ':' load code from elsewhere; prepare it first")
+    try:
+        return tfds.data_source(source.name, split=source.split, data_dir=source.data_dir)
+    # TFDS reports an unknown name, split or format, and what its own builders lack, by these four.
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        where = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
+        raise InputError(
+            f"TFDS '{source.name}', split '{source.split}', cannot be read from {where}: {reason.rstrip('.')}. "
+            f"It must be prepared there in the array_record format (`tfds build --file_format=array_record`)"
+        ) from error

@@ -1,0 +1,52 @@
+"""Who trains a plan's runs: this machine, SLURM or Ray. Each engine is a function of the same four arguments.
+
+Whatever the engine, workers share nothing but the experiment's folder: they take runs by claims, and what has ended
+is what has rows there. So engines may be changed, joined or killed at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixscale.errors import Unfinished
+from mixscale.experiment import Experiment
+from mixscale.sweep import failures
+from mixscale.sweep.directory import ended, run_directory
+
+if TYPE_CHECKING:
+    from mixscale.sweep.plan import Planned
+    from mixscale.sweep.progress import SweepProgress
+
+Train = Callable[[Experiment, Path, list["Planned"], "SweepProgress"], None]
+
+
+def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) -> None:
+    """Trains every planned run that has not ended, with progress; returns when all have.
+
+    Runs that failed before are tried again.
+
+    Raises:
+        InputError: a run's configuration cannot be trained as it stands.
+        Unfinished: a worker was killed, or another process is training some of the runs; what was trained is kept.
+        RuntimeError: a worker failed, with its stack trace.
+    """
+    from mixscale.sweep.progress import SweepProgress
+
+    directory = experiment.directory
+    left = [p for p in planned if not ended(directory, p.run.id)]
+    if not left:
+        return
+    for item in left:
+        failures.forget(run_directory(directory, item.run.id))
+    train: Train = import_module(f"mixscale.sweep.engines.{type(experiment.engine).__name__.lower()}").train
+    with SweepProgress(planned, left) as progress:
+        train(experiment, store_path, left, progress)
+    missing = [p.run.id for p in left if not ended(directory, p.run.id)]
+    if missing:
+        raise Unfinished(
+            f"{len(missing)} runs are being trained by another process (`mixscale status {directory}`); start again "
+            "when it is done"
+        )

@@ -1,0 +1,144 @@
+"""Runs as arrays of SLURM jobs, through submitit, on nodes that share a file system.
+
+A job that is warned of its end (SIGUSR2: its limit of time, or `scancel --signal=USR2`) saves where it stands and
+queues itself again; one that is preempted, or whose node dies, SLURM queues again. Jobs go on without their driver;
+the next driver finds them by the numbers it kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixscale.errors import InputError, Interrupted, Unfinished
+from mixscale.experiment import Experiment, Hosts, Slurm
+from mixscale.sweep.directory import write_json
+from mixscale.sweep.engines.job import Job
+from mixscale.sweep.engines.supervise import supervise
+from mixscale.sweep.plan import Planned
+from mixscale.sweep.progress import SweepProgress
+
+
+def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
+    """Trains what is left in jobs of SLURM's; they go on where this process ends before them.
+
+    Raises:
+        InputError: submitit is not installed, SLURM is not here or refuses the job; and as `supervise`.
+    """
+    engine = experiment.engine
+    assert isinstance(engine, Slurm)
+    jobs = SlurmJobs(experiment, engine, store_path)
+    try:
+        supervise(experiment.directory, jobs, engine.jobs, left, progress)
+    except KeyboardInterrupt:
+        print(f"\njobs {', '.join(jobs.numbers)} go on; the same command shows them again, `scancel` ends them")
+        raise
+
+
+class SlurmJobs:
+    """`Jobs` of SLURM's; `numbers` are those of the arrays, also of those that an earlier driver queued."""
+
+    def __init__(self, experiment: Experiment, engine: Slurm, store_path: Path):
+        if shutil.which("sbatch") is None:
+            raise InputError("engine Slurm finds no `sbatch` on the PATH; start the sweep where jobs can be queued")
+        if importlib.util.find_spec("submitit") is None:
+            raise InputError("engine Slurm needs submitit; `pip install 'mixscale[slurm]'`")
+        self._experiment, self._engine, self._store_path = experiment, engine, store_path
+        self._folder = experiment.directory.absolute() / "slurm"
+        self._kept = self._folder / "jobs.json"
+        self.numbers: list[str] = json.loads(self._kept.read_text()) if self._kept.exists() else []
+
+    def submit(self, planned: Sequence[Planned], count: int) -> None:
+        from submitit.core.utils import UncompletedJobError
+
+        experiment, engine = self._experiment, self._engine
+        if engine.hosts > 1:
+            experiment = replace(experiment, machine=replace(experiment.machine, hosts=Hosts("auto")))
+        job = Job(experiment, self._store_path, list(planned), Path.cwd(), engine.cpus == 1)
+        try:
+            with _outside_of_jobs():
+                queued = self._executor(count).map_array(_train, [job] * count)
+        except UncompletedJobError as error:
+            raise InputError(f"SLURM does not take the jobs of engine Slurm: {error}") from error
+        self.numbers.append(queued[0].job_id.split("_")[0])
+        write_json(self._kept, self.numbers)
+
+    def live(self) -> int | None:
+        command = ["squeue", "--me", "--noheader", "--array", "--format=%F"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        return None if answer.returncode else sum(number in self.numbers for number in answer.stdout.split())
+
+    def last_words(self) -> str:
+        logs = sorted(self._folder.glob("*_log.err"), key=lambda log: log.stat().st_mtime)
+        if not logs:
+            return f"none of them wrote to {self._folder}, which every node must see"
+        return f"{logs[-1]} ends with: " + " / ".join(logs[-1].read_text().splitlines()[-3:])
+
+    def _executor(self, count: int) -> Any:
+        import submitit
+
+        engine = self._engine
+        executor = submitit.SlurmExecutor(folder=self._folder)
+        executor.update_parameters(
+            job_name=f"mixscale-{self._experiment.name}",
+            time=engine.minutes,
+            signal_delay_s=engine.warning_seconds,
+            nodes=engine.hosts,
+            ntasks_per_node=1,
+            cpus_per_task=engine.cpus,
+            gpus_per_node=engine.gpus or None,
+            mem=f"{round(engine.memory_gb * 1024)}M",
+            partition=engine.partition or None,
+            account=engine.account or None,
+            setup=list(engine.setup),
+            array_parallelism=count,
+            additional_parameters={"requeue": True, **engine.options},
+        )
+        return executor
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """A driver that is a job itself must not hand its own limits on to those it queues."""
+    import submitit
+
+    with submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext():
+        yield
+
+
+def _train(job: Job) -> None:
+    """What runs on the node."""
+    import submitit
+
+    warned = False
+
+    def warn(number: int, frame: object) -> None:
+        nonlocal warned
+        warned = True
+        # What training answers by saving and leaving; outside of it there is nothing to save.
+        signal.raise_signal(signal.SIGTERM)
+
+    # After submitit's own, which end the process before anything is saved.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGUSR2, warn)
+    try:
+        job()
+    except Unfinished:
+        if not warned:
+            raise
+        here = submitit.JobEnvironment()
+        if here.global_rank == 0:
+            subprocess.run(["scontrol", "requeue", here.job_id], check=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise Interrupted(number)

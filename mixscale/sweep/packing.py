@@ -1,0 +1,88 @@
+"""Which runs are trained together in one program, and how many at most.
+
+Small models leave an accelerator idle, so runs of one shape are trained side by side on it. On a CPU this gains
+nothing (`analysis/train_benchmark.py` measures it), and runs go one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mixscale.experiment import Machine, content_hash
+
+if TYPE_CHECKING:
+    from mixscale.corpus import TokenStore
+    from mixscale.sweep.plan import Planned
+    from mixscale.train.run import Run
+
+POSITIONS = 1 << 20
+"""Tokens a step of a whole population, beyond which no accelerator is idle."""
+SHARE = 0.8
+"""Of a device's memory, what a population may be planned to take; the compiler needs the rest."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs of one shape that are trained together."""
+
+    planned: tuple[Planned, ...]
+    places: int
+    """R of their program; those that are left over stand idle"""
+
+    @property
+    def id(self) -> str:
+        """Hash of the runs' own."""
+        return content_hash([item.run.id for item in self.planned], self.places)
+
+
+def packs(planned: Iterable[Planned], machine: Machine, store: TokenStore) -> list[Pack]:
+    """`planned` in packs: by shape, shorter runs first, in the plan's order.
+
+    Taking whole packs away leaves the others as they were, so a sweep that goes on packs as before.
+    """
+    from mixscale.train import shape_of
+
+    shapes: dict[str, list[Planned]] = {}
+    for item in planned:
+        shapes.setdefault(shape_of(item.run), []).append(item)
+    packed = []
+    for items in shapes.values():
+        places = population(items[0].run, machine, store)
+        items.sort(key=lambda item: item.run.train.tokens)
+        packed += [Pack(tuple(items[i : i + places]), places) for i in range(0, len(items), places)]
+    return packed
+
+
+def population(run: Run, machine: Machine, store: TokenStore) -> int:
+    """How many runs of a shape are trained together: as asked, or as the devices' memory allows; one on a CPU."""
+    import jax
+
+    along = max(1, machine.mesh.run)
+    if machine.population:
+        return machine.population
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return along
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0) * SHARE * jax.device_count()
+    by_memory = (limit - resident(store)) // run_bytes(run, store)
+    by_work = POSITIONS // (run.train.batch * store.context)
+    return max(1, int(min(by_memory, by_work)) // along) * along
+
+
+def run_bytes(run: Run, store: TokenStore) -> float:
+    """Bytes of one run on the devices: weights, gradient, two moments, activations and a chunk of logits."""
+    from mixscale.model import count_parameters
+
+    model, positions = run.model, run.train.batch * store.context
+    _, parameters = count_parameters(model, store.vocab_size)
+    wide = 4 if run.train.dtype == "float32" else 2
+    activations = wide * positions * model.layers * (16 * model.d_model + 2 * model.heads)
+    logits = 4 * min(positions * store.vocab_size, 1 << 27)
+    return 16.0 * parameters + activations + 2 * logits
+
+
+def resident(store: TokenStore) -> float:
+    """Bytes of the token rows on every device."""
+    return (2 if store.vocab_size <= 1 << 16 else 4) * float(sum(store.unique_tokens.values()))

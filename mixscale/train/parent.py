@@ -1,0 +1,47 @@
+"""The run that another one goes on from: its state before it decayed, and how far into each domain it had come.
+
+So several token counts, or other mixtures, branch from one stable phase, and continued pre-training begins where
+pre-training ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixscale.errors import InputError
+from mixscale.train.checkpoint import Checkpoints
+from mixscale.train.step import State
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a run begins with instead of fresh weights."""
+
+    state: State
+    """of one run"""
+    drawn: dict[str, int]
+    """rows of each domain that it, and its own parents, have drawn"""
+
+
+def open_parent(folder: str, like: State, kind: dict[str, Any]) -> Parent | None:
+    """The parent in a run's `folder`, onto the shapes and devices of `like`; None for an empty name.
+
+    Its last state at full rate where it has one (stable-then-decay), else its last one.
+
+    Raises:
+        InputError: there is no checkpoint, or it is of another model, tokenizer or optimiser.
+    """
+    if not folder:
+        return None
+    path = Path(folder) / "checkpoints"
+    with closing(Checkpoints(path, kind)) as checkpoints:
+        found = checkpoints.restore(like, stable=True) or checkpoints.restore(like)
+    if found is None:
+        raise InputError(
+            f"train.parent '{folder}' holds no checkpoint of a run; give the folder of one that has ended, DIR/runs/ID"
+        )
+    (member,) = found.position["members"]
+    return Parent(found.live, member["drawn"])
