@@ -17,6 +17,11 @@ LEAST = {
     "design.replicates": 0,
     "design.seed": 0,
     "machine.workers": 0,
+    "machine.population": 0,
+    "machine.accumulate": 1,
+    "machine.loss_chunk": 0,
+    "machine.resident_gb": 0.0,
+    "machine.profile": 0,
     "machine.steps_per_dispatch": 1,
     "machine.checkpoint_steps": 1,
     "optimiser.learning_rate": 0.0,
@@ -25,7 +30,7 @@ LEAST = {
     "seed": 0,
 }
 """Smallest value of each field that has one."""
-SHARES = ("optimiser.warmup", "optimiser.decay", "corpus.validation_share")
+SHARES = ("optimiser.warmup", "optimiser.decay", "optimiser.ema", "optimiser.momentum", "corpus.validation_share")
 
 
 def check(experiment: Experiment) -> None:

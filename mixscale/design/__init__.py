@@ -3,5 +3,8 @@
 from mixscale.design.following import next_runs
 from mixscale.design.mixtures import Drawn, draw
 from mixscale.design.optimal import optimal_design, optimal_subset
+from mixscale.rooms import make_callable
 
 __all__ = ["Drawn", "draw", "next_runs", "optimal_design", "optimal_subset"]
+
+make_callable(__name__)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixscale.design.given import given
 from mixscale.errors import InputError
 from mixscale.experiment import Design
 from mixscale.mixture import Mixture
@@ -27,13 +28,16 @@ class Drawn:
     role: str
     """`fit` or `held_out`"""
     origin: str
-    """`vertex`, `centre`, `natural`, `sobol`, `optimal` or `dirichlet`"""
+    """`vertex`, `centre`, `natural`, `sobol`, `optimal`, `given` or `dirichlet`"""
 
 
-def draw(design: Design, natural: Mixture) -> list[Drawn]:
+def draw(design: Design, natural: Mixture, prior: Mixture | None = None) -> list[Drawn]:
     """The design's mixtures over the domains of `natural`, each once, the fitted before the held out.
 
     The same design and seed give the same mixtures; asking for more appends to each kind.
+
+    Args:
+        prior: what the Dirichlet draws spread around; the natural mixture where none is given.
 
     Raises:
         InputError: the design asks for no mixture to fit, or its Dirichlet parameters are not positive.
@@ -48,6 +52,7 @@ def draw(design: Design, natural: Mixture) -> list[Drawn]:
         fixed.append((natural, "natural"))
     fixed += [(m, "sobol") for m in sobol(domains, design.sobol, design.seed)]
     fixed += [(m, "optimal") for m in informative(natural, design.optimal, design.seed)]
+    fixed += [(m, "given") for m in given(design.given, domains)]
     drawn: dict[Mixture, Drawn] = {}
     for mixture, origin in fixed:
         drawn.setdefault(rounded(mixture), Drawn(rounded(mixture), "fit", origin))
@@ -55,7 +60,7 @@ def draw(design: Design, natural: Mixture) -> list[Drawn]:
         if role == "held_out" and not drawn:
             raise InputError("the design asks for no mixture to fit; raise design.dirichlet or design.sobol")
         enough = len(drawn) + count
-        for tries, mixture in enumerate(map(rounded, dirichlet(design, natural, stream))):
+        for tries, mixture in enumerate(map(rounded, dirichlet(design, prior or natural, stream))):
             if len(drawn) == enough:
                 break
             if tries > BARREN * (count + 1):
@@ -67,7 +72,7 @@ def draw(design: Design, natural: Mixture) -> list[Drawn]:
     return list(drawn.values())
 
 
-def dirichlet(design: Design, natural: Mixture, stream: int) -> Iterator[Mixture]:
+def dirichlet(design: Design, prior: Mixture, stream: int) -> Iterator[Mixture]:
     """Endless draws of Dirichlet(p · s), p the tempered prior, s log-uniform in `design.strength`.
 
     The way of RegMix (arXiv 2407.01492); small s draws mixtures of few domains, large s mixtures near the prior.
@@ -75,8 +80,7 @@ def dirichlet(design: Design, natural: Mixture, stream: int) -> Iterator[Mixture
     low, high = design.strength
     if not 0 < low <= high:
         raise InputError(f"design.strength is {low:g} to {high:g}; give two positive numbers, the smaller first")
-    domains = natural.domains
-    prior = natural if design.prior == "natural" else Mixture.uniform(domains)
+    domains = prior.domains
     prior_K = prior.tempered(design.temperature).array(domains)
     rng = np.random.default_rng([design.seed, stream])
     while True:

@@ -17,6 +17,8 @@ class Design:
     """points spread evenly over the simplex"""
     optimal: int = 0
     """mixtures that together say most about all others, around the natural mixture (`mixscale design` prints them)"""
+    given: str = ""
+    """table or optimum.json of mixtures to train as well: what `mixscale design` and `mixscale optimum` write"""
     vertices: bool = True
     """each domain alone"""
     centre: bool = True
