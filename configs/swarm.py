@@ -28,8 +28,9 @@ DOMAINS = {
     "arxiv": "ArXiv", "freelaw": "FreeLaw", "nih": "NIH ExPorter", "pubmed_central": "PubMed Central",
     "wikipedia": "Wikipedia (en)", "dm_mathematics": "DM Mathematics", "github": "Github",
     "philpapers": "PhilPapers", "stackexchange": "StackExchange", "enron": "Enron Emails",
-    "gutenberg": "Gutenberg (PG-19)",    "pile_cc": "Pile-CC", "ubuntu_irc": "Ubuntu IRC", "europarl": "EuroParl", "hackernews": "HackerNews",
-    "pubmed_abstracts": "PubMed Abstracts", "uspto": "USPTO Backgrounds",
+    "gutenberg": "Gutenberg (PG-19)", "pile_cc": "Pile-CC", "ubuntu_irc": "Ubuntu IRC",
+    "europarl": "EuroParl", "hackernews": "HackerNews", "pubmed_abstracts": "PubMed Abstracts",
+    "uspto": "USPTO Backgrounds",
 }  # fmt: skip
 
 experiment = Experiment(

@@ -21,6 +21,7 @@ from mixscale.sweep.engines import train_all
 from mixscale.sweep.engines.here import workers_that_pay
 from mixscale.sweep.estimate import cost_table, measured_speed, remember_speed
 from mixscale.sweep.labels import forget_plan, write_plan
+from mixscale.sweep.packing import described, packs
 from mixscale.sweep.plan import Planned, plan
 
 
@@ -45,6 +46,7 @@ def show_plan(experiment: Experiment) -> None:
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
+    print(f"{described(packs(planned, experiment.machine, store), store)}\n")
     total, basis = costs["seconds"].sum() / workers, "as measured here" if known else "a guess until one run has ended"
     print(
         f"{len(planned)} runs, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "

@@ -86,3 +86,23 @@ def run_bytes(run: Run, store: TokenStore) -> float:
 def resident(store: TokenStore) -> float:
     """Bytes of the token rows on every device."""
     return (2 if store.vocab_size <= 1 << 16 else 4) * float(sum(store.unique_tokens.values()))
+
+
+def described(packed: list[Pack], store: TokenStore) -> str:
+    """How runs are packed, for people: a line for each size."""
+    sizes: dict[str, list[Pack]] = {}
+    for pack in packed:
+        sizes.setdefault(pack.planned[0].run.size, []).append(pack)
+    lines = []
+    for size, of_size in sizes.items():
+        places, runs = of_size[0].places, sum(len(pack.planned) for pack in of_size)
+        if places == 1:
+            lines.append(f"{size}: {runs} runs, one after another in one program")
+            continue
+        memory = places * run_bytes(of_size[0].planned[0].run, store) + resident(store)
+        idle = sum(places - len(pack.planned) for pack in of_size)
+        lines.append(
+            f"{size}: {runs} runs in {len(of_size)} populations of {places}, {memory / 1e9:.3g} GB each"
+            + (f", {idle} places idle" if idle else "")
+        )
+    return "\n".join(lines)

@@ -79,7 +79,7 @@ def _train(
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise InputError(_too_large(experiment, pack)) from error
+        raise InputError(too_large(experiment, pack)) from error
     for folder, rows in zip(folders, measured, strict=True):
         if hosts.first():
             write_json(folder / "rows.json", rows)
@@ -89,7 +89,7 @@ def _train(
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def _too_large(experiment: Experiment, pack: Pack) -> str:
+def too_large(experiment: Experiment, pack: Pack) -> str:
     machine, batch = experiment.machine, pack.planned[0].run.train.batch
     if pack.places > max(1, machine.mesh.run):
         return (
