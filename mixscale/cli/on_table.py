@@ -50,6 +50,7 @@ def fit(
     if diagnose:
         found = fitted.diagnosis()
         found.table().to_csv(out / "diagnosis.csv", index=False)
+        (out / "diagnosis.txt").write_text(found.summary() + "\n", encoding="utf-8")
         print(f"\n{found.summary()}\ndiagnosis saved to {out / 'diagnosis.csv'}")
 
 
@@ -232,6 +233,42 @@ def design(
     if out is not None:
         chosen.to_csv(out, index=False)
         print(f"\n{len(chosen)} mixtures saved to {out}")
+
+
+def export(
+    optimum: Positional[Path],
+    /,
+    to: Literal[
+        "maxtext", "levanter", "olmo-core", "olmix", "megatron", "nemo", "torchtitan", "hf", "yaml", "json"
+    ],
+    paths: tuple[str, ...] = (),
+    mean_tokens: dict[str, float] = {},  # noqa: B006
+    epochs: float | None = None,
+    out: Path | None = None,
+) -> None:
+    """Writes a mixture as another trainer reads it.
+
+    For example:
+
+      mixscale export optimum.json --to megatron --paths web=/data/web_text code=/data/code_text --out blend.txt
+
+    Args:
+        optimum: optimum.json, or a JSON or CSV file of a mixture.
+        to: the trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML), Megatron-LM and
+            NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (interleaved probabilities), or the plain
+            weights.
+        paths: where the domains lie, as the trainer takes it: `--paths web=gs://b/web/*.array_record code=...`; a
+            domain may come several times where the trainer takes several paths.
+        mean_tokens: mean tokens an example of each domain, for trainers that draw examples and not tokens (maxtext,
+            torchtitan, hf), as in `--mean-tokens web 900 code 2400`.
+        epochs: how often text may be read, for olmo-core and olmix, which refuse more.
+        out: file to write; standard output where none is given.
+    """
+    from mixscale.exporters import command
+
+    if out is not None:
+        must_be(out, "file")
+    command.run(optimum, to, paths, mean_tokens, epochs, out)
 
 
 def report(directory: Positional[Path], /) -> None:

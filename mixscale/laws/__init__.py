@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from mixscale.errors import InputError
-from mixscale.laws import selection, uncertainty
+from mixscale.laws import beyond, selection, uncertainty
 from mixscale.laws.families import LAWS, REPEATS
 from mixscale.laws.observations import Observations, fit_rows, observe, scale_of, unique_known
 from mixscale.laws.process import GP
@@ -77,6 +77,9 @@ def fit(
             chosen, reason = joined, f"'{joined.law.name}' was asked for by name"
         theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
     noise_T, freedom = seen.seed_noise()
+    steep_2xT = beyond.steepness(chosen.law, chosen.theta_TxP, seen.points)
+    away_TxR = beyond.left_out(steep_2xT, seen.points, folds)
+    drift = uncertainty.drift(chosen, seen, apart_VxTxR, away_TxR)
     return LawFit(
         family=chosen.law,
         theta_TxP=chosen.theta_TxP,
@@ -84,6 +87,9 @@ def fit(
         theta_SxTxP=theta_SxTxP,
         held_TxR=seen.scale.outward(chosen.held_TxR),
         apart_VxTxR=np.stack([seen.scale.outward(y_TxR) for y_TxR in apart_VxTxR]),
+        missed_TxR=drift * away_TxR * np.abs(seen.scale.unit_T)[:, None],
+        steep_2xT=steep_2xT,
+        drift=drift,
         seen=seen,
         noise={t: None if noise_T is None else float(noise_T[i]) for i, t in enumerate(seen.targets)},
         noise_freedom=freedom,

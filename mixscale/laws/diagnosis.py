@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixscale.laws import engine, process, worries
+from mixscale.laws import engine, levenberg, process, worries
 from mixscale.laws.families import Law
 from mixscale.laws.observations import Observations
 from mixscale.laws.process import Process
@@ -103,7 +103,7 @@ def _findings(law: Law, seen: Observations, theta_TxP, sigma_T, seed) -> list[Fi
     names = np.array(law.names(seen.domains))
     findings = []
     for t, target in enumerate(seen.targets):
-        weight_R = np.minimum(1.0, engine.HUBER * sigma_T[t] / np.maximum(np.abs(residual_TxR[t]), 1e-300))
+        weight_R = np.minimum(1.0, levenberg.HUBER * sigma_T[t] / np.maximum(np.abs(residual_TxR[t]), 1e-300))
         local = _Local.of(residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior)
         findings.append(
             Finding(

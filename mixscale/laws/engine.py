@@ -1,8 +1,7 @@
 """Fits any family to many problems at once: targets, starts, folds and resamples are one batch.
 
-A problem is a vector of losses, a weight for each row (0 for a held-out row, a random number for a resample) and a
-starting point. A batched Levenberg-Marquardt in JAX, float64, solves the batch; SciPy finishes the point fits. This
-module sees arrays only, no table and no names.
+A problem is a vector of losses, a weight for each row (0 for a held-out row) and a starting point. `levenberg` solves
+the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names.
 
 `evaluate`, `fit_points`, `solve` and `leave_out` are what every kind of law answers to. They are written here for
 families of formulas; `process` and `stack` register their own for a Gaussian process and for a mean of laws.
@@ -13,23 +12,22 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
+from mixscale.laws import levenberg
 from mixscale.laws.families import Law, Points
+from mixscale.laws.levenberg import HUBER, ROW_MULTIPLE, jacobian
 
-HUBER = 1.345
-"""Residuals beyond this many sigmas count linearly."""
 STARTS = 6
-ITERATIONS = 80
 TOLERANCE, ROUGHLY = 1e-7, 1e-4
 """Share of the cost that a last step gains: in point fits, and in refits, whose cost is known to no such precision."""
+FINISHING, AT_BOUND = 40, 1e-5
+"""Most steps of the finish, and how near to a bound, in widths of the prior, counts as on it."""
+WEAKEST = 2.0
+"""A prior that is wider, on a logarithm of order one, is there to bound a search and is nobody's belief."""
 SETTLED, AT_REST, PATIENCE = 1e-10, 0.3, 4
 """The same where basins are counted, the gain of a whole search that ends it, and how many searches there may be."""
-ROW_MULTIPLE = 16
-BATCH_BYTES = 2**25
-"""Largest Jacobian of a batch, which decides how many problems are solved together."""
 
 
 @functools.singledispatch
@@ -53,15 +51,20 @@ def solve(
     weights_BxR: np.ndarray,
     sigma_B: np.ndarray,
     start_BxP: np.ndarray,
+    away_BxP: np.ndarray | None = None,
     on_batch=None,
 ) -> np.ndarray:
     """Parameters that fit each problem best, shape (B, P), from a start near by.
 
     Args:
         y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
+        away_BxP: by how many of its standard deviations the mean of each prior is moved, at most WEAKEST in all.
         on_batch: called with the number of problems after each batch.
     """
-    return _minimise(law, points, y_BxR, weights_BxR, sigma_B, start_BxP, ROUGHLY, on_batch)[0]
+    if away_BxP is not None:
+        away_BxP = away_BxP * np.minimum(1.0, WEAKEST / law.spread("std", points.h_RxK.shape[1]))
+    asked = levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B, away_BxP)
+    return levenberg.minimise(asked, start_BxP, ROUGHLY, on_batch)[0]
 
 
 @functools.singledispatch
@@ -132,8 +135,7 @@ def basins(
 def linearised(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Relative residuals of each target, shape (T, R), and their derivatives by its parameters, shape (T, R, P)."""
     with jax.enable_x64(True):
-        both = jax.jit(_jacobian(law))
-        rows = [both(theta_P, points) for theta_P in theta_TxP]
+        rows = [_slopes(law)(theta_P, points) for theta_P in theta_TxP]
         loss_TxR, slope_TxRxP = (np.stack([np.asarray(x) for x in parts]) for parts in zip(*rows, strict=True))
     return loss_TxR / y_TxR - 1, slope_TxRxP / y_TxR[..., None]
 
@@ -161,31 +163,9 @@ def _minimise(
     sigma_B: np.ndarray,
     start_BxP: np.ndarray,
     tolerance: float = TOLERANCE,
-    on_batch=None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise, for each problem, `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
-
-    Returns:
-        theta_BxP within the law's bounds, and the cost, shape (B,).
-    """
-    problems, k = len(y_BxR), points.h_RxK.shape[1]
-    wide = points.padded(ROW_MULTIPLE)
-    extra = wide.count - points.count
-    y_BxR = np.pad(y_BxR, ((0, 0), (0, extra)), constant_values=1.0)
-    weights_BxR = np.pad(weights_BxR, ((0, 0), (0, extra)))
-    size = int(np.clip(BATCH_BYTES // (8 * wide.count * start_BxP.shape[1]), 4, 64))
-    limits = [law.spread(field, k) for field in ("lower", "upper", "mean", "std")]
-    thetas, costs = [], []
-    with jax.enable_x64(True):
-        for at in range(0, problems, size):
-            index = np.minimum(np.arange(at, at + size), problems - 1)
-            batch = (y_BxR[index], weights_BxR[index], sigma_B[index], start_BxP[index])
-            theta_BxP, cost_B = _solver(law)(wide, *limits, tolerance, *batch)
-            thetas.append(np.asarray(theta_BxP))
-            costs.append(np.asarray(cost_B))
-            if on_batch:
-                on_batch(min(size, problems - at))
-    return np.concatenate(thetas)[:problems], np.concatenate(costs)[:problems]
+    """As `levenberg.minimise`."""
+    return levenberg.minimise(levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B), start_BxP, tolerance)
 
 
 def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:
@@ -197,107 +177,54 @@ def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -
 
 
 def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
-    """SciPy's L-BFGS-B from the batched solution, with exact derivatives; keeps the better of the two."""
+    """SciPy's trust region within bounds, with exact derivatives, from the batched solution; keeps the better of both.
+
+    An active set creeps along a flat valley that ends at a bound; scaling by the distance from the bounds does not.
+    """
     wide = points.padded(ROW_MULTIPLE)
-    extra = wide.count - points.count
-    k = points.h_RxK.shape[1]
-    lower_P, upper_P, mean_P, std_P = (law.spread(f, k) for f in ("lower", "upper", "mean", "std"))
-    fixed = (wide, mean_P, std_P, np.pad(y_R, (0, extra), constant_values=1.0))
-    weights_R = np.pad(np.ones(points.count), (0, extra))
+    lower_P, upper_P, mean_P, std_P = (law.spread(f, points.h_RxK.shape[1]) for f in ("lower", "upper", "mean", "std"))
+    rows = points.count
+
     with jax.enable_x64(True):
-        slope = _slope(law)
+        slopes = _slopes(law)
 
-        def cost_and_gradient(theta):
-            cost, gradient_P = slope(theta, *fixed, weights_R, sigma)
-            return float(cost), np.asarray(gradient_P)
+        def linear(theta_P):
+            loss_R, slope_RxP = (np.asarray(x)[:rows] for x in slopes(theta_P, wide))
+            residual_N = np.r_[(loss_R / y_R - 1) / sigma, (theta_P - mean_P) / std_P]
+            return residual_N, np.concatenate([slope_RxP / (y_R * sigma)[:, None], np.diag(1 / std_P)])
 
-        begin = cost_and_gradient(theta_P)[0]
-        found = optimize.minimize(
-            cost_and_gradient,
-            theta_P,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=np.stack([lower_P, upper_P], axis=1),
-            options={"maxiter": 50},
+        def robust(square_N):
+            """Huber's function of the residuals, and nothing of the prior's: twice the cost and its derivatives."""
+            size_R = np.sqrt(square_N[:rows])
+            far_R = size_R > HUBER
+            size_R = np.where(far_R, size_R, 1.0)
+            rho_3xN = np.stack([square_N, np.ones_like(square_N), np.zeros_like(square_N)])
+            bent_3xR = np.stack([2 * HUBER * size_R - HUBER**2, HUBER / size_R, -0.5 * HUBER / size_R**3])
+            rho_3xN[:, :rows] = np.where(far_R, bent_3xR, rho_3xN[:, :rows])
+            return rho_3xN
+
+        margin_P = 1e-9 * (upper_P - lower_P)
+        found = optimize.least_squares(
+            lambda theta_P: linear(theta_P)[0],
+            np.clip(theta_P, lower_P + margin_P, upper_P - margin_P),
+            lambda theta_P: linear(theta_P)[1],
+            bounds=(lower_P, upper_P),
+            x_scale=std_P,
+            loss=robust,
+            max_nfev=FINISHING,
         )
-    return found.x if found.fun < begin else theta_P
-
-
-def _huber(r: jax.Array, delta: jax.Array) -> jax.Array:
-    size = jnp.abs(r)
-    return jnp.where(size <= delta, 0.5 * r**2, delta * (size - 0.5 * delta))
-
-
-def _cost(law, theta_P, points, mean_P, std_P, y_R, w_R, sigma):
-    r_R = (law.f(theta_P, points) - y_R) / y_R / sigma
-    return w_R @ _huber(r_R, HUBER) + 0.5 * jnp.sum(((theta_P - mean_P) / std_P) ** 2)
+        # It never touches a bound, so what it leaves beside one is put on it.
+        near_2xP = np.abs(found.x - np.stack([lower_P, upper_P])) < AT_BOUND * std_P
+        placed_P = np.select(list(near_2xP), [lower_P, upper_P], found.x)
+        tried = (placed_P, found.x, theta_P)
+        return min(tried, key=lambda theta_P: robust(linear(theta_P)[0] ** 2)[0].sum())
 
 
 @functools.cache
-def _slope(law: Law):
-    return jax.jit(jax.value_and_grad(functools.partial(_cost, law)))
+def _slopes(law: Law):
+    return jax.jit(jacobian(law))
 
 
 @functools.cache
 def _evaluator(law: Law):
     return jax.jit(jax.vmap(law.f, in_axes=(0, None)))
-
-
-def _jacobian(law: Law):
-    """Losses of all rows and their derivatives by the parameters."""
-
-    def row(theta_P, point):
-        return law.f(theta_P, jax.tree.map(lambda x: x[None], point))[0]
-
-    # Rows do not depend on each other, so a gradient a row is the whole Jacobian at the price of three losses.
-    return jax.vmap(jax.value_and_grad(row), in_axes=(None, 0))
-
-
-@functools.cache
-def _solver(law: Law):
-    """Jitted Levenberg-Marquardt over a batch; bounds by an active set, Huber by reweighting."""
-    jacobian = _jacobian(law)
-
-    def solve_one(points, lower_P, upper_P, mean_P, std_P, tolerance, y_R, w_R, sigma, start_P):
-        def model(theta_P):
-            loss_R, slope_RxP = jacobian(theta_P, points)
-            r_R = (loss_R - y_R) / y_R / sigma
-            slope_RxP = slope_RxP / (y_R * sigma)[:, None]
-            weight_R = w_R * jnp.minimum(1.0, HUBER / jnp.maximum(jnp.abs(r_R), 1e-30))
-            prior_P = (theta_P - mean_P) / std_P
-            cost = w_R @ _huber(r_R, HUBER) + 0.5 * jnp.sum(prior_P**2)
-            gradient_P = (weight_R * r_R) @ slope_RxP + prior_P / std_P
-            hessian_PxP = (slope_RxP * weight_R[:, None]).T @ slope_RxP + jnp.diag(std_P**-2)
-            return jnp.where(jnp.isfinite(cost), cost, jnp.inf), gradient_P, hessian_PxP
-
-        def step(state):
-            theta_P, cost, gradient_P, hessian_PxP, damping, count, _ = state
-            pinned_P = ((theta_P <= lower_P) & (gradient_P > 0)) | ((theta_P >= upper_P) & (gradient_P < 0))
-            free_P = ~pinned_P
-            diagonal_P = jnp.diag(hessian_PxP)
-            matrix_PxP = jnp.where(free_P[:, None] & free_P, hessian_PxP, 0.0)
-            matrix_PxP = matrix_PxP + jnp.diag(jnp.where(free_P, damping * diagonal_P, 1.0))
-            move_P = jax.scipy.linalg.cho_solve(
-                (jnp.linalg.cholesky(matrix_PxP), True), jnp.where(free_P, -gradient_P, 0.0)
-            )
-            trial_P = jnp.clip(theta_P + move_P, lower_P, upper_P)
-            trial_cost, trial_gradient_P, trial_hessian_PxP = model(trial_P)
-            better = trial_cost < cost
-            small = (cost - trial_cost) < tolerance * (1e-3 + jnp.abs(cost))
-            done = (better & small) | (damping > 1e7)
-            keep = functools.partial(jnp.where, better)
-            return (
-                keep(trial_P, theta_P),
-                keep(trial_cost, cost),
-                keep(trial_gradient_P, gradient_P),
-                keep(trial_hessian_PxP, hessian_PxP),
-                jnp.where(better, damping / 6, damping * 5),
-                count + 1,
-                done,
-            )
-
-        begin = (start_P, *model(start_P), jnp.asarray(1e-2), jnp.asarray(0), jnp.asarray(False))
-        end = jax.lax.while_loop(lambda s: ~s[-1] & (s[-2] < ITERATIONS), step, begin)
-        return end[0], end[1]
-
-    return jax.jit(jax.vmap(solve_one, in_axes=(None,) * 6 + (0,) * 4))

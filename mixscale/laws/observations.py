@@ -72,16 +72,17 @@ class Observations:
     def y_scaled_TxR(self) -> np.ndarray:
         return self.scale.inward(self.y_TxR)
 
-    def seed_noise(self) -> tuple[np.ndarray | None, int]:
-        """Pooled standard deviation of replicates (the same point) per target, shape (T,), and its freedom."""
+    def replicates(self) -> tuple[np.ndarray, int]:
+        """How far each row is from the mean of the rows of the same point, shape (T, R), and the freedom of that."""
         cell_R = self._cells()
         counts = np.bincount(cell_R)
-        freedom = int((counts - 1).sum())
-        if freedom == 0:
-            return None, 0
         means_TxC = np.stack([np.bincount(cell_R, y) / counts for y in self.y_TxR])
-        squares_T = ((self.y_TxR - means_TxC[:, cell_R]) ** 2).sum(axis=1)
-        return np.sqrt(squares_T / freedom), freedom
+        return self.y_TxR - means_TxC[:, cell_R], int((counts - 1).sum())
+
+    def seed_noise(self) -> tuple[np.ndarray | None, int]:
+        """Pooled standard deviation of replicates (the same point) per target, shape (T,), and its freedom."""
+        apart_TxR, freedom = self.replicates()
+        return (np.sqrt((apart_TxR**2).sum(axis=1) / freedom), freedom) if freedom else (None, 0)
 
     def _cells(self) -> np.ndarray:
         """Number of the point that each row is a measurement of, shape (R,)."""

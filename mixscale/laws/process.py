@@ -109,7 +109,7 @@ def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.nd
 
 
 @engine.solve.register
-def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch=None) -> np.ndarray:
+def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
     """As `engine.solve`, with the hyperparameters of the start; a row counts or it does not."""
     k = points.h_RxK.shape[1]
     theta_BxP = start_BxP.copy()

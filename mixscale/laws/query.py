@@ -31,7 +31,8 @@ def points(
         n_params, n_tokens: a number or shape (Q,); unused by laws without scale, but for the tokens of one with
             repeats, which are the table's mean where they are not given.
         unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats.
-            Where it is not given, a domain has what it had in the table; no limit where runs had different amounts.
+            A domain of which nothing is said (no name, or NaN) has what it had in the table; no limit where runs had
+            different amounts.
 
     Raises:
         InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
@@ -48,7 +49,7 @@ def points(
     elif law.uses_unique and n_tokens is not None:
         d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
     if law.uses_unique:
-        u_QxK = _of_table(seen, count) if unique_tokens is None else _unique(unique_tokens, seen, h_QxK)
+        u_QxK = _unique({} if unique_tokens is None else unique_tokens, seen, h_QxK)
     return Points.of(h_QxK, n_Q, d_Q, u_QxK)
 
 
@@ -131,11 +132,11 @@ def _scaled(law: str, value, name: str, centre: float, count: int) -> np.ndarray
     return v_Q / centre
 
 
-def _of_table(seen: Observations, count: int) -> np.ndarray:
-    """Unique tokens that every fitted run had, shape (Q, K); unlimited where they differ from run to run."""
+def _of_table(seen: Observations) -> np.ndarray:
+    """Unique tokens that every fitted run had, shape (K,); unlimited where they differ from run to run."""
     u_RxK = seen.points.u_RxK
     same_K = np.ptp(u_RxK, axis=0) <= 1e-9 * u_RxK.max(axis=0)
-    return np.tile(np.where(same_K, u_RxK[0], UNLIMITED), (count, 1))
+    return np.where(same_K, u_RxK[0], UNLIMITED)
 
 
 def _unique(value, seen: Observations, h_QxK: np.ndarray) -> np.ndarray:
@@ -144,18 +145,19 @@ def _unique(value, seen: Observations, h_QxK: np.ndarray) -> np.ndarray:
     if isinstance(value, Mapping):
         if unknown := [d for d in value if d not in domains]:
             raise InputError(f"unique tokens of '{unknown[0]}', which the fit has not{nearest(unknown[0], domains)}")
-        value = [value.get(d, np.inf) for d in domains]
+        value = [value.get(d, np.nan) for d in domains]
     u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
-    bad_QxK = ~(u_QxK > 0) & (h_QxK > 0)
+    bad_QxK = (u_QxK <= 0) & (h_QxK > 0)
     if bad_QxK.any():
         q, k = np.argwhere(bad_QxK)[0]
         raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
-    return np.where(u_QxK > 0, np.minimum(u_QxK / seen.scale.d, UNLIMITED), UNLIMITED)
+    scaled_QxK = np.where(u_QxK > 0, np.minimum(u_QxK / seen.scale.d, UNLIMITED), UNLIMITED)
+    return np.where(np.isnan(u_QxK), _of_table(seen), scaled_QxK)
 
 
 def _unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
-    """`unique_tokens/<domain>` of each row, shape (Q, K), infinite where it is not given."""
+    """`unique_tokens/<domain>` of each row, shape (Q, K), infinite in empty cells and NaN where there is no column."""
     names = [f"unique_tokens/{d}" for d in domains]
     return np.column_stack(
-        [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.inf) for c in names]
+        [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.nan) for c in names]
     )

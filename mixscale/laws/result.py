@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws import diagnosis, engine, query, storage
+from mixscale.laws import beyond, diagnosis, engine, query, storage
+from mixscale.laws.calibration import LEVEL, Calibration
 from mixscale.laws.families import Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.selection import AnyLaw
-from mixscale.laws.uncertainty import LEVEL, Calibration
 from mixscale.runs import sign_of
 
 
@@ -34,6 +34,9 @@ class LawFit:
         sigma_T: noise that the fit assumed, relative to the scaled loss. seed: that it was fitted with.
         held_TxR: predictions of each fitted row by a fit without its mixture, in the targets' units.
         apart_VxTxR: the same by V resamples that lack the mixture.
+        missed_TxR: what the law is expected to miss of each row because it lies beyond those its fold kept.
+        steep_2xT, drift: what that is for other points (`beyond`): what a loss changes in an e-fold of size and of
+            tokens, scaled, and which share of such a change the law misses beyond the table.
         seen: the rows that were fitted.
         noise: seed noise per target (standard deviation in its unit), None where no run was repeated.
         noise_freedom: degrees of freedom of the seed noise.
@@ -46,6 +49,9 @@ class LawFit:
     theta_SxTxP: np.ndarray
     held_TxR: np.ndarray
     apart_VxTxR: np.ndarray
+    missed_TxR: np.ndarray
+    steep_2xT: np.ndarray
+    drift: float
     seen: Observations
     noise: dict[str, float | None]
     noise_freedom: int
@@ -119,9 +125,12 @@ class LawFit:
         """Bounds (lo_QxT, hi_QxT) that hold the loss of a new run with probability `level`, above 0 and below 1."""
         points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
         middle_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
+        missed_TxQ = self._missed(points)
         half_TxQ = np.stack(
             [
-                self._calibration(one_T).half_width(draws_SxQxT @ one_T, self._size(one_T, middle_TxQ), level)
+                self._calibration(one_T).half_width(
+                    draws_SxQxT @ one_T, self._size(one_T, middle_TxQ), level, one_T @ missed_TxQ
+                )
                 for one_T in np.eye(len(self.targets))
             ]
         )
@@ -149,7 +158,10 @@ class LawFit:
         middle_TxQ = self._losses(self.theta_TxP, points)
         mean_Q = weight_T @ middle_TxQ
         half_Q = self._calibration(weight_T).half_width(
-            self._draws(points) @ weight_T, self._size(weight_T, middle_TxQ), level
+            self._draws(points) @ weight_T,
+            self._size(weight_T, middle_TxQ),
+            level,
+            np.abs(weight_T) @ self._missed(points),
         )
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
 
@@ -168,8 +180,11 @@ class LawFit:
         """
         points = self.points(h_1xK, n_params, n_tokens, unique_tokens)
         middle_Tx1, draws_Sx1xT = self._losses(self.theta_TxP, points), self._draws(points)
+        missed_Tx1 = self._missed(points)
         factor_T = [
-            self._calibration(one_T).widening(draws_Sx1xT @ one_T, self._size(one_T, middle_Tx1), level)[0]
+            self._calibration(one_T).widening(
+                draws_Sx1xT @ one_T, self._size(one_T, middle_Tx1), level, one_T @ missed_Tx1
+            )[0]
             for one_T in np.eye(len(self.targets))
         ]
         return max(1.0, float(self.target_weights(weights) @ factor_T))
@@ -182,8 +197,8 @@ class LawFit:
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>`.
 
-        Its n_params and n_tokens, and its `unique_tokens/<domain>`, are taken where the law uses them; a domain
-        without unique tokens has no limit.
+        Its n_params and n_tokens, and its `unique_tokens/<domain>`, are taken where the law uses them; an empty cell
+        is no limit, and a domain without that column has what it had in the table that was fitted.
 
         Returns:
             a copy of the table's columns with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
@@ -220,6 +235,11 @@ class LawFit:
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
+    def _repr_html_(self) -> str:
+        from mixscale import notebook
+
+        return notebook.of_fit(self)
+
     def diagnosis(self) -> diagnosis.Diagnosis:
         """How sound the fit of each target is, and what the data could not tell."""
         return diagnosis.diagnose(self.family, self.seen, self.theta_TxP, self.sigma_T, self.seed)
@@ -247,14 +267,24 @@ class LawFit:
         """Fitted losses of the rows that were fitted, shape (T, R)."""
         return self._losses(self.theta_TxP, self.seen.points)
 
+    def _missed(self, points: Points) -> np.ndarray:
+        """What the law is expected to miss of each point because it lies beyond the table, shape (T, Q)."""
+        unit_Tx1 = np.abs(self.seen.scale.unit_T)[:, None]
+        return self.drift * unit_Tx1 * beyond.distance(self.steep_2xT, self.seen.points, points)
+
     def _calibration(self, weight_T: np.ndarray) -> Calibration:
         fitted_TxR = self._at_rows
+        size_R = self._size(weight_T, fitted_TxR)
+        apart_TxR, freedom = self.seen.replicates()
+        seed = (float(((weight_T @ apart_TxR / size_R) ** 2).sum() / freedom), freedom) if freedom else None
         return Calibration.of(
             weight_T @ (self.seen.y_TxR - fitted_TxR),
             weight_T @ (self.seen.y_TxR - self.held_TxR),
             np.einsum("t,vtr->vr", weight_T, self.apart_VxTxR),
-            self._size(weight_T, fitted_TxR),
+            size_R,
             self.seen.group_R,
+            np.abs(weight_T) @ self.missed_TxR,
+            seed,
         )
 
     def _size(self, weight_T: np.ndarray, loss_TxQ: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixscale.errors import InputError, nearest
+from mixscale.laws.families import Points
 from mixscale.laws.observations import Observations
 
 FOLDS = 10
@@ -54,7 +55,7 @@ def split(seen: Observations, question: str, seed: int) -> Split:
     if question == "mixtures":
         return by_mixture(seen.group_R, seed)
     if question == "larger-d":
-        return _larger(_levels(seen.points.d_R), "token count", "n_tokens")
+        return _larger(_longer(seen.points), "token count", "n_tokens")
     larger = _larger(_levels(seen.points.n_R), "size", "n_params")
     return larger if question == "larger-n" else _crossed(larger, by_mixture(seen.group_R, seed))
 
@@ -77,6 +78,19 @@ def _levels(value_R: np.ndarray) -> np.ndarray:
     rank_R[order_R] = np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])
     count = int(rank_R.max()) + 1
     return rank_R if count <= 2 * STEPS else rank_R * 2 * STEPS // count
+
+
+def _longer(points: Points) -> np.ndarray:
+    """Number of each row's level in tokens, or in epochs where these put it farther out.
+
+    More tokens of the same text are more epochs, so what is left in must have fewer of both.
+    """
+    tokens_R = _levels(points.d_R)
+    epochs_R = _levels(np.exp((points.h_RxK * points.log_epochs_RxK).sum(axis=1)))
+    if tokens_R.max() == 0 or epochs_R.max() == 0:
+        return tokens_R
+    farther_R = np.maximum(tokens_R / tokens_R.max(), epochs_R / epochs_R.max())
+    return np.unique(farther_R, return_inverse=True)[1].reshape(-1)
 
 
 def _larger(level_R: np.ndarray, what: str, column: str) -> Split:

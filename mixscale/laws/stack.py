@@ -167,13 +167,20 @@ def _(law: Stack, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
 
 
 @engine.solve.register
-def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, on_batch=None) -> np.ndarray:
+def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
     """As `engine.solve`: each member by itself, with the noise of its own fit and the weights of the start."""
     count, theta_BxP = len(law.members), start_BxP.copy()
     for i, (member, at) in enumerate(zip(law.members, law.parts(points.h_RxK.shape[1]), strict=True)):
         # Progress counts problems of the stack, so the last member tells of it.
         told = on_batch if i == count - 1 else None
         theta_BxP[:, at] = engine.solve(
-            member, points, y_BxR, weights_BxR, start_BxP[:, count + i], start_BxP[:, at], told
+            member,
+            points,
+            y_BxR,
+            weights_BxR,
+            start_BxP[:, count + i],
+            start_BxP[:, at],
+            None if away_BxP is None else away_BxP[:, at],
+            told,
         )
     return theta_BxP

@@ -23,8 +23,8 @@ from mixscale.laws.selection import named
 if TYPE_CHECKING:
     from mixscale.laws.result import LawFit
 
-OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "held_TxR", "apart_VxTxR")
-PLAIN = ("seed", "noise", "noise_freedom", "reason", "notes")
+OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "held_TxR", "apart_VxTxR", "missed_TxR", "steep_2xT")
+PLAIN = ("seed", "drift", "noise", "noise_freedom", "reason", "notes")
 """Fields of a fit that are written as they are: arrays, and what JSON holds."""
 
 
@@ -42,6 +42,8 @@ def save(fit: LawFit, folder: str | Path) -> None:
         np.savez(file, **_arrays(fit))
     with replaced(folder / "fit.json") as file:
         file.write_text(json.dumps(about, indent=1) + "\n")
+    for stale in ("diagnosis.csv", "diagnosis.txt"):  # of the fit that was here before
+        (folder / stale).unlink(missing_ok=True)
     for old in folder.glob("fit-????????.npz"):
         if old.name != about["arrays"]:
             old.unlink(missing_ok=True)

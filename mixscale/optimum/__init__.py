@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mixscale.errors import InputError
+from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
-from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
 from mixscale.optimum.answer import Answer, Job, answers, check_possible
 from mixscale.optimum.constraints import Constraints, Group, bounds
@@ -25,8 +25,11 @@ from mixscale.optimum.question import Question, ask
 from mixscale.optimum.result import Optimum, widened
 from mixscale.optimum.robust import robust, weighed
 from mixscale.optimum.starts import AFTER, affordable, starts
+from mixscale.rooms import make_callable
 
 __all__ = ["Constraints", "Goal", "Group", "Optimum", "bounds", "pareto", "solve"]
+
+make_callable(__name__)
 
 
 def solve(
@@ -76,7 +79,7 @@ def _with_bests(question: Question, begin_QxK: np.ndarray) -> Question:
     for one, best in zip(alone, found, strict=True):
         check_possible(one, best)
     h_TxK = np.concatenate([best.h_BxK for best in found])
-    return dataclasses.replace(question, best_T=np.diag(question.costs(question.fit.theta_TxP[None], h_TxK)[0]))
+    return dataclasses.replace(question, best_TxK=h_TxK)
 
 
 def _solved(
@@ -148,9 +151,18 @@ def _described(question: Question, main: Answer, draws: Answer, free: Answer | N
         given_up=None if free is None else float(main.value_B[0] - free.value_B[0]),
         expected_regret=_expected_regret(question, best_K, draws),
         notes=_notes(question, main, draws),
+        constraints=question.constraints,
+        counted_from=_counted_from(question),
         question=question,
     )
     return best if question.current_K is None else _compared(question, best)
+
+
+def _counted_from(question: Question) -> dict[str, Mixture]:
+    if question.best_TxK is None:
+        return {}
+    each = zip(question.fit.targets, question.best_TxK, strict=True)
+    return {target: Mixture.from_array(question.fit.domains, h_K) for target, h_K in each}
 
 
 def _expected_regret(question: Question, best_K: np.ndarray, draws: Answer) -> tuple[float, float]:
@@ -171,12 +183,8 @@ def _compared(question: Question, best: Optimum) -> Optimum:
     for name, tolerance in question.constraints.keep.items():
         t = question.target(name)
         kept[fit.targets[t]] = float(np.mean(ours_SxT[:, t] <= cost_SxT[:, t] + tolerance))
-    breaks = question.polytope.broken(current_K)
-    most = question.constraints.max_kl
-    if most is not None and question.divergence(current_K[None])[0] > most + 1e-6:
-        breaks.append(f"max_kl {most:.4g}")
     return dataclasses.replace(
-        best, current=current, gain=best.regret(current), kept=kept, current_breaks=tuple(breaks)
+        best, current=current, gain=best.regret(current), kept=kept, current_breaks=question.broken(current_K)
     )
 
 

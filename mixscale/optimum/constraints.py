@@ -7,7 +7,8 @@ the summary speak of it. It knows nothing of laws, goals or of how a programme i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +79,24 @@ class Constraints:
     def pulls(self) -> bool:
         """Whether the divergence from the prior matters."""
         return self.max_kl is not None or self.kl_weight > 0
+
+
+def to_json(constraints: Constraints) -> dict[str, Any]:
+    """What JSON can hold of them, without what is None; an infinite number of epochs is written "inf"."""
+    epochs = constraints.epochs
+    written = str(epochs) if isinstance(epochs, float | int) else {d: str(float(e)) for d, e in epochs.items()}
+    told = {f.name: getattr(constraints, f.name) for f in fields(constraints) if f.name != "groups"}
+    told = {name: dict(v) if isinstance(v, Mapping) else v for name, v in told.items() if v is not None}
+    return told | {"epochs": written, "groups": {name: asdict(group) for name, group in constraints.groups.items()}}
+
+
+def from_json(written: Mapping[str, Any]) -> Constraints:
+    """The constraints that `to_json` wrote."""
+    told = dict(written)
+    if (epochs := told.pop("epochs", None)) is not None:
+        told["epochs"] = {d: float(e) for d, e in epochs.items()} if isinstance(epochs, Mapping) else float(epochs)
+    groups = told.pop("groups", {})
+    return Constraints(**told, groups={n: Group(**{**g, "domains": tuple(g["domains"])}) for n, g in groups.items()})
 
 
 @dataclass(frozen=True)

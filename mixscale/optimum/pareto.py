@@ -43,7 +43,8 @@ def pareto(
 
     Returns:
         a row a mixture, from the best for `first` to the best for `second`: `first` and `second` (smaller is better, a
-        score counts negatively), each with `_lo` and `_hi` where the goal is a mean, and `mix/<domain>`.
+        score counts negatively), each with `_lo` and `_hi` where the goal is a mean, `first_goal` and `second_goal`,
+        which say what these are, and `mix/<domain>`.
 
     Raises:
         InputError: as `solve`; a goal over resamples or counted from a mixture; fewer than two points.
@@ -101,5 +102,12 @@ def _table(asked: list[Question], h_BxK: np.ndarray) -> pd.DataFrame:
             _, columns[f"{name}_lo"], columns[f"{name}_hi"] = question.fit.objective(
                 h_BxK, question.goal.weights, **question.at
             )
+    said = {f"{name}_goal": _said(q.goal) for name, q in zip(("first", "second"), asked, strict=True)}
     mixtures = {f"mix/{d}": h_B for d, h_B in zip(asked[0].fit.domains, h_BxK.T, strict=True)}
-    return pd.DataFrame(columns | mixtures)
+    return pd.DataFrame(columns | said | mixtures)
+
+
+def _said(goal: Goal) -> str:
+    """The target's name where there is one only, else the goal in words."""
+    counted = [t for t, w in (goal.weights or {}).items() if w > 0]
+    return counted[0] if len(counted) == 1 else goal.said()

@@ -34,7 +34,8 @@ class Price:
             target's own for `keep`.
         tokens: how many more tokens would, at this mixture, save what one hundredth of a unit in the better direction
             saves; to first order. None where the law does not know what tokens are worth.
-        text: for available text, derivative by a unique token.
+        text: for available text, derivative by a unique token: what it is worth under the cap on epochs, and to a law
+            that counts repeats because less is read again. Limits of targets to keep stay where they are.
     """
 
     name: str
@@ -61,8 +62,9 @@ def prices(question: Question, found: Answer) -> tuple[Price, ...]:
     curved_C = multiplier_C[shape.goal_rows :]
     slope_by |= {name: -m for name, m in zip(shape.curved_names, curved_C, strict=True)}
     of_token = _of_token(question, one, shape, multiplier_C, found.h_BxK[0])
+    of_text = _of_text(question, one, weight_F, found.h_BxK[0])
     return tuple(
-        _price(question, name, said, bound, slope_by.get(name, 0.0) / unit, of_token)
+        _price(question, name, said, bound, slope_by.get(name, 0.0) / unit, of_token, of_text)
         for name, said, bound, unit in _asked(question)
     )
 
@@ -118,11 +120,35 @@ def _of_token(question: Question, one: Programme, shape, multiplier_C: np.ndarra
     return slope if slope < 0 else None
 
 
-def _price(question: Question, name: str, said: str, bound: float, slope: float, of_token: float | None) -> Price:
-    if abs(slope) < NOTHING:
-        return Price(name, said, bound, 0.0)
-    tokens = None if of_token is None else POINT * abs(slope) / -of_token
+def _of_text(question: Question, one: Programme, weight_F: np.ndarray, h_K: np.ndarray) -> dict[str, float]:
+    """Derivative by a unique token of each available text at this mixture, in typical losses, where a law counts it."""
+    family, available = question.fit.family, question.constraints.available
+    if not family.uses_unique:
+        return {}
+    worth = {}
+    for domain, tokens in available.items():
+        this_K = np.array(question.fit.domains) == domain
+        nudged = [one._replace(unique_K=one.unique_K * (1 + sign * NUDGE * this_K)) for sign in (1, -1)]
+        more_F, less_F = (slopes(family, p, h_K)[0] for p in nudged)
+        worth[domain] = float(weight_F[:-1] @ (more_F - less_F)[:-1]) / (2 * NUDGE * max(tokens, 1.0))
+    return worth
+
+
+def _price(
+    question: Question,
+    name: str,
+    said: str,
+    bound: float,
+    slope: float,
+    of_token: float | None,
+    of_text: dict[str, float],
+) -> Price:
+    held = abs(slope) >= NOTHING
+    slope = slope if held else 0.0
+    tokens = POINT * abs(slope) / -of_token if held and of_token is not None else None
     text = None
     if name.startswith("available "):
-        text = slope * question.size * question.constraints.epochs_of(name.split(" ", 1)[1]) / question.n_tokens
+        domain = name.split(" ", 1)[1]
+        capped = slope * question.constraints.epochs_of(domain) / question.n_tokens
+        text = (capped + of_text.get(domain, 0.0)) * question.size if held or domain in of_text else None
     return Price(name, said, bound, slope * question.size, tokens, text)

@@ -45,7 +45,7 @@ class Question:
 
     Attributes:
         current_K: the mixture in use, None where there is none. n_params, n_tokens: where a law with scale is asked.
-        best_T: the lowest cost that each target can have, where the goal counts from it.
+        best_TxK: for each target the mixture where its cost is lowest, where the goal counts from that cost.
     """
 
     fit: LawFit
@@ -54,7 +54,7 @@ class Question:
     current_K: np.ndarray | None
     n_params: float | None
     n_tokens: float | None
-    best_T: np.ndarray | None = None
+    best_TxK: np.ndarray | None = None
 
     @cached_property
     def weight_T(self) -> np.ndarray:
@@ -125,8 +125,14 @@ class Question:
             if self.current_K is None:
                 raise InputError("the goal counts from the current mixture; give current")
             return self.costs(theta_SxTxP, self.current_K[None])[:, 0]
-        zero_T = np.zeros(len(self.fit.targets)) if self.best_T is None else self.best_T
-        return np.tile(zero_T, (len(theta_SxTxP), 1))
+        return np.tile(self._least_T, (len(theta_SxTxP), 1))
+
+    @cached_property
+    def _least_T(self) -> np.ndarray:
+        """The cost that targets are counted from where that is not the current mixture's, by the fitted law."""
+        if self.best_TxK is None:
+            return np.zeros(len(self.fit.targets))
+        return np.diag(self.costs(self.fit.theta_TxP[None], self.best_TxK)[0])
 
     def values(self, theta_SxTxP: np.ndarray, h_QxK: np.ndarray) -> np.ndarray:
         """The goal by each scenario alone, with the pull to the prior, in the targets' units, shape (S, Q)."""
@@ -181,6 +187,18 @@ class Question:
             tuple(f"keep {n}" for n in names), said, tuple(room_C), self.unit_T[index_C],
             np.eye(len(self.fit.targets))[index_C], limit_C[None],
         )  # fmt: skip
+
+    def broken(self, h_K: np.ndarray, tolerance: float = 1e-6) -> tuple[str, ...]:
+        """The constraints, in words, that a mixture does not keep; targets to keep are meant by the fitted law."""
+        told = self.polytope.broken(h_K, tolerance)
+        most = self.constraints.max_kl
+        if most is not None and self.divergence(h_K[None])[0] > most + tolerance:
+            told.append(f"max_kl {most:.4g}")
+        if (kept := self.ceilings) is not None:
+            cost_T = (self.costs(self.fit.theta_TxP[None], h_K[None])[0, 0] - self.offset_T) / self.unit_T
+            over_C = kept.share_CxT @ cost_T > kept.limit_BxC[0] + tolerance
+            told += [said for said, over in zip(kept.said, over_C, strict=True) if over]
+        return tuple(told)
 
     def floor(self, goal: Goal) -> Ceilings:
         """A goal of the fitted law as something that may not exceed zero, to which limits are then added."""

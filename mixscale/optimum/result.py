@@ -15,12 +15,14 @@ import numpy as np
 
 from mixscale.errors import InputError
 from mixscale.files import replaced
-from mixscale.laws.uncertainty import LEVEL
+from mixscale.laws.calibration import LEVEL
+from mixscale.laws.result import LawFit
 from mixscale.mixture import Mixture
 from mixscale.optimum import words
+from mixscale.optimum.constraints import Constraints, from_json, to_json
 from mixscale.optimum.goal import Goal
 from mixscale.optimum.prices import Price
-from mixscale.optimum.question import Question
+from mixscale.optimum.question import Question, ask
 
 Interval = tuple[float, float]
 Estimate = tuple[float, float, float]
@@ -51,7 +53,9 @@ class Optimum:
             resample's own optimum under the same constraints.
         current: the mixture in use. gain: how much better the optimum is. current_breaks: what it does not keep.
         kept: for each target that must not become worse, the share of resamples by which it does not.
-        notes: what a reader should know. question: what was solved; None in an optimum that was loaded.
+        notes: what a reader should know. constraints: that were asked for. counted_from: for each target the mixture
+            where it is best, where the goal counts from that.
+        question: what was solved; None in an optimum that was loaded, see `of`.
     """
 
     mixture: Mixture
@@ -77,6 +81,8 @@ class Optimum:
     current_breaks: tuple[str, ...] = ()
     kept: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    constraints: Constraints = Constraints()
+    counted_from: dict[str, Mixture] = dataclasses.field(default_factory=dict)
     question: Question | None = None
 
     @property
@@ -91,7 +97,7 @@ class Optimum:
             InputError: the mixture has a domain that the fit has not, or this optimum was loaded without its fit.
         """
         if self.question is None:
-            raise InputError("an optimum that was loaded has no fit; solve again to ask for a regret")
+            raise InputError("an optimum that was loaded has no fit; give it with `of(fit)` to ask for a regret")
         fit, domains = self.question.fit, self.mixture.domains
         h_2xK = np.stack([Mixture(mixture).array(domains), self.mixture.array()])
         value_2 = self.question.values(fit.theta_TxP[None], h_2xK)[0]
@@ -101,9 +107,37 @@ class Optimum:
         lo, hi = widened(wider, worse, draws_Sx2[:, 0] - draws_Sx2[:, 1], LEVEL)
         return worse, float(lo), float(hi)
 
+    def of(self, fit: LawFit) -> Optimum:
+        """This optimum with the question that it answers, asked of the fit that it was solved from.
+
+        Raises:
+            InputError: the fit has another law, or not the domains and targets that the optimum speaks of.
+        """
+        if fit.law != self.law:
+            raise InputError(
+                f"the optimum was solved from law '{self.law}', but the fit is law '{fit.law}'; "
+                "run `mixscale optimum` again"
+            )
+        if self.goal.relative_to == "best" and not self.counted_from:
+            raise InputError(
+                "the optimum was saved by an earlier version, without what its goal counts from; "
+                "run `mixscale optimum` again"
+            )
+        scale = (self.n_params, self.n_tokens)
+        asked = ask(fit, None, None, None, *scale, self.goal, self.constraints, self.current)
+        if self.counted_from:
+            best_TxK = np.stack([self.counted_from[t].array(fit.domains) for t in fit.targets])
+            asked = dataclasses.replace(asked, best_TxK=best_TxK)
+        return dataclasses.replace(self, question=asked)
+
     def summary(self) -> str:
         """A page that a person can read."""
         return words.summary(self)
+
+    def _repr_html_(self) -> str:
+        from mixscale import notebook
+
+        return notebook.of_optimum(self)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, all or nothing; the fit is not part of it.
@@ -116,6 +150,8 @@ class Optimum:
         about["goal"] = dataclasses.asdict(self.goal)
         about["prices"] = [dataclasses.asdict(p) for p in self.prices]
         about["draws"] = about.pop("draws_SxK").tolist()
+        about["constraints"] = to_json(self.constraints)
+        about["counted_from"] = {t: dict(m) for t, m in self.counted_from.items()}
         for name in ("mixture", "unconstrained", "current"):
             about[name] = None if about[name] is None else dict(about[name])
         with replaced(path) as file:
@@ -138,6 +174,10 @@ class Optimum:
                 about[name] = {key: tuple(values) for key, values in about[name].items()}
             about["goal"] = Goal(**about.get("goal", {}))
             about["prices"] = tuple(Price(**p) for p in about.get("prices", ()))
+            about["counted_from"] = {t: Mixture(m) for t, m in about.get("counted_from", {}).items()}
+            # Files from before constraints were saved tell the bounds of every domain.
+            asked = about.get("constraints") or {kind: about[kind] for kind in ("lower", "upper")}
+            about["constraints"] = from_json(asked)
             return cls(draws_SxK=np.array(about.pop("draws")), **about)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"'{path}' holds no optimum: {error}") from error

@@ -7,18 +7,25 @@ optimum that has since been solved anew.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
+from mixscale.experiment.starting import StartingName
 from mixscale.mixture import Mixture
 from mixscale.report.material import Material, same_mixture
 from mixscale.report.statistics import standard_error
+from mixscale.report.terms import broken
 
 Interval = tuple[float, float]
-CANDIDATES = ("optimum", "best", "natural", "uniform")
-"""Mixtures that are compared: the law's answer, the best mixture trained for the fit, and the two that need no law."""
+STARTING = tuple(name for name in get_args(StartingName) if name not in ("natural", "uniform"))
+"""Starting mixtures that are compared where they were trained to verify."""
+CANDIDATES = ("optimum", "current", "best", "natural", "uniform", *STARTING, "unconstrained")
+"""Mixtures that are compared: the law's answer, the one in use, the best trained for the fit, the two that need no
+law, other starting mixtures that were trained, and what the law would answer without constraints."""
+SOLVED = ("optimum", "current", "unconstrained")
+"""Those of them that the optimum itself names."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the compared mixtures: its mean loss, and the value of each target."""
+    """One of the compared mixtures: the value of the goal, and of each target."""
 
     mixture: dict[str, float]
-    mean_loss: Estimate
+    goal: Estimate
     targets: dict[str, Estimate]
+    above: tuple[float, float, float] | None
+    """how much higher than the optimum's the goal is by the law, where the optimum was solved for, with the interval
+    of this difference; None of the optimum"""
+    breaks: list[str]
+    """constraints that it does not keep, in words"""
 
 
 def candidates(material: Material) -> dict[str, Candidate]:
@@ -46,14 +58,14 @@ def candidates(material: Material) -> dict[str, Candidate]:
     found = {}
     for name in CANDIDATES:
         rows = _verified(material, name)
-        if name == "optimum":
-            mixture = material.optimum.mixture
+        if name in SOLVED:
+            mixture = _solved(material, name)
         elif len(rows):
             mixture = Mixture.from_array(material.domains, material.mixtures_RxK(rows)[-1])
         else:
             mixture = _untrained(material, name)
-        if mixture is not None:
-            found[name] = _candidate(material, mixture, rows[_agrees(material, rows, mixture)])
+        if mixture is not None and not material.unknown(mixture):
+            found[name] = _candidate(material, name, mixture, rows[_agrees(material, rows, mixture)])
     return found
 
 
@@ -64,13 +76,23 @@ def earlier_optimum(material: Material) -> bool:
     return bool(_has_origin(rows, "optimum").any()) and not agrees_R.any()
 
 
+def _solved(material: Material, name: str) -> Mixture | None:
+    best = material.optimum
+    if name == "optimum":
+        return best.mixture
+    if name == "current":
+        return best.current
+    free = best.unconstrained
+    return None if free is None or same_mixture(free, best.mixture) else free
+
+
 def _verified(material: Material, name: str) -> pd.DataFrame:
     """Verification runs of a candidate; one may stand for several (origin `natural+best`).
 
-    Any of them may have trained what is now the optimum, whatever it was called when it was planned.
+    Any of them may have trained what is now asked of the law, whatever it was called when it was planned.
     """
     rows = material.at_scale[material.at_scale["role"] == "verify"]
-    return rows if name == "optimum" else rows[_has_origin(rows, name)]
+    return rows if name in SOLVED else rows[_has_origin(rows, name)]
 
 
 def _agrees(material: Material, rows: pd.DataFrame, mixture: Mixture) -> np.ndarray:
@@ -86,16 +108,16 @@ def _untrained(material: Material, name: str) -> Mixture | None:
     """A baseline nobody trained to verify: predicted only."""
     if name == "uniform":
         return Mixture.uniform(material.domains)
-    return _natural(material) if name == "natural" else _best(material)
+    return {"natural": _natural, "best": _best}[name](material) if name not in STARTING else None
 
 
 def _best(material: Material) -> Mixture | None:
-    """The fitted mixture with the lowest mean loss, its seeds averaged."""
+    """The fitted mixture with the lowest goal, its seeds averaged."""
     rows = material.at_scale[material.at_scale["role"] == "fit"]
     if not len(rows):
         return None
     group_R = material.groups_R(rows)
-    lowest = rows["mean"].groupby(group_R).mean().idxmin()
+    lowest = rows["goal"].groupby(group_R).mean().idxmin()
     return Mixture.from_array(material.domains, material.mixtures_RxK(rows[group_R == lowest])[0])
 
 
@@ -111,16 +133,18 @@ def _natural(material: Material) -> Mixture | None:
     return Mixture.normalised(dict(zip(material.domains, rows[columns].max(), strict=True)))
 
 
-def _candidate(material: Material, mixture: Mixture, rows: pd.DataFrame) -> Candidate:
+def _candidate(material: Material, name: str, mixture: Mixture, rows: pd.DataFrame) -> Candidate:
     h_1xK = mixture.array(material.domains)[None]
-    by_seed = rows.groupby("seed")[["mean", *material.targets]].mean()
-    mean, low, high = (float(v[0]) for v in material.objective(h_1xK))
+    by_seed = rows.groupby("seed")[["goal", *material.targets]].mean()
+    value, low, high = (float(v[0]) for v in material.objective(h_1xK))
     values_1xT, low_1xT, high_1xT = material.predict_at_scale(h_1xK)
     targets = {
         t: _estimate(values_1xT[0, i], (low_1xT[0, i], high_1xT[0, i]), by_seed[t])
         for i, t in enumerate(material.targets)
     }
-    return Candidate(dict(mixture), _estimate(mean, (low, high), by_seed["mean"]), targets)
+    above = None if name == "optimum" else material.optimum.regret(mixture)
+    breaks = [] if name in ("optimum", "unconstrained") else broken(material, h_1xK[0])
+    return Candidate(dict(mixture), _estimate(value, (low, high), by_seed["goal"]), targets, above, breaks)
 
 
 def _estimate(predicted: float, interval: Interval, by_seed: pd.Series) -> Estimate:

@@ -39,7 +39,7 @@ class Comparison:
 
 def comparisons(candidates: dict[str, Candidate], noise: Noise | None) -> dict[str, Comparison]:
     """The optimum against every other candidate, where both were trained."""
-    trained = {name: c for name, c in candidates.items() if c.mean_loss.observed}
+    trained = {name: c for name, c in candidates.items() if c.goal.observed}
     if "optimum" not in trained:
         return {}
     left = _left(list(trained.values()))
@@ -53,13 +53,13 @@ def _left(trained: list[Candidate]) -> Residual | None:
     for candidate in trained:
         if not any(_same(candidate, other) for other in distinct):
             distinct.append(candidate)
-    cells = [(i, s, v) for i, c in enumerate(distinct) for s, v in c.mean_loss.observed.items()]
+    cells = [(i, s, v) for i, c in enumerate(distinct) for s, v in c.goal.observed.items()]
     mixture_R, seed_R, value_R = (np.array(column) for column in zip(*cells, strict=True))
     return residual(value_R, mixture_R, seed_R)
 
 
 def _comparison(optimum: Candidate, other: Candidate, left: Residual | None, noise: Noise | None) -> Comparison:
-    ours, theirs = optimum.mean_loss.observed, other.mean_loss.observed
+    ours, theirs = optimum.goal.observed, other.goal.observed
     differences = {s: theirs[s] - ours[s] for s in ours if s in theirs}
     if _same(optimum, other):
         return Comparison(differences, 0.0, None, None, bool(differences), None, "same mixture")

@@ -1,7 +1,6 @@
 """`findings`: what the runs say about the optimum, in numbers that can be checked, and their JSON.
 
-The mean loss is the mean over targets with the weights that the optimum was solved for; where these are unequal it is
-called the weighted mean loss. Scores, which are better when higher, count negatively in it.
+Mixtures are compared by the goal that the optimum was solved for, as `aim.Aim` tells it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import numpy as np
 
 from mixscale.report.candidates import Candidate, Interval, candidates, earlier_optimum
 from mixscale.report.comparison import Comparison, comparisons
-from mixscale.report.held_out import HeldOut, held_out
+from mixscale.report.held_out import HeldOut, Score, held_out, left_out
 from mixscale.report.material import Material
 from mixscale.report.statistics import LEVEL, Noise, pooled_noise
+from mixscale.report.terms import Terms, terms
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,23 @@ class Findings:
     level: float
     n_params: float | None
     n_tokens: float | None
-    solved_for: dict[str, float]
-    """n_params and n_tokens that the optimum was solved for, where the law uses them"""
     objective: str
-    """`mean loss` or `weighted mean loss`; `mean objective (scores negated)` where there are scores"""
+    """what mixtures are compared by, such as `weighted mean loss`; lower is better"""
+    weighted: bool
+    """whether some targets count for more than others"""
     target_weights: dict[str, float]
+    terms: Terms
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]
-    bounds: dict[str, Interval]
-    """least and greatest weight that the optimum was held to, of the domains that were"""
     earlier_optimum: bool
     """whether the verification runs of an optimum are all of another than this one"""
     candidates: dict[str, Candidate]
     comparisons: dict[str, Comparison]
     held_out: HeldOut | None
+    left_out: Score
+    """of the fitted runs, each predicted by a fit without its fold of the cross-validation"""
     noise: Noise | None
-    """of the mean loss"""
+    """of what mixtures are compared by"""
     target_noise: dict[str, Noise | None]
     runs: dict[str, int]
     """number of runs by status"""
@@ -58,7 +59,7 @@ class Findings:
 
 def findings(material: Material) -> Findings:
     """What the runs of `material` say about its law and its optimum."""
-    noise = _noise(material, "mean")
+    noise = _noise(material, "goal")
     compared = candidates(material)
     return Findings(
         law=material.law,
@@ -66,30 +67,21 @@ def findings(material: Material) -> Findings:
         level=LEVEL,
         n_params=material.scale.get("n_params"),
         n_tokens=material.scale.get("n_tokens"),
-        solved_for=_solved_for(material),
-        objective=material.objective_name,
-        target_weights=dict(zip(material.targets, material.weights_T.tolist(), strict=True)),
+        objective=material.aim.name,
+        weighted=material.aim.weighted,
+        terms=terms(material),
+        target_weights=dict(zip(material.targets, material.aim.weight_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
-        bounds=_bounds(material),
         earlier_optimum=earlier_optimum(material),
         candidates=compared,
         comparisons=comparisons(compared, noise),
         held_out=held_out(material, noise, _noise(material, "plain")),
+        left_out=left_out(material, noise),
         noise=noise,
         target_noise={t: _noise(material, t) for t in material.targets},
         **_statuses(material),
     )
-
-
-def _bounds(material: Material) -> dict[str, Interval]:
-    lower, upper = material.optimum.lower, material.optimum.upper
-    return {d: (lower[d], upper[d]) for d in lower if lower[d] > 0 or upper[d] < 1}
-
-
-def _solved_for(material: Material) -> dict[str, float]:
-    given = {"n_params": material.optimum.n_params, "n_tokens": material.optimum.n_tokens}
-    return {name: float(v) for name, v in given.items() if v is not None and material.fit.uses_scale}
 
 
 def _noise(material: Material, column: str) -> Noise | None:

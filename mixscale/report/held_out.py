@@ -63,7 +63,7 @@ def held_out(material: Material, noise: Noise | None, plain_noise: Noise | None)
     rows = material.predictable[material.predictable["role"] == "held_out"]
     if not len(rows):
         return None
-    observed_R = rows["mean"].to_numpy()
+    observed_R = rows["goal"].to_numpy()
     mean_R, low_R, high_R = material.row_objective(rows)
     score = _score(mean_R, observed_R, noise)
     bias = float((mean_R - observed_R).mean())
@@ -80,9 +80,19 @@ def held_out(material: Material, noise: Noise | None, plain_noise: Noise | None)
         fitted_mixtures=int(material.fit.seen.group_R.max()) + 1,
         shared_seeds=_shared_seeds(material, rows),
         coverage=float(((low_R <= observed_R) & (observed_R <= high_R)).mean()),
-        plain=_plain(material, rows, plain_noise) if material.weighted else None,
+        plain=_plain(material, rows, plain_noise) if not material.aim.plain else None,
         targets=_targets(material, rows),
     )
+
+
+def left_out(material: Material, noise: Noise | None) -> Score:
+    """The scores on the fitted rows, each predicted by a fit that lacks it, as cross-validation left them out."""
+    fit, points = material.fit, material.fit.seen.points
+    tested_R = np.isfinite(fit.held_TxR).all(axis=0)
+    scale = {"n_params": points.n_R * fit.seen.scale.n, "n_tokens": points.d_R * fit.seen.scale.d}
+    scale = {name: values_R[tested_R] for name, values_R in scale.items()} if fit.uses_scale else {}
+    sides = (y_TxR.T[tested_R] for y_TxR in (fit.held_TxR, fit.seen.y_TxR))
+    return _score(*(material.aim.observed(y_RxT, **scale) for y_RxT in sides), noise)
 
 
 def _score(predicted_R: np.ndarray, observed_R: np.ndarray, noise: Noise | None) -> Score:
@@ -91,7 +101,7 @@ def _score(predicted_R: np.ndarray, observed_R: np.ndarray, noise: Noise | None)
 
 
 def _plain(material: Material, rows: pd.DataFrame, noise: Noise | None) -> Score:
-    return _score((material.predicted_RxT(rows) * material.signs_T).mean(axis=1), rows["plain"].to_numpy(), noise)
+    return _score((material.predicted_RxT(rows) * material.aim.sign_T).mean(axis=1), rows["plain"].to_numpy(), noise)
 
 
 def _shared_seeds(material: Material, rows: pd.DataFrame) -> list[str]:

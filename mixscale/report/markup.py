@@ -48,6 +48,15 @@ def bar(share: float, low: float | None, high: float | None, longest: float) -> 
     return Markup(f'<span class="bar"><i style="width:{full * share:.2f}%"></i>{line}</span>')
 
 
+def tiles(shown: Sequence[tuple[str, str, str, str]]) -> Markup:
+    """Numbers to be seen first: label, value, what it rests on, and the class of the value."""
+    cells = (
+        f"<div>{tag('span', label)}{tag('b', value, css)}{tag('small', basis)}</div>"
+        for label, value, basis, css in shown
+    )
+    return Markup(f'<div class="tiles">{"".join(cells)}</div>')
+
+
 def picture(png: Path, caption: str) -> Markup:
     """A figure with its image inside the page."""
     data = base64.b64encode(png.read_bytes()).decode("ascii")

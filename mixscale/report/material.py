@@ -19,8 +19,9 @@ from mixscale.errors import InputError
 from mixscale.laws import LawFit
 from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
+from mixscale.report.aim import Aim
 from mixscale.report.statistics import LEVEL
-from mixscale.runs import RunTable
+from mixscale.runs import RunTable, read_frame
 
 SCALE = ("n_params", "n_tokens")
 SAME_SCALE = 0.01
@@ -36,12 +37,14 @@ class Material:
     Args:
         table: every run, whatever its status.
         fit: the law; its domains and targets must be columns of the table.
-        optimum: the solved mixture.
+        optimum: the solved mixture. worries: what a diagnosis of the fit found, a sentence each; None where there was
+            none. front: mixtures between two goals, as `optimum.pareto` gives them; None where none was drawn.
         experiment: the resolved config as JSON, empty where there was none.
         corpus: `store`, `tokenizer`, `context` and `domains`, one dict each; empty where nothing is known of the text.
 
     Raises:
-        InputError: the fit or the optimum speaks of a domain or target that the table lacks, or of different laws.
+        InputError: the fit or the optimum speaks of a domain or target that the table lacks, or of different laws; the
+            optimum or the front was made from another fit.
     """
 
     table: RunTable
@@ -49,6 +52,8 @@ class Material:
     optimum: Optimum
     experiment: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
+    worries: tuple[str, ...] | None = None
+    front: pd.DataFrame | None = None
 
     def __post_init__(self):
         for kind, needed, known, again in (
@@ -63,11 +68,22 @@ class Material:
                     f"{kind} '{lost[0]}' of the {again} is not in the {whole} ({', '.join(known)}); "
                     f"the {again} was made from another {whole}, so run `mixscale {again}` again"
                 )
-        if self.optimum.law != self.law:
-            raise InputError(
-                f"the optimum was solved from law '{self.optimum.law}', but the fit is law '{self.law}'; "
-                "run `mixscale optimum` again"
-            )
+        object.__setattr__(self, "optimum", self.optimum.of(self.fit))
+        if self.front is not None:
+            self._check_front(self.front)
+
+    def _check_front(self, front: pd.DataFrame) -> None:
+        needed = ["first", "second", "first_goal", "second_goal", *(f"mix/{d}" for d in self.domains)]
+        problem = next((f"has no column '{c}'" for c in needed if c not in front), None)
+        if problem is None:
+            cost_QxT = self.optimum.question.costs(self.fit.theta_TxP[None], self.mixtures_RxK(front))[0]
+            for which in ("first", "second"):
+                goal = front[f"{which}_goal"].iloc[0]
+                t = self.target_names.index(goal) if goal in self.target_names else None
+                if t is not None and not np.allclose(front[which], cost_QxT[:, t], atol=1e-6):
+                    problem = f"was drawn from another fit or for another size than the optimum (target '{goal}')"
+        if problem:
+            raise InputError(f"pareto.csv {problem}; run `mixscale optimum --pareto` again, or remove the file")
 
     @property
     def title(self) -> str:
@@ -92,47 +108,38 @@ class Material:
         """Targets as a reader calls them: without `loss/`, `metric/` or `score/`."""
         return tuple(self.fit.targets)
 
+    def unknown(self, mixture: Mixture) -> list[str]:
+        """Domains of a mixture that no fitted run used, so that the law cannot speak of it."""
+        if not self.fit.family.uses_mixture:
+            return []
+        used = dict(zip(self.domains, ~self.fit.seen.never_used_K, strict=True))
+        return [d for d, w in mixture.items() if w > 0 and not used.get(d, False)]
+
     @property
     def unit(self) -> str:
         """What differences of the objective are counted in, ready to follow a number."""
         return " nats a token" if all(t.startswith("loss/") for t in self.targets) else ""
 
     @functools.cached_property
-    def weights_T(self) -> np.ndarray:
-        """Weight of each target in the mean loss, as the optimum was solved for; sums to one."""
-        return self.fit.target_weights(self.optimum.weights)
-
-    @functools.cached_property
-    def signs_T(self) -> np.ndarray:
-        """What each target is multiplied by in a mean: 1, or -1 for a score, which is better when higher."""
-        return self.fit.signs_T
-
-    @property
-    def weighted(self) -> bool:
-        """Whether some targets count for more than others."""
-        return not np.allclose(self.weights_T, self.weights_T[0])
-
-    @property
-    def objective_name(self) -> str:
-        """What the weighted mean of the targets is called; lower is better."""
-        name = "mean loss" if (self.signs_T > 0).all() else "mean objective (scores negated)"
-        return f"weighted {name}" if self.weighted else name
+    def aim(self) -> Aim:
+        """What runs and mixtures are compared by."""
+        return Aim(self.fit, self.optimum)
 
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
         """Last rows of complete runs; `role`, `origin` and `seed` are always there.
 
-        So are `mean`, the mean loss with the optimum's weights, and `plain`, where all targets count the same; scores
-        count negatively in both.
+        So are `goal`, the value of the `aim`, and `plain`, the mean where all targets count the same; scores count
+        negatively in both.
         """
         frame = self.table.final().complete().frame.copy()
         frame["role"] = _filled(frame, "role", "fit")
         frame["origin"] = _filled(frame, "origin", "")
         unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)  # unknown seeds count as different ones
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
-        lower_better_RxT = self.observed_RxT(frame) * self.signs_T
-        frame["mean"] = lower_better_RxT @ self.weights_T
-        frame["plain"] = lower_better_RxT.mean(axis=1)
+        y_RxT = self.observed_RxT(frame)
+        frame["goal"] = self.aim.observed(y_RxT, **_scale_of(frame))
+        frame["plain"] = (y_RxT * self.aim.sign_T).mean(axis=1)
         return frame
 
     @functools.cached_property
@@ -184,14 +191,12 @@ class Material:
         return np.asarray(self.fit.predict(h_QxK, **self.scale)), low_QxT, high_QxT
 
     def objective(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean loss and its interval for mixtures at `scale`, each (Q,)."""
-        return self.fit.objective(np.atleast_2d(h_QxK), weights=self.optimum.weights, level=LEVEL, **self.scale)
+        """Value of the aim and its interval for mixtures at `scale`, each (Q,)."""
+        return self.aim.predicted(h_QxK, **self.scale)
 
     def row_objective(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean loss and its interval for `rows`, each at its own size and tokens; each (R,)."""
-        return self.fit.objective(
-            self.mixtures_RxK(rows), weights=self.optimum.weights, level=LEVEL, **_scale_of(rows)
-        )
+        """Value of the aim and its interval for `rows`, each at its own size and tokens; each (R,)."""
+        return self.aim.predicted(self.mixtures_RxK(rows), **_scale_of(rows))
 
 
 def load(directory: Path) -> Material:
@@ -215,6 +220,8 @@ def load(directory: Path) -> Material:
         optimum=Optimum.load(directory / "optimum.json"),
         experiment=_json(directory / "experiment.json") or {},
         corpus=_corpus(directory / "corpus.json"),
+        worries=_lines(directory / "fit" / "diagnosis.txt"),
+        front=read_frame(directory / "pareto.csv") if (directory / "pareto.csv").is_file() else None,
     )
 
 
@@ -238,6 +245,10 @@ def _corpus(path: Path) -> dict[str, Any]:
     if corpus and not (isinstance(corpus, dict) and isinstance(corpus.get("domains"), list)):
         raise InputError(f"'{path}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
     return corpus
+
+
+def _lines(path: Path) -> tuple[str, ...] | None:
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
 
 
 def _json(path: Path) -> Any:

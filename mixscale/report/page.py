@@ -12,18 +12,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mixscale.report import page_answer as answer
 from mixscale.report.candidates import Estimate
 from mixscale.report.comparison import Comparison
 from mixscale.report.findings import Findings
-from mixscale.report.markup import Markup, bar, details, escape, join, picture, section, table, tag
+from mixscale.report.markup import Markup, details, escape, join, picture, section, table, tag
 from mixscale.report.material import Material
-from mixscale.report.sentences import amount, count, goal, number, percent, sentences, shared_seeds
+from mixscale.report.sentences import shared_seeds
 from mixscale.report.stylesheet import CSS
 from mixscale.report.summary import HEADINGS
+from mixscale.report.wording import capital, count, number, percent
 
 CAPTIONS = {
     "optimum": "The optimum, its interval over the law's resampled fits, and the baselines. A wide interval means "
     "that the loss is flat there: another weight would do nearly as well.",
+    "front": "Mixtures of which none is better for one target without being worse for the other, by the law, under "
+    "the same constraints. The optimum lies beside the front where its goal is another.",
     "verification": "What training gave. Left: every seed, joined across mixtures; the triangle is their mean, the "
     "bar beside it the law's interval. Right: how much higher each baseline's loss is than the optimum's, by seed, "
     "with the interval of the mean, which rests on the noise of all of them; the grey band is the seed noise of a "
@@ -53,8 +57,14 @@ def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
     trained = "What training it gave" if found.comparisons else "What the law expects"
     body = join(
         [
-            _head(material, found),
-            section("The mixture", _mixtures(found), shown["optimum"]),
+            answer.head(material, found),
+            answer.mixtures(found),
+            answer.versus(found),
+            section("In words", answer.reading(found)),
+            section("The mixture in a picture", shown["optimum"]),
+            section("What it had to keep", answer.constraints(found)),
+            section("One target against another", shown.get("front", Markup(""))),
+            section("Predicted for the size asked for", answer.predicted_there(material, found)),
             section(trained, _verification(found), shown.get("verification", Markup(""))),
             section("Each target", _targets(material, found)),
             section("How well the law predicts", shown["predicted_observed"], _held_out(material, found)),
@@ -75,44 +85,13 @@ def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
     )
 
 
-def _head(material: Material, found: Findings) -> Markup:
-    first, *rest = sentences(found)
-    facts = [f"{len(material.domains)} domains", f"{sum(found.runs.values())} runs", f"{found.law} law"]
-    facts += [f"N = {amount(found.n_params)} parameters"] if found.n_params else []
-    facts += [f"D = {amount(found.n_tokens)} tokens"] if found.n_tokens else []
-    items = join(tag("li", s) for s in rest)
-    return join(
-        [
-            tag("p", "mixscale report", "eyebrow"),
-            tag("h1", material.title),
-            tag("p", " · ".join(facts), "facts"),
-            *([tag("p", f"Goal: {found.objective}, {shares}", "facts")] if (shares := goal(found)) else []),
-            tag("p", first, "lead"),
-            Markup(f'<ul class="found">{items}</ul>'),
-        ]
-    )
-
-
-def _mixtures(found: Findings) -> Markup:
-    others = [n for n in ("natural", "uniform", "best") if n in found.candidates]
-    rows = []
-    longest = max(max(found.optimum.values()), *(high for _, high in found.optimum_interval.values()))
-    for domain, weight in sorted(found.optimum.items(), key=lambda item: -item[1]):
-        low, high = found.optimum_interval.get(domain, (None, None))
-        interval = f"{percent(low, 1)} – {percent(high, 1)}" if low is not None else "–"
-        baselines = [percent(found.candidates[n].mixture.get(domain, 0.0), 1) for n in others]
-        rows.append([domain, percent(weight, 1), bar(weight, low, high, longest), interval, *baselines])
-    headers = ["domain", "optimum", "", f"{percent(found.level)} interval", *(HEADINGS[n] for n in others)]
-    return table(headers, rows)
-
-
 def _verification(found: Findings) -> Markup:
-    trained = {n: c.mean_loss for n, c in found.candidates.items() if c.mean_loss.observed}
+    trained = {n: c.goal for n, c in found.candidates.items() if c.goal.observed}
     seeds = sorted({s for e in trained.values() for s in e.observed}, key=lambda s: (len(s), s))
     doubt = max((e.standard_error or 0 for e in trained.values()), default=0) or 1e-3
     rows = []
     for name, candidate in found.candidates.items():
-        loss = candidate.mean_loss
+        loss = candidate.goal
         values = [number(loss.observed[s], doubt) if s in loss.observed else "–" for s in seeds]
         mean = [_with_error(loss, doubt)] if seeds else []
         rows.append([HEADINGS[name], _predicted(loss), *mean, *_difference(found, name), *values])
@@ -192,7 +171,7 @@ def _score(name: str, rho: float | None, error: float, coverage: float | None) -
 def _law(material: Material) -> list[Markup]:
     fit = material.fit
     said = [tag("b", fit.law), escape(f": {fit.family.source.replace('`', '')}. Fitted to {fit.n_runs} runs.")]
-    reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{_capital(fit.reason)}."
+    reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{capital(fit.reason)}."
     parts = [tag("p", join(said, "")), tag("p", reason)]
     parts += [tag("h3", "Ranking of the families, by cross-validation over mixtures"), _frame(fit.cross_validation)]
     parts.append(tag("p", RANKING, "note"))
@@ -207,7 +186,7 @@ def _domains(material: Material) -> Markup:
         return Markup("")
     known = {"store": "Token store {}", "tokenizer": "tokenizer {}", "context": "context of {} tokens"}
     told = ", ".join(text.format(corpus[name]) for name, text in known.items() if name in corpus)
-    return _frame(pd.DataFrame(corpus["domains"]), foot=f"{_capital(told)}." if told else "")
+    return _frame(pd.DataFrame(corpus["domains"]), foot=f"{capital(told)}." if told else "")
 
 
 def _runs(material: Material) -> Markup:
@@ -235,11 +214,6 @@ def _frame(frame: pd.DataFrame, css: str = "", foot: str = "", words: int = 1) -
     """A data frame as a table, its numbers with four digits."""
     rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False, name=None)]
     return table(list(frame.columns), rows, css=css, foot=foot, words=words)
-
-
-def _capital(text: str) -> str:
-    """`text` as the start of a sentence; a name in quotes stays as it is spelt."""
-    return f"The law {text}" if text.startswith(("'", '"')) else text[:1].upper() + text[1:]
 
 
 def _cell(value: object) -> object:

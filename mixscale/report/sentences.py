@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import math
 
-from mixscale.report.candidates import Estimate
+from mixscale.report import terms_said
+from mixscale.report.candidates import STARTING, Estimate
 from mixscale.report.comparison import Comparison
 from mixscale.report.findings import Findings
 from mixscale.report.held_out import ERROR_BAR, RANKS_BAR, HeldOut
-
-NAMES = {
-    "optimum": "the optimum",
-    "best": "the best mixture of the grid",
-    "natural": "the natural mixture",
-    "uniform": "the uniform mixture",
-}
+from mixscale.report.terms_said import NAMES
+from mixscale.report.wording import count, listed, number, percent
 
 NAMED = 8
 """Domains that a sentence names at most."""
@@ -27,21 +23,12 @@ NAMED = 8
 def sentences(found: Findings) -> list[str]:
     """All sentences, the most important first."""
     unit = f" {found.unit}" if found.unit else ""
-    told = [_optimum(found), *_within(found), *_elsewhere(found)]
+    told = [_optimum(found), *terms_said.decision(found), *terms_said.expected(found), *terms_said.asked(found)]
     told += [_comparison(name, c, found, unit) for name, c in _ordered(found)]
     told += _untrained(found)
     told += _prediction(found, unit)
     told += [*_held_out(found, unit), _noise(found, unit)]
-    return told + _unfinished(found)
-
-
-def goal(found: Findings) -> str | None:
-    """Shares of the targets in the weighted mean loss, the largest first; None where all count the same."""
-    if not found.objective.startswith("weighted"):
-        return None
-    ordered = sorted(found.target_weights.items(), key=lambda item: -item[1])
-    parts = [f"{t.split('/', 1)[-1]} {percent(w)}" for t, w in ordered]
-    return _listed(parts if len(parts) <= NAMED + 1 else [*parts[:NAMED], f"{len(parts) - NAMED} others"])
+    return told + terms_said.doubts(found) + _unfinished(found)
 
 
 def shared_seeds(found: Findings) -> str | None:
@@ -50,40 +37,12 @@ def shared_seeds(found: Findings) -> str | None:
     if held is None or not held.shared_seeds:
         return None
     several = len(held.shared_seeds) > 1
-    seeds = f"seeds {_listed(held.shared_seeds)}" if several else f"seed {held.shared_seeds[0]}"
+    seeds = f"seeds {listed(held.shared_seeds)}" if several else f"seed {held.shared_seeds[0]}"
     return (
         f"Held-out runs share {seeds} with fitted ones, and with it all that a seed decides (the initial weights, the "
         "rows of each domain). What it does to all mixtures alike is in the law too and cancels in these errors, but "
         "is part of the seed noise they are measured by, and the law's predictions are for the seeds it was fitted to."
     )
-
-
-def percent(share: float, decimals: int | None = None) -> str:
-    """A weight as a reader wants it: `0%`, `0.4%`, `37%`; or with a fixed number of decimals, for columns."""
-    hundredths = 100 * share
-    if decimals is not None:
-        return f"{hundredths:.{decimals}f}%"
-    return f"{hundredths:.0f}%" if hundredths >= 9.95 or hundredths < 0.05 else f"{hundredths:.1f}%"
-
-
-def number(value: float, doubt: float | None = None) -> str:
-    """`value` with three decimals, or as many as show two digits of its `doubt`, from two to four."""
-    decimals = 3
-    if doubt is not None and math.isfinite(doubt) and doubt > 0:
-        decimals = min(max(1 - math.floor(math.log10(doubt)), 2), 4)
-    return f"{value:.{decimals}f}".replace("-", "−")
-
-
-def amount(value: float) -> str:
-    """A large number as `3 M`, `1.5 B`."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"
-
-
-def count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _optimum(found: Findings) -> str:
@@ -96,36 +55,10 @@ def _optimum(found: Findings) -> str:
     elif rest:
         parts.append(f"{percent(sum(w for _, w in rest))} of {len(rest)} others together")
     absent = [d for d, w in ordered if w < 0.005]
-    named = _listed(absent) if len(absent) <= NAMED else f"{len(absent)} domains"
+    named = listed(absent) if len(absent) <= NAMED else f"{len(absent)} domains"
     little = f"; next to nothing of {named}" if absent else ""
     brackets = f" In brackets: {percent(found.level)} intervals." if "(" in parts[0] else ""
-    return f"The best mixture by the {found.law} law is {_listed(parts)}{little}.{brackets}"
-
-
-def _within(found: Findings) -> list[str]:
-    """The bounds that the optimum was held to, and the compared mixtures that do not keep them."""
-    if not found.bounds:
-        return []
-    kept = [f"{d} {percent(low)} to {percent(high)}" for d, (low, high) in found.bounds.items()]
-    outside = [NAMES[n] for n, c in found.candidates.items() if not _keeps(c.mixture, found.bounds)]
-    told = f"It was solved for within bounds: {_listed(kept)}."
-    return [f"{told} Outside of them {'is' if len(outside) == 1 else 'are'} {_listed(outside)}." if outside else told]
-
-
-def _keeps(mixture: dict[str, float], bounds: dict[str, tuple[float, float]]) -> bool:
-    """Whether a mixture lies within bounds, but for the rounding of trained weights."""
-    return all(low - 1e-4 <= mixture.get(d, 0.0) <= high + 1e-4 for d, (low, high) in bounds.items())
-
-
-def _elsewhere(found: Findings) -> list[str]:
-    """A sentence for an optimum that was solved for another size or token count than was trained."""
-    trained = {"n_params": found.n_params, "n_tokens": found.n_tokens}
-    if all(trained[name] and math.isclose(trained[name], v, rel_tol=0.01) for name, v in found.solved_for.items()):
-        return []
-    words = {"n_params": "N", "n_tokens": "D"}
-    solved = " and ".join(f"{words[n]} = {amount(v)}" for n, v in found.solved_for.items())
-    compared = " and ".join(f"{words[n]} = {amount(v)}" for n, v in trained.items() if v)
-    return [f"It was solved for {solved}, which is an extrapolation; mixtures are compared at {compared}, as trained."]
+    return f"The best mixture by the {found.law} law is {listed(parts)}{little}.{brackets}"
 
 
 def _with_interval(domain: str, weight: float, found: Findings) -> str:
@@ -164,24 +97,24 @@ def _against_noise(c: Comparison) -> str:
 
 
 def _ordered(found: Findings) -> list[tuple[str, Comparison]]:
-    order = ("uniform", "natural", "best")
+    order = ("current", "uniform", "natural", *STARTING, "best", "unconstrained")
     return [(n, found.comparisons[n]) for n in order if n in found.comparisons]
 
 
 def _untrained(found: Findings) -> list[str]:
-    optimum = found.candidates["optimum"].mean_loss
+    optimum = found.candidates["optimum"].goal
     if not optimum.observed:
         earlier = "This optimum was not trained; the verification runs are of an earlier one"
         return [
             f"{earlier if found.earlier_optimum else 'The optimum was not trained'}: "
             "what is said of it is the law's prediction only."
         ]
-    names = [NAMES[n] for n, c in found.candidates.items() if not c.mean_loss.observed]
-    return [f"No verification run of {_listed(names)} is in the table."] if names else []
+    names = [NAMES[n] for n, c in found.candidates.items() if not c.goal.observed and n != "unconstrained"]
+    return [f"No verification run of {listed(names)} is in the table."] if names else []
 
 
 def _prediction(found: Findings, unit: str) -> list[str]:
-    loss: Estimate = found.candidates["optimum"].mean_loss
+    loss: Estimate = found.candidates["optimum"].goal
     low, high = loss.interval
     predicted = f"{number(loss.predicted, high - low)} ({number(low, high - low)} to {number(high, high - low)})"
     if loss.mean is None:
@@ -198,7 +131,13 @@ def _prediction(found: Findings, unit: str) -> list[str]:
 def _held_out(found: Findings, unit: str) -> list[str]:
     held, loss = found.held_out, found.objective
     if held is None:
-        return ["No mixture was held out, so how well the law predicts was not tested on runs it had not seen."]
+        left = found.left_out
+        ranks = f" with a rank correlation of {left.spearman:.3f}" if left.spearman is not None else ""
+        return [
+            "No mixture was held out to test the law. Predicted by fits without them, as cross-validation does, the "
+            f"fitted runs are missed by {number(left.mean_absolute_error, left.mean_absolute_error)}{unit} on average"
+            f"{ranks}."
+        ]
     error = f"{number(held.mean_absolute_error, held.mean_absolute_error)}{unit}"
     against = f", {held.error_over_noise:.1f} times the seed noise" if held.error_over_noise is not None else ""
     ranks = (
@@ -223,7 +162,7 @@ def _bar(held: HeldOut, found: Findings, unit: str) -> str:
         missed.append(f"the error is {held.error_over_noise:.2f} times the seed noise")
     if missed:
         reasons = [*_why_ranks(held, found, unit), *_why_error(held, unit)]
-        return f"That misses the bar for held-out mixtures ({bar}): {_listed(missed)}. {' '.join(reasons)}"
+        return f"That misses the bar for held-out mixtures ({bar}): {listed(missed)}. {' '.join(reasons)}"
     unknown = "there are too few runs to rank" if held.ranks_met is None else "the seed noise is not known"
     return f"Whether that meets the bar for held-out mixtures ({bar}) cannot be said: {unknown}."
 
@@ -291,7 +230,3 @@ def _unfinished(found: Findings) -> list[str]:
             shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
             told.append(f"{len(names)} of {total} runs {verb} ({shown}): kept in the table, used in no number here.")
     return told
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "nothing"

@@ -23,6 +23,7 @@ h2 { font-size: 1.25rem; margin: 2.6rem 0 .7rem; padding-top: 1rem; border-top: 
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p { margin: .5rem 0; max-width: 44rem; }
 .eyebrow { color: var(--accent); font-weight: 600; font-size: .82rem; letter-spacing: .04em; margin: 0; }
+.facts { max-width: none; }
 .facts, .note, figcaption { color: var(--soft); font-size: .88rem; }
 .lead { font-size: 1.12rem; line-height: 1.5; margin: 1.1rem 0 .8rem; }
 .found { padding-left: 1.2rem; max-width: 46rem; }
@@ -39,6 +40,16 @@ td .range { color: var(--soft); }
 .bar { position: relative; display: block; min-width: 9rem; height: .72rem; background: var(--tint); }
 .bar i { position: absolute; left: 0; top: 0; bottom: 0; background: var(--accent); opacity: .75; border-radius: 2px; }
 .bar b { position: absolute; top: calc(50% - 1px); height: 2px; background: var(--ink); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.6rem, 1fr)); gap: .7rem; margin: 1rem 0; }
+.tiles div { border: 1px solid var(--line); border-radius: 6px; background: var(--card); padding: .6rem .8rem .7rem; }
+.tiles span, .tiles small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.35; }
+.tiles b { display: block; font-size: 1.1rem; line-height: 1.35; margin: .1rem 0;
+  font-variant-numeric: tabular-nums; }
+.decision { border-left: 4px solid var(--good); background: var(--tint); padding: .6rem .9rem; font-weight: 600;
+  border-radius: 0 6px 6px 0; max-width: none; }
+.decision.no { border-color: var(--bad); }
+.warn { border-left: 3px solid var(--accent); padding-left: .7rem; }
+.words td:first-child { white-space: normal; min-width: 16rem; }
 .better { color: var(--good); font-weight: 600; }
 .worse { color: var(--bad); font-weight: 600; }
 figure { margin: 1.4rem 0; }

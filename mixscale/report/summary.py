@@ -6,17 +6,24 @@ import textwrap
 from collections.abc import Sequence
 
 from mixscale.report.findings import Findings
-from mixscale.report.sentences import goal, number, percent, sentences
+from mixscale.report.sentences import sentences
+from mixscale.report.terms_said import goal
+from mixscale.report.wording import number, percent, signed
 
-HEADINGS = {"optimum": "optimum", "best": "best trained", "natural": "natural", "uniform": "uniform"}
+HEADINGS = {
+    "optimum": "optimum", "current": "current", "best": "best trained", "natural": "natural", "uniform": "uniform",
+    "unconstrained": "unconstrained", "temperature": "temperature", "class-balanced": "class-balanced",
+    "quality": "by quality", "relevance": "by relevance", "unimax": "UniMax", "given": "given",
+}  # fmt: skip
 WIDTH = 100
 
 
 def summary(found: Findings) -> str:
-    """Weights of the compared mixtures, their losses, and what was found, at most `WIDTH` characters wide."""
+    """Weights of the compared mixtures, their losses, prices, and what was found; sentences `WIDTH` wide at most."""
     told = [textwrap.fill(s, WIDTH, initial_indent="- ", subsequent_indent="  ") for s in sentences(found)]
-    aim = [textwrap.fill(f"goal: {found.objective}, {shares}", WIDTH), ""] if (shares := goal(found)) else []
-    return "\n".join([*aim, _weights(found), "", _losses(found), "", *told]) + "\n"
+    aim = textwrap.fill(f"goal: {goal(found)}", WIDTH)
+    prices = [_prices(found), ""] if found.terms.constraints else []
+    return "\n".join([aim, "", _weights(found), "", _losses(found), "", *prices, *told]) + "\n"
 
 
 def _weights(found: Findings) -> str:
@@ -32,13 +39,22 @@ def _weights(found: Findings) -> str:
 def _losses(found: Findings) -> str:
     rows = []
     for name, candidate in found.candidates.items():
-        loss, c = candidate.mean_loss, found.comparisons.get(name)
+        loss, c = candidate.goal, found.comparisons.get(name)
         trained = number(loss.mean, 1e-3) if loss.mean is not None else "-"
         reach = f" ± {number((c.interval[1] - c.interval[0]) / 2, 1e-3)}" if c and c.interval else ""
         above = number(c.mean, 1e-3) + reach if c else ""
         seeds = str(len(loss.observed))
         rows.append([HEADINGS[name], number(loss.predicted, 1e-3), trained, seeds, above, c.verdict if c else ""])
     return _columns([found.objective, "predicted", "trained", "seeds", "minus optimum", "the optimum is"], rows)
+
+
+def _prices(found: Findings) -> str:
+    rows = [
+        [textwrap.shorten(c.said, 60), "yes" if c.binds else "no", signed(c.per_unit),
+         f"{c.tokens:.3g}" if c.tokens is not None else "-"]
+        for c in found.terms.constraints
+    ]  # fmt: skip
+    return _columns(["constraint", "binds", "loss a unit", "tokens a hundredth"], rows)
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,10 +10,10 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import engine
+from mixscale.laws.calibration import Calibration
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.observations import observe
 from mixscale.laws.splits import by_mixture
-from mixscale.laws.uncertainty import Calibration
 from mixscale.mixture import Mixture
 from mixscale.runs import RunTable
 

@@ -1,5 +1,7 @@
 """A law that counts repeats is solved with the text there is, with and without a cap on it."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,3 +46,32 @@ def test_scarce_text_is_repeated_as_far_as_it_pays_and_capped_where_asked(fit):
     assert repeated.objective[0] <= loss_Q.min() + 1e-7
     assert capped.objective[0] <= loss_Q[h_QxK[:, 0] <= 0.04].min() + 1e-7
     assert repeated.prices == ()
+
+
+@pytest.mark.parametrize("epochs", [4.0, 60.0])
+def test_price_of_text_counts_what_repeats_less(fit, epochs):
+    def best(code):
+        at = {"n_params": 2e8, "n_tokens": 1e9}
+        return solve(fit, constraints=Constraints(available={"code": code}, epochs=epochs), **at)
+
+    [price] = best(1e7).prices
+    measured = (best(1.01e7).value - best(0.99e7).value) / 2e5
+    assert price.binding == (epochs == 4)
+    assert price.text == pytest.approx(measured, rel=0.02)
+    assert price.text < 0
+
+
+def test_text_of_which_nothing_is_said_is_that_of_the_table(fit):
+    points = fit.seen.points._replace(u_RxK=np.tile([0.1, 0.2, 0.3], (80, 1)))
+    alike = dataclasses.replace(fit, seen=dataclasses.replace(fit.seen, points=points))
+    h_1xK, at = np.array([[0.5, 0.3, 0.2]]), {"n_params": 2e8, "n_tokens": 1e9}
+    tokens_K = fit.seen.scale.d * np.array([0.1, 0.2, 0.3])
+    by_name = {"code": 1e6}
+    whole_K = np.r_[1e6, tokens_K[1:]]
+    np.testing.assert_allclose(
+        alike.predict(h_1xK, unique_tokens=by_name, **at), alike.predict(h_1xK, unique_tokens=whole_K, **at)
+    )
+    frame = pd.DataFrame({f"mix/{d}": h_1xK[:, k] for k, d in enumerate(DOMAINS)} | at, index=[0])
+    predicted = alike.predict_table(frame.assign(**{"unique_tokens/code": 1e6}))["pred/code"]
+    np.testing.assert_allclose(predicted, alike.predict(h_1xK, unique_tokens=whole_K, **at)[:, 0])
+    assert alike.predict(h_1xK, **at)[0, 0] != fit.predict(h_1xK, **at)[0, 0]

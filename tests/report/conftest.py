@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mixscale.laws import fit
-from mixscale.optimum import solve
+from mixscale.optimum import pareto, solve
 from mixscale.runs import RunTable
 
 SEEDS = (11, 12, 13)
@@ -54,6 +54,7 @@ def plant(folder: Path, domains: tuple[str, ...]) -> Planted:
     best = solve(fitted)
     fitted.save(folder / "fit")
     best.save(folder / "optimum.json")
+    pareto(fitted, domains[0], domains[1], points=3).to_csv(folder / "pareto.csv", index=False)
     mixtures = {
         "optimum": best.mixture.array(domains),
         "uniform": np.full(count, 1 / count),

@@ -14,7 +14,8 @@ from mixscale import report
 from mixscale.errors import InputError
 from mixscale.optimum import solve
 from mixscale.report.figures import NAMES, style
-from mixscale.report.page import _capital, _domains
+from mixscale.report.page import _domains
+from mixscale.report.wording import capital
 from mixscale.runs import RunTable
 from mixscale.sweep.directory import open_directory
 
@@ -84,7 +85,7 @@ def test_result_json_holds_what_the_page_says(written, planted):
     assert set(result["optimum"]) == set(planted.domains) == set(result["optimum_interval"])
     assert result["comparisons"]["uniform"]["verdict"] == "better"
     assert result["runs"] == {"complete": len(planted.frame) - 1, "diverged": 1}
-    assert len(result["candidates"]["optimum"]["mean_loss"]["observed"]) == 3
+    assert len(result["candidates"]["optimum"]["goal"]["observed"]) == 3
     assert {"spearman", "mean_absolute_error", "ranks_met", "error_met", "plain"} <= set(result["held_out"])
     assert {"sd", "degrees_of_freedom", "paired_sd", "paired_degrees_of_freedom"} == set(result["noise"])
 
@@ -135,7 +136,7 @@ def test_a_corpus_of_another_layout_is_refused(written, tmp_path):
     ],
 )
 def test_a_reason_starts_a_sentence_and_keeps_its_names(reason, told):
-    assert _capital(reason) == told
+    assert capital(reason) == told
 
 
 @pytest.fixture(scope="module")

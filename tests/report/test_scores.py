@@ -8,9 +8,9 @@ import pytest
 
 from mixscale import report
 from mixscale.laws import fit
-from mixscale.optimum import solve
+from mixscale.optimum import Goal, solve
 from mixscale.report.candidates import candidates
-from mixscale.report.material import load
+from mixscale.report.material import Material, load
 from mixscale.runs import RunTable
 
 WEIGHTS = {"web": 1, "qa": 3}
@@ -39,11 +39,22 @@ def test_means_agree_with_the_objective(folder):
     material = load(folder)
     rows = material.measured
     wanted_R = 0.25 * rows["loss/web"] - 0.75 * rows["score/qa"]
-    np.testing.assert_allclose(rows["mean"], wanted_R)
+    np.testing.assert_allclose(rows["goal"], wanted_R)
     np.testing.assert_allclose(rows["plain"], 0.5 * rows["loss/web"] - 0.5 * rows["score/qa"])
-    assert np.abs(material.row_objective(rows)[0] - rows["mean"]).max() < 0.01
-    best = rows[rows["role"] == "fit"]["mean"].idxmin()
+    assert np.abs(material.row_objective(rows)[0] - rows["goal"]).max() < 0.01
+    best = rows[rows["role"] == "fit"]["goal"].idxmin()
     assert candidates(material)["best"].mixture["code"] == pytest.approx(rows["mix/code"][best])
+
+
+def test_the_worst_target_counts_a_score_negatively(folder):
+    material = load(folder)
+    now = {"web": 0.4, "code": 0.3, "wiki": 0.3}
+    goal = Goal(worst=True, relative_to="current")
+    worst = Material(material.table, material.fit, solve(material.fit, goal=goal, current=now))
+    loss, score = material.fit.predict(worst.optimum.current.array(material.domains)[None])[0]
+    rows = worst.measured
+    np.testing.assert_allclose(rows["goal"], np.maximum(rows["loss/web"] - loss, score - rows["score/qa"]))
+    assert worst.aim.name == "worst target (scores negated) above current"
 
 
 def test_the_page_says_that_scores_are_negated(folder):

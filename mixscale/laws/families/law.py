@@ -46,6 +46,11 @@ class Points(NamedTuple):
     def count(self) -> int:
         return len(self.h_RxK)
 
+    @property
+    def log_epochs_RxK(self) -> np.ndarray:
+        """Log of how often each domain is read, zero where that is once or less."""
+        return np.log(np.maximum(self.h_RxK * self.d_R[:, None] / self.u_RxK, 1.0))
+
     def padded(self, multiple: int) -> Points:
         """With copies of the last row up to a multiple, so that few shapes are ever compiled."""
         extra = -self.count % multiple

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mixscale.report.figures import accuracy, answer, landscape, style
+from mixscale.report.figures import accuracy, answer, front, landscape, style
 from mixscale.report.findings import Findings
 from mixscale.report.material import Material
 
-NAMES = ("optimum", "verification", "predicted_observed", "slices", "interaction", "noise", "swarm")
+NAMES = ("optimum", "front", "verification", "predicted_observed", "slices", "interaction", "noise", "swarm")
 """Every figure, in the order of the page; each is saved as NAME.png and NAME.pdf."""
 
 
@@ -17,6 +17,7 @@ def draw_all(material: Material, found: Findings, folder: Path) -> dict[str, Pat
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {
         "optimum": answer.optimum(material, found),
+        "front": front.front(material, found),
         "verification": answer.verification(found),
         "predicted_observed": accuracy.predicted_observed(material),
         "slices": landscape.slices(material),

@@ -27,9 +27,9 @@ def predicted_observed(material: Material) -> Figure:
     predictable = material.predictable
     shown = {role: predictable[predictable["role"] == role] for role in ("fit", "held_out", "verify")}
     mean = fig.add_subplot(grid[:2, :2])
-    points = {role: (r["mean"].to_numpy(), *material.row_objective(r)) for role, r in shown.items() if len(r)}
+    points = {role: (r["goal"].to_numpy(), *material.row_objective(r)) for role, r in shown.items() if len(r)}
     _against(mean, points)
-    mean.set(title=material.objective_name, xlabel="observed", ylabel="predicted")
+    mean.set(title=material.aim.name, xlabel="observed", ylabel="predicted")
     _inset(mean, points)
     for i, cell in enumerate(cells):
         axes = fig.add_subplot(grid[cell])
@@ -45,8 +45,8 @@ def noise(material: Material, found: Findings) -> Figure:
     """Per target, on one logarithmic axis: seed noise, the law's error, and the spread over mixtures."""
     fitted = material.at_scale[material.at_scale["role"] == "fit"]
     held = material.predictable[material.predictable["role"] == "held_out"]
-    names = [material.objective_name, *material.target_names]
-    columns = ["mean", *material.targets]
+    names = [material.aim.name, *material.target_names]
+    columns = ["goal", *material.targets]
     seed = [found.noise, *found.target_noise.values()]
     errors = [found.held_out.mean_absolute_error] if found.held_out else []
     errors += [v["mean_absolute_error"] for v in found.held_out.targets.values()] if found.held_out else []

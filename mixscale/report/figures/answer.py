@@ -10,14 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from mixscale.report.candidates import CANDIDATES, Candidate
+from mixscale.report.candidates import CANDIDATES, STARTING, Candidate
 from mixscale.report.comparison import Comparison
 from mixscale.report.figures import style
 from mixscale.report.findings import Findings
 from mixscale.report.material import Material
-from mixscale.report.sentences import percent
+from mixscale.report.wording import percent
 
-BASELINES = ("uniform", "natural", "best")
+BASELINES = ("unconstrained", *STARTING, "uniform", "natural", "best", "current")
 
 
 @style.styled
@@ -43,21 +43,22 @@ def optimum(material: Material, found: Findings) -> Figure:
         if name != "optimum":
             handle.set_markerfacecolor("white")
     bar = Patch(color=style.COLOURS["optimum"], alpha=0.3, label=f"{percent(found.level)} interval", linewidth=0)
-    fig.legend(handles=[handles[0], bar, *handles[1:]], loc="outside upper left", ncols=5, handletextpad=0.3)
+    fig.legend(handles=[handles[0], bar, *handles[1:]], loc="outside upper left", ncols=7, handletextpad=0.3,
+               columnspacing=0.9, handlelength=1.3)  # fmt: skip
     return fig
 
 
 @style.styled
 def verification(found: Findings) -> Figure | None:
     """Mean loss of each seed for the compared mixtures with the law's intervals, and the differences, if any."""
-    names = [n for n in CANDIDATES if n in found.candidates and found.candidates[n].mean_loss.observed]
+    names = [n for n in CANDIDATES if n in found.candidates and found.candidates[n].goal.observed]
     if not names:
         return None
     fig = style.figure(3.4)
     left, *right = fig.subplots(1, 2, width_ratios=(1.25, 1)) if found.comparisons else [fig.subplots()]
-    seeds = sorted({s for n in names for s in found.candidates[n].mean_loss.observed})
+    seeds = sorted({s for n in names for s in found.candidates[n].goal.observed})
     for seed in seeds:
-        values = [found.candidates[n].mean_loss.observed.get(seed, np.nan) for n in names]
+        values = [found.candidates[n].goal.observed.get(seed, np.nan) for n in names]
         left.plot(range(len(names)), values, color=style.FAINT, linewidth=0.7, alpha=0.8, zorder=1)
     for x, name in enumerate(names):
         _trained(left, x, name, found.candidates[name])
@@ -73,9 +74,9 @@ def verification(found: Findings) -> Figure | None:
 @style.styled
 def swarm(material: Material) -> Figure:
     """Every mixture that was trained at the compared size, best first: its mean loss above, its domains below."""
-    rows = material.at_scale.sort_values("mean", kind="stable")
+    rows = material.at_scale.sort_values("goal", kind="stable")
     mixtures = [rows for _, rows in rows.groupby(material.groups_R(rows))]
-    mixtures.sort(key=lambda rows: rows["mean"].mean())
+    mixtures.sort(key=lambda rows: rows["goal"].mean())
     h_QxK = np.concatenate([material.mixtures_RxK(rows.head(1)) for rows in mixtures])
     legend_rows = -(-len(material.domains) // 6)
     fig = style.figure(3.7 + 0.2 * legend_rows)
@@ -88,10 +89,10 @@ def swarm(material: Material) -> Figure:
         below.bar(np.arange(len(mixtures)), h_QxK[:, k], width, bottom=below_Q, linewidth=0, **look)
         below_Q = below_Q + h_QxK[:, k]
     below.set(ylim=(0, 1), xlim=(-0.7, len(mixtures) - 0.3), ylabel="weight")
-    below.set_xlabel(f"mixtures, in the order of their {material.objective_name}")
+    below.set_xlabel(f"mixtures, in the order of their {material.aim.name}")
     below.yaxis.set_major_formatter(PercentFormatter(1.0))
     below.set_xticks([])
-    above.set_ylabel(material.objective_name)
+    above.set_ylabel(material.aim.name)
     above.legend(handles=_swarm_legend(set(rows["role"])), loc="upper left", ncols=3, handletextpad=0.2)
     for axes in (above, below):
         axes.grid(False, axis="x")
@@ -106,7 +107,7 @@ def _look(name: str) -> dict[str, object]:
 
 
 def _trained(axes: Axes, x: int, name: str, candidate: Candidate) -> None:
-    loss, colour = candidate.mean_loss, style.COLOURS[name]
+    loss, colour = candidate.goal, style.COLOURS[name]
     axes.plot([x + 0.2] * 2, loss.interval, color=colour, alpha=0.3, linewidth=6, solid_capstyle="butt", zorder=1)
     axes.plot(x + 0.2, loss.predicted, "_", color=colour, markersize=8, markeredgewidth=1.6, zorder=2)
     values = list(loss.observed.values())
@@ -116,7 +117,7 @@ def _trained(axes: Axes, x: int, name: str, candidate: Candidate) -> None:
 
 def _differences(axes: Axes, found: Findings) -> None:
     """Baseline minus optimum: points by seed, the mean, and its interval against zero."""
-    names = [n for n in ("best", "natural", "uniform") if n in found.comparisons]
+    names = [n for n in CANDIDATES[1:] if n in found.comparisons]
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     axes.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
     if found.noise:
@@ -149,7 +150,7 @@ def _swarm_losses(axes: Axes, mixtures: list[pd.DataFrame]) -> None:
     rows = pd.concat(mixtures).assign(place=np.repeat(np.arange(len(mixtures)), [len(m) for m in mixtures]))
     for role, (marker, colour, _) in ROLES.items():
         shown = rows[rows["role"] == role]
-        axes.plot(shown["place"], shown["mean"], marker, color=colour, markersize=3.2, markeredgewidth=0)
+        axes.plot(shown["place"], shown["goal"], marker, color=colour, markersize=3.2, markeredgewidth=0)
 
 
 def _swarm_legend(roles: set[str]) -> list[Line2D]:

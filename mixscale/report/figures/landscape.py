@@ -10,8 +10,8 @@ from matplotlib.ticker import PercentFormatter
 
 from mixscale.report.figures import style
 from mixscale.report.material import Material
-from mixscale.report.sentences import percent
 from mixscale.report.statistics import LEVEL
+from mixscale.report.wording import percent
 
 VERTEX = 0.9
 """Weight from which a mixture is near a vertex; the loss soars there and would flatten all the rest."""
@@ -30,14 +30,14 @@ def slices(material: Material) -> Figure:
     rows = material.at_scale
     weight_Q = np.linspace(0, 1, 41)
     inner_R = material.mixtures_RxK(rows).max(axis=1) < VERTEX
-    shown = [rows["mean"].to_numpy()[inner_R]]
+    shown = [rows["goal"].to_numpy()[inner_R]]
     axes_K = list(style.panels(fig, count, columns, sharex=True, sharey=True))
     for k, axes in enumerate(axes_K):
         mean_Q, low_Q, high_Q = material.objective(along(k, weight_Q, count))
         shown.append(mean_Q[weight_Q < VERTEX])
         axes.fill_between(weight_Q, low_Q, high_Q, color=style.HELD_OUT, alpha=0.2, linewidth=0)
         axes.plot(weight_Q, mean_Q, color=style.HELD_OUT)
-        axes.plot(material.mixtures_RxK(rows)[:, k], rows["mean"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
+        axes.plot(material.mixtures_RxK(rows)[:, k], rows["goal"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
                   markeredgewidth=0)  # fmt: skip
         axes.axvline(1 / count, color=style.FAINT, linewidth=0.7, linestyle=":")
         axes.axvline(best_K[k], color=style.COLOURS["optimum"], linewidth=1)
@@ -45,7 +45,7 @@ def slices(material: Material) -> Figure:
     axes_K[0].set(xlim=(-0.02, 1.02), ylim=style.padded(np.concatenate(shown)))
     axes_K[0].xaxis.set_major_formatter(PercentFormatter(1.0))
     axes_K[0].set_xticks([0, 0.5, 1.0])
-    fig.supylabel(material.objective_name + (f",{material.unit}" if material.unit else ""), fontsize=8.5)
+    fig.supylabel(material.aim.name + (f",{material.unit}" if material.unit else ""), fontsize=8.5)
     fig.supxlabel("weight of the domain", fontsize=8.5)
     fig.legend(handles=_slice_legend(), loc="outside upper left", ncols=4, handlelength=1.4)
     return fig
@@ -59,9 +59,12 @@ def interaction(material: Material) -> Figure:
     fig = style.figure(1.8 + 0.3 * count_t)
     axes = fig.subplots()
     largest = float(np.abs(change_TxK).max()) or 1.0
-    losses_only = (material.signs_T > 0).all()
+    losses_only = (material.aim.sign_T > 0).all()
     image = axes.imshow(
-        change_TxK * material.signs_T[:, None], cmap="PuOr_r", norm=TwoSlopeNorm(0, -largest, largest), aspect="auto"
+        change_TxK * material.aim.sign_T[:, None],
+        cmap="PuOr_r",
+        norm=TwoSlopeNorm(0, -largest, largest),
+        aspect="auto",
     )
     size = 7.5 if count_k <= 12 else 6.2
     for t in range(count_t):

@@ -19,9 +19,21 @@ from mixscale.files import replaced
 
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 FIT, HELD_OUT = "#9aa5b1", "#0072b2"
-COLOURS = {"optimum": "#d55e00", "best": "#a14a80", "natural": "#0072b2", "uniform": "#00805e"}
-MARKERS = {"optimum": "o", "best": "D", "natural": "s", "uniform": "^"}
-LABELS = {"optimum": "optimum", "best": "best of the grid", "natural": "natural", "uniform": "uniform"}
+COLOURS = {
+    "optimum": "#d55e00", "current": "#222222", "best": "#a14a80", "natural": "#0072b2", "uniform": "#00805e",
+    "unconstrained": "#b8860b", "temperature": "#56b4e9", "class-balanced": "#117733", "quality": "#882255",
+    "relevance": "#cc79a7", "unimax": "#44aa99", "given": "#6f6f6f",
+}  # fmt: skip
+MARKERS = {
+    "optimum": "o", "current": "X", "best": "D", "natural": "s", "uniform": "^", "unconstrained": "v",
+    "temperature": "<", "class-balanced": ">", "quality": "p", "relevance": "P", "unimax": "h", "given": "d",
+}  # fmt: skip
+LABELS = {
+    "optimum": "optimum", "current": "current", "best": "best of the grid", "natural": "natural",
+    "uniform": "uniform", "unconstrained": "unconstrained", "temperature": "temperature",
+    "class-balanced": "class-balanced", "quality": "by quality", "relevance": "by relevance", "unimax": "UniMax",
+    "given": "given",
+}  # fmt: skip
 
 MUTED = ("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#44aa99", "#aa4499", "#999933", "#882255")
 """Paul Tol's `muted` scheme; domains beyond these nine take the colours again, hatched."""
@@ -74,12 +86,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, dpi: int = 160) -> list[Path]:
     """Write `figure` as PNG and PDF beside each other; equal figures give equal files."""
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
     with matplotlib.rc_context(RC):
         with replaced(png) as side:
-            figure.savefig(side, dpi=160, metadata={"Software": None})
+            figure.savefig(side, dpi=dpi, metadata={"Software": None})
         figure.set_layout_engine("none")  # the layout is found, and finding it is most of the time
         with replaced(pdf) as side:
             figure.savefig(side, metadata={"CreationDate": None, "Producer": None, "Creator": None})
