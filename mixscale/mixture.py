@@ -105,6 +105,11 @@ class Mixture(Mapping[str, float]):
     def __hash__(self) -> int:
         return hash(frozenset(self._weights.items()))
 
+    def _repr_html_(self) -> str:
+        from mixscale import notebook
+
+        return notebook.of_mixture(self)
+
     def __repr__(self) -> str:
         return "Mixture(" + ", ".join(f"{d} {w:.1%}" for d, w in self._weights.items()) + ")"
 

@@ -140,6 +140,11 @@ class RunTable:
         runs = self.frame["run"].nunique()
         return f"RunTable({len(self)} rows, {runs} runs, {len(self.domains)} domains, {len(self.targets)} targets)"
 
+    def _repr_html_(self) -> str:
+        from mixscale import notebook
+
+        return notebook.of_table(self)
+
     def _derived(self, frame: pd.DataFrame) -> RunTable:
         """A part of this table: checked already, and free to be empty."""
         table = object.__new__(RunTable)

@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from mixscale.cli import on_config, on_table
+from mixscale.cli import on_config, on_run, on_sweep, on_table
 from mixscale.errors import InputError, Unfinished, nearest
 from mixscale.experiment import Experiment, load
 
@@ -23,19 +23,26 @@ usage: mixscale COMMAND ...
 
 From raw text (CONFIG is a Python file such as configs/quickstart.py; any field of it can be overridden by its
 dotted name, for example --train.tokens 1000000; `mixscale plan CONFIG --help` lists them all):
-  run     CONFIG            all of the below, in order: from text to a verified mixture and a page
+  run     CONFIG            all of it, in order: from text to a verified mixture and a page
   corpus  CONFIG            builds the token store; prints domains, documents, unique tokens, tokenizer
   plan    CONFIG            every run with its mixture, N, D, FLOPs, epochs, time and memory; starts nothing
   sweep   CONFIG            trains what is not trained yet; stop it and start it again at any moment
+  mixtures CONFIG           the mixtures to start from, by name: natural, uniform, temperature, UniMax ...
+  status  DIR               how far a sweep is, on whichever machines; --watch goes on showing it
+  collect DIR               gathers the rows of all runs that have ended
 
 From a table of runs (RUNS is a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN, loss/TARGET):
-  import  FORMAT FILES      makes one of a CSV file, of Weights & Biases, RegMix or olmix
+  import  FORMAT FILES      makes one of a CSV file, of Weights & Biases, TensorBoard, RegMix or olmix
   laws                      lists the laws by name, with their formulas
   fit     RUNS --out FIT    fits a law to every target
   predict FIT MIXTURES      predicts losses, with intervals, for a table of mixtures
   optimum FIT               solves for the mixture under the constraints you have, and prices them
   design  [FIT]             the mixtures to run first, or those that would teach most about a fit's optimum
+  export  OPTIMUM --to T    the mixture as MaxText, Levanter, OLMo-core, Megatron-LM, NeMo and others read it
   report  DIR               figures and a page from a folder with runs, fit and optimum
+
+From a trained run (DIR/runs/ID):
+  export-model RUN --out D  safetensors and tokenizer, as Hugging Face's transformers loads them
 
 `mixscale COMMAND --help` explains a command."""
 
@@ -47,12 +54,13 @@ def import_(arguments: list[str]) -> int:
     return import_main(arguments)
 
 
-COMMANDS_ON_CONFIG = (on_config.run, on_config.corpus, on_config.plan, on_config.sweep)
+COMMANDS_ON_CONFIG = (on_config.run, on_config.corpus, on_config.mixtures, on_config.plan, on_config.sweep)
 COMMANDS = (
-    on_table.laws, on_table.fit, on_table.predict, on_table.optimum, on_table.design, on_table.report,
+    on_table.laws, on_table.fit, on_table.predict, on_table.optimum, on_table.design, on_table.export,
+    on_table.report, on_run.export_model, on_sweep.status, on_sweep.collect,
 )  # fmt: skip
 ON_CONFIG: dict[str, Callable[[Any], None]] = {command.__name__: command for command in COMMANDS_ON_CONFIG}
-ON_TABLE: dict[str, Callable[..., None]] = {command.__name__: command for command in COMMANDS}
+ON_TABLE: dict[str, Callable[..., None]] = {command.__name__.replace("_", "-"): command for command in COMMANDS}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         return _dispatch(arguments)
     except (InputError, Unfinished) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return 2 if isinstance(error, InputError) else error.status
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where it stopped", file=sys.stderr)
         return 130

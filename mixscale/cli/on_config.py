@@ -19,6 +19,17 @@ def corpus(experiment: Experiment) -> None:
     build_corpus(experiment)
 
 
+def mixtures(experiment: Experiment) -> None:
+    """Prints the mixtures to start from: natural, uniform, and those that the config's `starting` says enough for."""
+    from mixscale import starting
+    from mixscale.launch import build_corpus, show
+
+    frame, notes = starting.described(experiment, build_corpus(experiment))
+    show(frame, "starting mixtures")
+    for note in notes:
+        print(f"note: {note}")
+
+
 def plan(experiment: Experiment) -> None:
     """Prints every run of the design and what it will cost; trains nothing."""
     from mixscale.launch import show_plan

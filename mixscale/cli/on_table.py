@@ -179,6 +179,7 @@ def design(
     upper: dict[str, float] = {},  # noqa: B006
     n_params: float | None = None,
     n_tokens: float | None = None,
+    anywhere: bool = False,
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
@@ -208,6 +209,7 @@ def design(
         upper: greatest weight of a domain, as in `--upper code 0.5`.
         n_params: N at which the optimum is wanted, where the law uses it.
         n_tokens: D at which the optimum is wanted, where the law uses it.
+        anywhere: with a fit, offer mixtures far outside of those that were run as well.
         out: CSV to write the mixtures to.
         seed: of the candidates.
     """
@@ -227,7 +229,7 @@ def design(
         command.refuse({"domains": domains, "natural": natural}, "with a fit")
         chosen = command.following(
             fit, candidates, runs=runs, budget_flops=budget_flops, sizes=sizes, tokens=tokens, weights=weights or None,
-            lower=lower, upper=upper, n_params=n_params, n_tokens=n_tokens, seed=seed,
+            lower=lower, upper=upper, n_params=n_params, n_tokens=n_tokens, anywhere=anywhere, seed=seed,
         )  # fmt: skip
     print(command.described(chosen))
     if out is not None:

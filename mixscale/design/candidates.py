@@ -6,6 +6,7 @@ Arrays in the order of the domains; it knows nothing of losses or of how a choic
 from __future__ import annotations
 
 import numpy as np
+from scipy import optimize
 
 from mixscale.mixture import Mixture
 
@@ -13,6 +14,8 @@ CORNER_SHARES = (1.0, 0.7)
 """How much of a corner or an edge a near-corner keeps; the rest is the centre."""
 PAIRS = 200
 """Edges of the simplex at most whose middle is offered."""
+INFLATED = 1.25
+"""How much farther from the middle of the mixtures that were run, than their hull is, a mixture may lie."""
 
 
 def around(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, count: int, rng: np.random.Generator):
@@ -36,6 +39,25 @@ def corners(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, rng: np
     pure_QxK = np.concatenate([eye_KxK, 0.5 * (eye_KxK[first_E] + eye_KxK[second_E])])
     parts = [share * pure_QxK + (1 - share) * centre_K for share in CORNER_SHARES]
     return within(np.concatenate([centre_K[None], *parts]), low_K, high_K)
+
+
+def covered(points_QxK: np.ndarray, seen_RxK: np.ndarray) -> np.ndarray:
+    """Points drawn towards the mean of the seen mixtures until they lie in their hull, inflated, shape (Q, K).
+
+    How far the ray to a point stays in the hull is a linear programme: the largest s for which mean + s (point - mean)
+    is a mean of seen mixtures.
+    """
+    mean_K, count = seen_RxK.mean(axis=0), len(seen_RxK)
+    moved_QxK = points_QxK.copy()
+    for q, away_K in enumerate(points_QxK - mean_K):
+        found = optimize.linprog(
+            np.r_[np.zeros(count), -1.0],
+            A_eq=np.block([[seen_RxK.T, -away_K[:, None]], [np.ones((1, count)), np.zeros((1, 1))]]),
+            b_eq=np.r_[mean_K, 1.0],
+            bounds=[(0, None)] * count + [(0, 1 / INFLATED)],
+        )
+        moved_QxK[q] = mean_K + min(1.0, INFLATED * found.x[-1]) * away_K
+    return moved_QxK
 
 
 def centre(domains: tuple[str, ...], natural: Mixture | None) -> np.ndarray:

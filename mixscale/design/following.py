@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mixscale.design.candidates import around, corners, distinct
+from mixscale.design.candidates import around, corners, covered, distinct, within
 from mixscale.design.contrasts import contrasts
 from mixscale.design.doubt import choose
 from mixscale.design.rivals import Place, rivals
@@ -42,19 +42,22 @@ def next_runs(
     n_tokens: float | None = None,
     among: np.ndarray | None = None,
     seed: int = 0,
+    anywhere: bool = False,
 ) -> pd.DataFrame:
     """The runs after which the least doubt about the optimum is left.
 
     Args:
         runs: how many at most. budget_flops: what they may cost together, 6 N D each; None: no limit.
         candidates: mixtures that can be run, (Q, K) in the order of `fit.domains`; None: generated within the bounds,
-            some near the present optimum. A mixture that was run already may be among them; it is worth less.
+            some near the present optimum, and where the bounds allow it not far outside of the mixtures that were run,
+            since a law that is not quite true says little of what lies beyond them. A mixture that was run already may
+            be among them; it is worth less.
         sizes, tokens: N and D that can be run, every pair; empty: those of the table, for a law with scale. For a law
             without, one of each at most, to count FLOPs.
         weights: of the targets, as for `optimum.solve`. lower, upper: bounds of the optimum and of generated mixtures.
         n_params, n_tokens: where the optimum is wanted, for a law with scale.
         among: mixtures of which the optimum is one, (Q, K); None: any within the bounds.
-        seed: of the search and the candidates.
+        seed: of the search and the candidates. anywhere: whether mixtures far outside are generated as well.
 
     Returns:
         a row a run, those that teach most first: `mix/<domain>`, `candidate` (its row of `candidates`), `n_params`,
@@ -69,7 +72,7 @@ def next_runs(
     place = _place(fit, weights, lower, upper, n_params, n_tokens)
     rng = np.random.default_rng(_checked_seed(seed))
     goal_QxK, share_Q = rivals(fit, place, among, rng)
-    offered_CxK = _offered(place, goal_QxK, candidates, fit, rng)
+    offered_CxK = _offered(place, goal_QxK, candidates, fit, rng, anywhere)
     row_C, n_N, d_N = _paired(fit, sizes, tokens, len(offered_CxK))
     cost_N = FLOPS * n_N * d_N
     _check_budget(runs, budget_flops, cost_N)
@@ -90,7 +93,7 @@ def next_runs(
     return frame
 
 
-def _offered(place: Place, goal_QxK, candidates, fit: LawFit, rng) -> np.ndarray:
+def _offered(place: Place, goal_QxK, candidates, fit: LawFit, rng, anywhere: bool) -> np.ndarray:
     """Mixtures that can be run, shape (C, K): as given, or half of them near where the optimum may lie."""
     if candidates is not None:
         given_CxK = np.atleast_2d(np.asarray(candidates, dtype=np.float64))
@@ -103,6 +106,9 @@ def _offered(place: Place, goal_QxK, candidates, fit: LawFit, rng) -> np.ndarray
     near_QxK = np.concatenate([around(h_K, low_K, high_K, OFFERED // 20, rng) for h_K in goal_QxK[:10]])
     wide_QxK = around(goal_QxK.mean(axis=0), low_K, high_K, OFFERED // 4, rng)
     all_QxK = np.concatenate([goal_QxK[: OFFERED // 4], near_QxK, wide_QxK, corners(goal_QxK[0], low_K, high_K, rng)])
+    all_QxK = distinct(all_QxK)
+    if not anywhere:
+        all_QxK = within(covered(all_QxK, distinct(fit.seen.points.h_RxK, 9)), low_K, high_K)
     names = fit.domains
     return distinct(np.stack([rounded(Mixture.from_array(names, h_K)).array(names) for h_K in all_QxK]))
 

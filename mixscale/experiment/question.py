@@ -58,4 +58,6 @@ class Objective:
 @dataclass(frozen=True)
 class Verify:
     seeds: tuple[int, ...] = (11, 12, 13)
-    """seeds, not used elsewhere, with which optimum, natural, uniform and best of the grid are trained"""
+    """seeds, not used elsewhere, with which the optimum, the best of the grid and the baselines are trained"""
+    baselines: tuple[StartingName, ...] = ("natural", "uniform")
+    """starting mixtures that the optimum has to beat, made of what `starting` says"""

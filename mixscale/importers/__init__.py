@@ -1,4 +1,4 @@
-"""Run tables from what other tools write: RegMix, olmix, Weights & Biases, or any wide CSV file.
+"""Run tables from what other tools write: RegMix, olmix, Weights & Biases, TensorBoard, or any wide CSV file.
 
 `columns` gives a foreign table's columns the names of a run table, `formats` holds one function a format, `command`
 is `mixscale import`. Columns are found by name, never by position; what was changed or left out is told in
@@ -7,5 +7,6 @@ is `mixscale import`. Columns are found by name, never by position; what was cha
 
 from mixscale.importers.columns import Columns
 from mixscale.importers.formats import csv, olmix, regmix, wandb
+from mixscale.importers.logs import tensorboard
 
-__all__ = ["Columns", "csv", "olmix", "regmix", "wandb"]
+__all__ = ["Columns", "csv", "olmix", "regmix", "tensorboard", "wandb"]

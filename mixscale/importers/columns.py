@@ -74,6 +74,12 @@ def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str
     return _whole(found, columns.drop_missing, notes), notes
 
 
+def target_tags(names: Sequence[str], columns: Columns) -> list[str]:
+    """Those of `names` that are a target: by a pattern, or renamed to one."""
+    patterns = [_expression(kind, getattr(columns, kind)) for kind in ("loss", "metric")]
+    return [n for n in names if columns.rename.get(n, "").startswith(TARGETS) or any(p.fullmatch(n) for p in patterns)]
+
+
 def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     """The columns in `names` (old to new) under their new names.
 

@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from mixscale.errors import InputError, listed, nearest
 from mixscale.importers import formats
 from mixscale.importers.columns import Columns
+from mixscale.importers.logs import tensorboard as read_logs
 from mixscale.runs import RunTable
 
 HELP = """Makes a run table of what another tool wrote, for `mixscale fit`.
@@ -19,6 +20,7 @@ usage: mixscale import FORMAT FILES ... --out RUNS.csv
 
   csv     TABLE             a wide table of your own: say which columns are weights, losses and runs
   wandb   EXPORT            the table of runs that Weights & Biases exports as CSV
+  tensorboard LOGS          a folder of event files; mixtures from configs beside them or from a table
   regmix  MIXTURES LOSSES   a pair of files as RegMix publishes them
   olmix   RATIOS METRICS    a pair of files as olmix reads them
 
@@ -55,6 +57,32 @@ def wandb(export: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Colum
         out: .csv or .parquet file to write.
     """
     _save(formats.wandb(export, columns), out)
+
+
+def tensorboard(
+    logs: Positional[Path],
+    /,
+    out: Path,
+    config: str = "config.json",
+    mixtures: Path | None = None,
+    every_step: bool = False,
+    columns: OmitArgPrefixes[Columns] = Columns(),  # noqa: B008
+) -> None:
+    """Imports a folder of TensorBoard logs; each folder with event files is a run, called by its path.
+
+    For example, with a config.json in each run's folder that says {"data": {"weights": {"web": 0.7, "code": 0.3}}}:
+      mixscale import tensorboard logs --mix config.data.weights. --loss 'eval/{target}/loss' \\
+          --rename tokens_seen n_tokens --out runs.csv
+
+    Args:
+        logs: the folder that TensorBoard is started on.
+        out: .csv or .parquet file to write.
+        config: name of the JSON or YAML file beside a run's logs, or above them, whose values are called config.NAME;
+            so are hyper-parameters in the logs.
+        mixtures: table with a column run and the weights, in place of configs.
+        every_step: keep every step at which a target was logged, not the last one alone.
+    """
+    _save(read_logs(logs, columns, config, mixtures, every_step), out)
 
 
 def regmix(
@@ -99,7 +127,9 @@ def olmix(
     _save(formats.olmix(ratios, metrics, higher_is_better, n_params, n_tokens), out)
 
 
-FORMATS: dict[str, Callable[..., None]] = {"csv": csv, "wandb": wandb, "regmix": regmix, "olmix": olmix}
+FORMATS: dict[str, Callable[..., None]] = {
+    "csv": csv, "wandb": wandb, "tensorboard": tensorboard, "regmix": regmix, "olmix": olmix,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

@@ -43,7 +43,7 @@ def regmix(
     Raises:
         InputError: a file cannot be read, has no index, or has one twice; no index is in both; the rows are no table.
     """
-    left, right = (_read(f, ("index",)) for f in (mixtures, losses))
+    left, right = (read_table(f, ("index",)) for f in (mixtures, losses))
     names = {c: "mix/" + REGMIX_DOMAIN.fullmatch(c)[1] for c in _values(left, ("index",))}
     targets = {c: "loss/" + REGMIX_TARGET.fullmatch(c)[1] for c in _values(right, ("index",))}
     return _joined((mixtures, left, names), (losses, right, targets), "index", n_params, n_tokens)
@@ -68,7 +68,7 @@ def olmix(
         InputError: a file cannot be read, has no run, or has one twice; no run is in both; a metric is unknown; the
             rows are no table.
     """
-    left, right = (_read(f, ("run",)) for f in (ratios, metrics))
+    left, right = (read_table(f, ("run",)) for f in (ratios, metrics))
     names = {c: f"mix/{c}" for c in _values(left, OLMIX_ABOUT)}
     targets = as_scores({c: f"metric/{c}" for c in _values(right, OLMIX_ABOUT)}, higher_is_better)
     return _joined((ratios, left, names), (metrics, right, targets), "run", n_params, n_tokens)
@@ -83,7 +83,7 @@ def csv(table: str | Path, columns: Columns | None = None) -> RunTable:
         InputError: the file cannot be read, what `columns` names is not there, or the rows are no table.
     """
     columns = columns or Columns()
-    return _table(*named(_read(table, ("run", *columns.run, *_named_run(columns))), columns))
+    return _table(*named(read_table(table, ("run", *columns.run, *_named_run(columns))), columns))
 
 
 def wandb(export: str | Path, columns: Columns | None = None) -> RunTable:
@@ -97,7 +97,7 @@ def wandb(export: str | Path, columns: Columns | None = None) -> RunTable:
             not there, or the rows are no table.
     """
     columns = columns or Columns()
-    frame = _read(export, ("run", "ID", "Name", *columns.run, *_named_run(columns)))
+    frame = read_table(export, ("run", "ID", "Name", *columns.run, *_named_run(columns)))
     if any(str(c).endswith("__MIN") for c in frame):
         raise InputError(
             f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
@@ -116,7 +116,7 @@ def wandb(export: str | Path, columns: Columns | None = None) -> RunTable:
     return _table(*named(frame, replace(columns, rename=rename)))
 
 
-def _read(file: str | Path, text: Sequence[str]) -> pd.DataFrame:
+def read_table(file: str | Path, text: Sequence[str]) -> pd.DataFrame:
     """The rows of a file, its separator and decimal sign found in it; columns in `text` stay as written."""
     file = Path(file)
     if not file.is_file():

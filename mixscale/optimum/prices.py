@@ -121,7 +121,7 @@ def _of_token(question: Question, one: Programme, shape, multiplier_C: np.ndarra
 
 
 def _of_text(question: Question, one: Programme, weight_F: np.ndarray, h_K: np.ndarray) -> dict[str, float]:
-    """Derivative by a unique token of each available text at this mixture, in typical losses, where a law counts it."""
+    """Derivative by a unique token of each available text at this mixture, in typical losses, if the law counts it."""
     family, available = question.fit.family, question.constraints.available
     if not family.uses_unique:
         return {}

@@ -65,7 +65,7 @@ def _prices(best: Optimum) -> list[str]:
         return []
     lines = ["price of the constraints, in loss, for one hundredth more of each (a point of weight):"]
     lines += [f"  {p.said}: {_price(p)}" for p in sorted(best.prices, key=lambda p: -abs(p.per_unit)) if p.binding]
-    if idle := [p.said for p in best.prices if not p.binding]:
+    if idle := [p.said + _text(p) for p in best.prices if not p.binding]:
         lines.append(f"  nothing, as they do not hold the optimum: {'; '.join(idle)}")
     if any(p.binding for p in best.prices) and all(p.tokens is None for p in best.prices):
         lines.append("  (not told in tokens: the law does not know what tokens are worth)")
@@ -78,9 +78,11 @@ def _price(price: Price) -> str:
     told = f"{POINT * price.per_unit:+.2g}"
     if price.tokens is not None:
         told += f", worth {price.tokens:.3g} tokens"
-    if price.text is not None:
-        told += f"; {1e9 * price.text:+.2g} a billion unique tokens"
-    return told
+    return told + _text(price)
+
+
+def _text(price: Price) -> str:
+    return "" if price.text is None else f"; {1e9 * price.text:+.2g} a billion unique tokens"
 
 
 def _free(best: Optimum) -> float:

@@ -62,14 +62,13 @@ def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
 
 
 def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture) -> list[Planned]:
-    """Optimum, natural, uniform and the grid's best mixture, in the largest size, with the verification seeds.
+    """Optimum, baselines and the grid's best mixture, in the largest size, with the verification seeds.
 
     Mixtures that coincide are trained once and carry all their names.
     """
     candidates = {
         "optimum": optimum,
-        "natural": store.natural(),
-        "uniform": Mixture.uniform(store.domains),
+        **{name: starting.mixture(name, experiment, store) for name in experiment.verify.baselines},
         "best": best,
     }
     named: dict[Mixture, list[str]] = {}

@@ -6,6 +6,7 @@ import pytest
 
 from mixscale.cli import main
 from mixscale.design import next_runs
+from mixscale.design.candidates import covered
 from mixscale.errors import InputError
 from mixscale.laws import engine, fit
 from mixscale.laws.families import LAWS, Points
@@ -92,6 +93,31 @@ def test_bounds_hold_for_what_is_run(fitted):
     assert (chosen["mix/web"] >= 0.1 - 1e-9).all()
     assert (chosen["mix/maths"] <= 0.2 + 1e-9).all()
     assert (chosen["mix/code"] == 0).all()
+
+
+def test_what_is_proposed_lies_where_the_table_says_something():
+    # Weights of the table stay below a half; the corners that an optimal design loves lie far outside of it.
+    h_RxK = np.random.default_rng(1).dirichlet(np.full(5, 12.0), 20)
+    one = fit(table(h_RxK), law="effective", resamples=20)
+    near, far = (
+        next_runs(one, 6, anywhere=anywhere)[[f"mix/{d}" for d in DOMAINS]].to_numpy() for anywhere in (False, True)
+    )
+    middle_K = h_RxK.mean(axis=0)
+    reach = np.abs(h_RxK - middle_K).sum(axis=1).max()
+    assert np.abs(near - middle_K).sum(axis=1).max() < 1.3 * reach
+    assert np.abs(far - middle_K).sum(axis=1).max() > 2 * reach
+    bounded = next_runs(one, 3, lower={"web": 0.6})
+    assert (bounded["mix/web"] >= 0.6 - 1e-9).all()
+
+
+def test_a_hull_is_left_by_no_more_than_a_quarter():
+    seen_RxK = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
+    moved_QxK = covered(np.array([[1.0, 0.0, 0.0], [0.4, 0.3, 0.3], [0.0, 0.5, 0.5]]), seen_RxK)
+    third = 1 / 3
+    np.testing.assert_allclose(moved_QxK[0], third + 1.25 * (seen_RxK[0] - third))
+    np.testing.assert_allclose(moved_QxK[1], [0.4, 0.3, 0.3])
+    edge_K = np.array([0.2, 0.4, 0.4])
+    np.testing.assert_allclose(moved_QxK[2], third + 1.25 * (edge_K - third))
 
 
 def test_a_mixture_that_was_run_teaches_less():

@@ -1,0 +1,96 @@
+"""Draws the figures of the field from a run table, as PDF and PNG.
+
+    python analysis/figures.py RUNS --out DIR
+    python analysis/figures.py RUNS --out DIR --fit FIT --only ternary,drift
+
+RUNS is a sweep's folder, or a CSV or Parquet file with columns run, mix/DOMAIN and loss/TARGET (`mixscale import`
+makes one). What a table has no data for is skipped, and why is said: `ternary` needs three domains, `ranks` the same
+mixtures at several sizes or token counts, `drift` a law of N and D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import tyro
+
+from mixscale import figures, laws
+from mixscale.errors import InputError, nearest
+from mixscale.laws import LawFit
+from mixscale.optimum import solve
+from mixscale.runs import RunTable
+
+NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "drift", "parallel")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What to draw."""
+
+    runs: tyro.conf.Positional[Path]
+    """table of runs, or folder of a sweep"""
+    out: Path
+    """folder for the figures"""
+    law: str = "auto"
+    """law to fit"""
+    fit: Path | None = None
+    """folder of a fit that `mixscale fit` saved, in place of fitting here"""
+    only: str = ""
+    """figures, with commas: predicted, proportion, ternary, ranks, learning, drift, parallel; all where not given"""
+    weights: dict[str, float] = field(default_factory=dict)
+    """weight of each target in the objective; all alike where none is given"""
+    curve: tuple[str, ...] = ("additive", "exponential", "linear")
+    """laws of the learning curve"""
+    repeats: int = 3
+    """random subsets of each size in the learning curve"""
+    resamples: int = 100
+    """refits behind the bands"""
+
+    @cached_property
+    def table(self) -> RunTable:
+        return RunTable.read(self.runs)
+
+    @cached_property
+    def fitted(self) -> LawFit:
+        return LawFit.load(self.fit) if self.fit else laws.fit(self.table, self.law, resamples=self.resamples)
+
+
+def main(asked: Figures) -> None:
+    """Draws what was asked for, and says what was skipped."""
+    names = [n.strip() for n in asked.only.split(",") if n.strip()] or list(NAMES)
+    if unknown := [n for n in names if n not in NAMES]:
+        raise InputError(f"--only names '{unknown[0]}', which is no figure{nearest(unknown[0], NAMES)}")
+    weights = asked.weights or None
+    draw: dict[str, Callable[[], figures.Picture]] = {
+        "predicted": lambda: figures.predicted_observed(asked.fitted, weights),
+        "proportion": lambda: figures.proportion(asked.fitted),
+        "ternary": lambda: figures.ternary(asked.fitted),
+        "ranks": lambda: figures.ranks(asked.table, weights),
+        "learning": lambda: figures.learning_curve(
+            figures.learning(asked.table, asked.curve, repeats=asked.repeats, weights=weights)
+        ),
+        "drift": lambda: figures.drift(asked.fitted, weights),
+        "parallel": lambda: figures.parallel(asked.table, weights, best(asked.fitted, weights)),
+    }
+    for name in names:
+        try:
+            written = figures.save(draw[name](), asked.out / name)
+        except InputError as error:
+            print(f"{name} is skipped: {error}")
+        else:
+            print(f"{name}: {' and '.join(str(file) for file in written)}")
+
+
+def best(fitted: LawFit, weights: dict[str, float] | None):
+    """The optimum at the largest scale of the fit."""
+    return solve(fitted, weights, **figures.scale_of(fitted)).mixture
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Figures, description=__doc__))
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -1,0 +1,25 @@
+"""Commands on the folder of one trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def export_model(run: Positional[Path], /, out: Path, step: int | None = None, store: Path | None = None) -> None:
+    """Writes a trained run as safetensors, with its tokenizer, in the layout that `transformers` loads.
+
+    Args:
+        run: folder of the run, DIR/runs/ID.
+        out: folder to write.
+        step: number of the checkpoint, as its folder in checkpoints/ is called: optimiser steps, those of branches
+            that decayed for earlier measurements included; the newest where none is given.
+        store: folder of its token store, where it is no longer in the cache that the run names.
+    """
+    from mixscale.cli.on_table import must_be
+    from mixscale.train.export import export_model as export
+
+    must_be(out, "folder")
+    number = export(run, out, step, store)
+    print(f"checkpoint {number} of {run} saved to {out}; load it with AutoModelForCausalLM.from_pretrained('{out}')")

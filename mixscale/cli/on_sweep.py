@@ -1,0 +1,46 @@
+"""Commands on a sweep's folder, while it is being trained or after; they load neither JAX nor the config."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def status(directory: Positional[Path], /, watch: bool = False, every: float = 5.0) -> None:
+    """Shows how far a sweep is: ended, running, waiting and failed runs, FLOPs spent, time left.
+
+    Args:
+        directory: of the experiment, for example runs/quickstart.
+        watch: go on showing it until nothing is left to train.
+        every: seconds between two looks.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from mixscale.sweep.status import Status, shown
+
+    console = Console()
+    now = Status.read(directory)
+    if not watch:
+        console.print(shown(now))
+        return
+    with Live(shown(now), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while not now.over:
+            time.sleep(every)
+            now = Status.read(directory)
+            live.update(shown(now), refresh=True)
+
+
+def collect(directory: Positional[Path], /) -> None:
+    """Gathers the rows of every run that has ended into runs.csv and runs.parquet.
+
+    Args:
+        directory: of the experiment, for example runs/quickstart.
+    """
+    from mixscale.sweep.collect import collect as gather
+    from mixscale.sweep.labels import read_plans
+
+    table = gather(directory)
+    print(f"{len(table.final())} of {len(read_plans(directory))} planned runs are in {directory / 'runs.csv'}")

@@ -1,0 +1,141 @@
+"""Each export is read back by the library that reads it, or as the trainer's source reads it, weight for weight."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from mixscale import exporters
+from mixscale.cli import main
+from mixscale.errors import InputError
+from mixscale.mixture import Mixture
+
+RNG = np.random.default_rng(3)
+NAMES = ("web", "code", "wiki", "dclm:games", "dclm:health", "rare")
+MIXTURE = Mixture.normalised(dict(zip(NAMES, [*RNG.dirichlet(np.ones(5)), 1e-5 / 3], strict=True)) | {"unused": 0.0})
+USED = {d: w for d, w in MIXTURE.items() if w > 0}
+PATHS = {d: f"/data/{d.replace(':', '_')}/part" for d in USED}
+
+
+def equal(found, expected=USED):
+    assert list(found) == list(expected)
+    assert max(abs(found[d] - w) for d, w in expected.items()) < 1e-12
+    assert all(type(w) is float for w in found.values())
+
+
+def test_maxtext_reads_a_path_and_a_weight_by_name():
+    found = json.loads(exporters.export(MIXTURE, "maxtext", PATHS))
+    assert all(set(entry) == {"path", "weight"} for entry in found.values())
+    equal({d: entry["weight"] for d, entry in found.items()})
+    assert {d: entry["path"] for d, entry in found.items()} == PATHS
+
+
+def test_levanter_names_a_component_for_every_weight():
+    several = PATHS | {"web": ["gs://a/0.jsonl", "gs://a/1.jsonl"]}
+    data = yaml.safe_load(exporters.export(MIXTURE, "levanter", several))["data"]
+    equal(data["train_weights"])
+    assert set(data["train_weights"]) <= set(data["components"])
+    assert data["components"]["web"]["source"] == {"type": "url", "train_urls": several["web"]}
+    assert set(yaml.safe_load(exporters.export(MIXTURE, "levanter"))["data"]) == {"train_weights"}
+
+
+def test_olmo_core_accepts_the_ratios_and_paths():
+    found = yaml.safe_load(exporters.export(MIXTURE, "olmo-core", PATHS, epochs=4))["sources"]
+    for source in found:  # what SourceMixtureConfig.validate asks for
+        assert 0 < source["target_ratio"] <= 1
+        assert source["max_repetition_ratio"] == 4
+        assert source["paths"] == [PATHS[source["source_name"]]]
+    equal({s["source_name"]: s["target_ratio"] for s in found})
+
+
+def test_olmix_nests_topics_so_that_the_products_are_the_weights():
+    config = yaml.safe_load(exporters.export(MIXTURE, "olmix", PATHS))
+    flat = {}
+    for source, entry in config["mix"].items():
+        topics = {t: e for t, e in entry.items() if t not in ("weight", "repetition_factor")}
+        if topics:
+            flat |= {f"{source}:{t}": entry["weight"] * e["weight"] for t, e in topics.items()}
+        else:
+            flat[source] = entry["weight"]
+    equal(flat)
+    named = {s["name"]: s for s in config["data"]["sources"]}
+    assert [t["paths"] for t in named["dclm"]["topics"]] == [[PATHS["dclm:games"]], [PATHS["dclm:health"]]]
+    assert set(named["web"]) == {"name", "paths"}  # olmix takes one of paths and topics
+
+
+def test_megatron_reads_weights_and_prefixes_by_turns():
+    words = exporters.export(MIXTURE, "megatron", PATHS).split()
+    equal(dict(zip(USED, map(float, words[::2]), strict=True)))
+    assert words[1::2] == list(PATHS.values())
+    blend = yaml.safe_load(exporters.export(MIXTURE, "nemo", PATHS))["paths"]
+    equal(dict(zip(USED, blend[::2], strict=True)))
+    assert blend[1::2] == list(PATHS.values())
+
+
+def test_torchtitan_sources_have_the_fields_of_its_dataclass():
+    found = json.loads(exporters.export(MIXTURE, "torchtitan", PATHS))["sources"]
+    assert all(set(s) == {"dataset", "dataset_path", "weight", "infinite"} for s in found)
+    equal({s["dataset"]: s["weight"] for s in found})
+
+
+def test_hugging_face_draws_the_domains_as_often_as_asked():
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    found = json.loads(exporters.export(Mixture({"a": 0.5, "b": 0.3, "c": 0.2, "d": 0.0}), "hf"))
+    assert found["domains"] == ["a", "b", "c"]
+    rows = [datasets.Dataset.from_dict({"text": [d] * 1500}) for d in found["domains"]]
+    mixed = datasets.interleave_datasets(rows, seed=0, **found["interleave"])["text"][:2500]
+    assert [mixed.count(d) / len(mixed) for d in "abc"] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+    equal(dict(zip(USED, json.loads(exporters.export(MIXTURE, "hf"))["interleave"]["probabilities"], strict=True)))
+
+
+def test_grain_mixes_what_maxtext_reads():
+    grain = pytest.importorskip("grain", reason="Grain is not installed")
+
+    found = json.loads(exporters.export(Mixture({"a": 0.55, "b": 0.45}), "maxtext", {"a": "/a", "b": "/b"}))
+    parts = [grain.MapDataset.source([d]).repeat() for d in found]
+    mixed = grain.MapDataset.mix(parts, weights=[entry["weight"] for entry in found.values()])
+    assert [mixed[i] for i in range(200)].count("a") == 110
+
+
+def test_shares_of_tokens_survive_where_examples_are_drawn():
+    tokens = {"a": 100.0, "b": 900.0}
+    found = json.loads(exporters.export(Mixture({"a": 0.25, "b": 0.75}), "hf", mean_tokens=tokens))
+    drawn = np.array(found["interleave"]["probabilities"])
+    shares = drawn * [100, 900] / (drawn @ [100, 900])
+    assert shares == pytest.approx([0.25, 0.75], abs=1e-12)
+
+
+def test_plain_files_keep_domains_without_weight_and_are_read_again(tmp_path, capsys):
+    (tmp_path / "optimum.json").write_text(json.dumps({"mixture": dict(MIXTURE)}))
+    assert main(["export", str(tmp_path / "optimum.json"), "--to", "json", "--out", str(tmp_path / "m.json")]) == 0
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "m.json"), "--to", "yaml"]) == 0
+    equal(yaml.safe_load(capsys.readouterr().out), dict(MIXTURE))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"to": "megatorn"}, ["megatorn", "did you mean 'megatron'"]),
+        ({"to": "megatron"}, ["web", "has no path", "--paths web=PATH"]),
+        ({"to": "megatron", "paths": PATHS | {"web": ["/a", "/b"]}}, ["web", "2 paths"]),
+        ({"to": "megatron", "paths": PATHS | {"web": "/my data"}}, ["/my data", "blanks"]),
+        ({"to": "hf", "paths": {"wbe": "/a"}}, ["wbe", "did you mean 'web'"]),
+        ({"to": "hf", "mean_tokens": {"web": 3}}, ["lacks", "code"]),
+        ({"to": "levanter", "mean_tokens": {"web": 3}}, ["Levanter", "count tokens"]),
+        ({"to": "maxtext", "epochs": 4}, ["MaxText", "--epochs"]),
+    ],
+)
+def test_what_a_trainer_could_not_read_is_refused(asked, words):
+    with pytest.raises(InputError) as caught:
+        exporters.export(MIXTURE, **asked)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_the_command_offers_every_format():
+    from typing import get_args, get_type_hints
+
+    from mixscale.cli import on_table
+
+    assert set(get_args(get_type_hints(on_table.export)["to"])) == set(exporters.FORMATS)
