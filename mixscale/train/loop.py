@@ -119,8 +119,9 @@ class _Loop:
     def open_logs(self) -> list[MetricLog]:
         """One a run, with the observers that it asks for; process 0 alone has any."""
         limit, project = DIVERGED * float(np.log(self._trainer.store.vocab_size)), self._trainer.machine.wandb
+        every = max(1, len(self.members) // FULL_LOGS)
         return [
-            MetricLog(limit, observers(m.run, directory, m.position.done, project) if first() else ())
+            MetricLog(limit, observers(m.run, directory, m.position.done, project) if first() else (), every)
             for m, directory in zip(self.members, self._directories, strict=True)
         ]
 

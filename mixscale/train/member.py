@@ -162,7 +162,7 @@ class Member:
             **{f"epochs/{d}": seen[d] / unique[d] for d in store.domains},
             # JSON has no NaN: a loss that is not there is null.
             **{f"loss/{d}": losses.get(d) for d in store.domains},
-            **{f"metric/bits_per_byte/{d}": losses[d] / per_byte[d] if losses else None for d in store.domains},
+            **{f"bits_per_byte/{d}": losses[d] / per_byte[d] if losses else None for d in store.domains},
             "spikes": self.position.spikes.count,
             "seconds": seconds,
         }

@@ -51,7 +51,7 @@ def test_a_sweep_in_populations_gives_the_table_of_one_run_after_another(small, 
             assert list((run_directory(experiment.directory, run) / "checkpoints").glob("*/"))
         assert not list((experiment.directory / "packs").glob("*"))
     single, packed = tables
-    losses = [c for c in single.columns if c.startswith(("loss/", "metric/"))]
+    losses = [c for c in single.columns if c.startswith(("loss/", "bits_per_byte/"))]
     exact = [c for c in single.columns if c not in losses and c != "seconds"]
     assert single[exact].equals(packed[exact])
     np.testing.assert_allclose(single[losses], packed[losses], rtol=1e-5)

@@ -176,6 +176,7 @@ def trained(optimiser: Optimiser, config: Model, store: TokenStore, steps: int, 
     return float(np.mean(losses[-10:]))
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_and_an_average_goes_on_from_its_checkpoint_on_another_mesh(small, store, tmp_path):
     optimiser = replace(small.optimiser, name="muon", ema=0.8)
     model = replace(small.models["tiny"], kv_heads=2)
