@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mixscale.corpus import pack, sources, tokenizer
-from mixscale.corpus.encode import ENCODED, STEP
+from mixscale.corpus.encode import DOCUMENTS, ENCODED, STEP
 from mixscale.corpus.job import Job
 from mixscale.corpus.splits import Decided
 from mixscale.errors import InputError
@@ -22,7 +22,7 @@ def assemble(job: Job, decided: Decided, domain: str, model: tokenizer.Tokenizer
     if done.exists():
         return json.loads(done.read_text("utf-8"))
     numbers = list(decided.first[domain])
-    about = [np.load(job.path(STEP, n, domain, ".npy")) for n in numbers]
+    about = [np.fromfile(job.path(STEP, n, domain, DOCUMENTS), ENCODED) for n in numbers]
     documents = np.concatenate([np.zeros(0, ENCODED), *about])
     documents = documents[: _within_cap(job, domain, documents)]
     held_out = documents["held_out"]
@@ -47,7 +47,7 @@ def assemble(job: Job, decided: Decided, domain: str, model: tokenizer.Tokenizer
         temporary.write_text(json.dumps(facts), "utf-8")
     for number in numbers:
         for split in pack.SPLITS:
-            job.path(STEP, number, domain, f".{split}").unlink()
+            job.path(STEP, number, domain, split).unlink()
     return facts
 
 
@@ -62,7 +62,7 @@ def _within_cap(job: Job, domain: str, documents: np.ndarray) -> int:
 
 def _stream(job: Job, domain: str, split: str, numbers: list[int], dtype: np.dtype) -> Iterator[np.ndarray]:
     for number in numbers:
-        path = job.path(STEP, number, domain, f".{split}")
+        path = job.path(STEP, number, domain, split)
         if path.stat().st_size:
             yield np.memmap(path, dtype, "r")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from mixscale import __version__
 from mixscale.corpus import encode, job, splits, survey, tokenizer
 from mixscale.corpus.assemble import assemble
 from mixscale.corpus.crew import Each, crew
@@ -110,7 +111,7 @@ def _build(corpus: Corpus, final: Path, shown: Bars) -> None:
 def _continue_or_begin(work: Job) -> None:
     """Keeps what a build that was killed has left, if it was after the same with the same."""
     plan = work.folder / "plan.json"
-    asked = json.dumps([FORMAT, _versions(), [[g, *piece] for g, piece in work.pieces]])
+    asked = json.dumps([FORMAT, __version__, _versions(), [[g, *piece] for g, piece in work.pieces]])
     if not plan.is_file() or plan.read_text("utf-8") != asked:
         shutil.rmtree(work.folder.parent, ignore_errors=True)
         work.folder.mkdir(parents=True)
@@ -135,7 +136,7 @@ def _survey(work: Job, each: Each, shown: Bars) -> list[int]:
             read.append(number)
             found.setdefault(group, []).append(result)
             for domain in capped.intersection(work.groups[group]):
-                taken[domain].append(np.load(work.path(survey.STEP, number, domain, ".npy")))
+                taken[domain].append(survey.surveyed(work, number, domain))
             if all(d in capped and _is_full(work, d, taken[d]) for d in work.groups[group]):
                 full.add(group)
     for group, results in found.items():
@@ -167,7 +168,7 @@ def _tokenizer(work: Job, decided: splits.Decided, shown: Bars) -> tokenizer.Tok
             share = min(TOKENIZER_CHARACTERS, decided.train_characters)
             with shown.step("tokenizer", share * len(work.corpus.domains)) as bar:
                 texts = _sample(work, decided, share, bar)
-                model = tokenizer.Bpe.train(texts, work.corpus.tokenizer.vocab_size)
+                model: tokenizer.Tokenizer = tokenizer.Bpe.train(texts, work.corpus.tokenizer.vocab_size)
         else:
             model = tokenizer.Bytes() if kind == "bytes" else tokenizer.given(work.corpus.tokenizer)
         model.save(folder)
@@ -196,7 +197,7 @@ def _encode(work: Job, decided: splits.Decided, each: Each, shown: Bars) -> None
     (work.folder / encode.REASON).mkdir(exist_ok=True)
     for number in decided.pieces:
         for domain in work.domains(number):
-            job.save(work.path(encode.REASON, number, domain, ".npy"), decided.of(domain, number))
+            job.save(work.path(encode.REASON, number, domain, "npy"), decided.of(domain, number))
     with shown.step("encoding", sum(work.pieces[n][1].size for n in decided.pieces)) as bar:
         for number, _ in each(encode.encode, decided.pieces):
             bar.advance(work.pieces[number][1].size, work.domains(number)[0])

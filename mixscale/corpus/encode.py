@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from mixscale.corpus import tokenizer
-from mixscale.corpus.job import REASONS, Job, batches, read, save
+from mixscale.corpus.cleaning import cleaned
+from mixscale.corpus.job import HELD_OUT, REASONS, Job, batches, opened_all, read
 from mixscale.corpus.overlap import HeldOutText
 from mixscale.corpus.pack import SPLITS
 from mixscale.corpus.records import Damage
 from mixscale.corpus.splits import HELD_OUT_TEXT, OVERLAPS
-from mixscale.corpus.survey import split_of
 from mixscale.files import replaced
 
 STEP = "tokens"
@@ -25,6 +25,9 @@ MODEL = "tokenizer"
 REASON = "reasons"
 ENCODED = np.dtype([("tokens", "<u4"), ("bytes", "<u4"), ("held_out", "?")])
 """what is kept of an encoded document; its end is one of its tokens"""
+_ENCODED = struct.Struct("<II?")
+DOCUMENTS = "documents"
+"""file of them, beside those of the tokens of each split"""
 BATCH_CHARACTERS = 1_000_000
 """text encoded at a time"""
 LONGEST = 1_000_000
@@ -32,7 +35,7 @@ LONGEST = 1_000_000
 
 
 def kept(job: Job, number: int, domains: tuple[str, ...], reason: Mapping[str, np.ndarray]) -> Iterator[tuple]:
-    """Text, domain and split of what a piece gives; `reason` says of each of its documents whether it stays.
+    """Text, domain and split of what a piece gives; `reason` says of each of its documents what becomes of it.
 
     Where training text overlaps with held-out text, `reason` is changed to say so.
     """
@@ -42,16 +45,17 @@ def kept(job: Job, number: int, domains: tuple[str, ...], reason: Mapping[str, n
     for found in read(job, number, domains):
         if found is None or isinstance(found, Damage):
             continue
-        domain, document, _ = found
+        domain, document = found
         place = at[domain]
         at[domain] += 1
-        if reason[domain][place]:
+        about = reason[domain][place]
+        if about not in (0, HELD_OUT):
             continue
-        split = split_of(job.corpus, document)
-        if held_out_text and split == "train" and held_out_text.shares(document.text):
+        text, _ = cleaned(document.text, job.corpus.cleaning, domain)
+        if held_out_text and about == 0 and held_out_text.shares(text):
             reason[domain][place] = OVERLAPS
         else:
-            yield document.text, domain, split
+            yield text, domain, "validation" if about else "train"
 
 
 def encode(job: Job, number: int) -> None:
@@ -62,22 +66,15 @@ def encode(job: Job, number: int) -> None:
     domains = job.domains(number)
     model = _model(job.folder / MODEL)
     end = np.array([model.eod], model.dtype).tobytes()
-    about: dict[str, list[tuple]] = {domain: [] for domain in domains}
-    reason = {domain: np.load(job.path(REASON, number, domain, ".npy")) for domain in domains}
+    reason = {domain: np.load(job.path(REASON, number, domain, "npy")) for domain in domains}
     done.parent.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        files = {
-            (domain, split): stack.enter_context(open(job.path(STEP, number, domain, f".{split}"), "wb"))
-            for domain in domains
-            for split in SPLITS
-        }
+    with opened_all(job, STEP, number, (DOCUMENTS, *SPLITS)) as left:
         for batch in batches(kept(job, number, domains, reason), BATCH_CHARACTERS):
             for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
-                # NumPy's own way to a file has no word for a full disk.
-                files[domain, split].write(tokens_T.tobytes() + end)
-                about[domain].append((len(tokens_T) + 1, len(text.encode()), split == "validation"))
-    for domain in domains:
-        save(job.path(STEP, number, domain, ".npy"), np.array(about[domain], ENCODED))
+                left[domain, split].write(tokens_T.tobytes() + end)
+                left[domain, DOCUMENTS].write(
+                    _ENCODED.pack(len(tokens_T) + 1, len(text.encode()), split == "validation")
+                )
     overlapping = {domain: int((reason[domain] == OVERLAPS).sum()) for domain in domains}
     with replaced(done) as temporary:
         temporary.write_text(json.dumps({REASONS[OVERLAPS]: overlapping}))

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from mixscale.corpus import sources
-from mixscale.corpus.cleaning import RULES, cleaned
+from mixscale.corpus.cleaning import RULES
 from mixscale.corpus.records import Damage, Document, Piece
 from mixscale.experiment import Corpus
 
 REASONS = ("", *RULES, "copy", "near copy", "held out elsewhere", "overlaps held-out text", "beyond the cap")
 """what becomes of a document, by number: the first is kept"""
+HELD_OUT = 128
+"""added to the number of a document that is held out"""
 MOST = 4096
 """pieces of a source, about; larger ones are cut where there would be more"""
 
@@ -58,7 +62,7 @@ class Job:
 
     def path(self, step: str, number: int, domain: str, kind: str) -> Path:
         """File that a step leaves of a domain in a piece."""
-        return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}{kind}"
+        return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}.{kind}"
 
     def done(self, step: str, number: int) -> Path:
         """File that is there once a step has left all of a piece."""
@@ -70,25 +74,21 @@ class Job:
         return sum(piece.size for _, piece in self.pieces)
 
 
-def read(job: Job, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document, str] | Damage | None]:
-    """What stands in a piece: domain, cleaned document and the rule that leaves it out; None for what no one takes."""
+def read(job: Job, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document] | Damage | None]:
+    """What stands in a piece: domain and document as it was found, or what is wrong; None for what no one takes."""
     piece = job.pieces[number][1]
-    taking = {domain: job.corpus.domains[domain] for domain in domains}
-    whole = sources.whole(next(iter(taking.values())))
-    all_of_group = [job.corpus.domains[domain] for domain in job.domains(number)]
-    for found in sources.records(whole, piece, job.corpus.record_bytes, sources.wanted(all_of_group)):
+    group = [job.corpus.domains[domain] for domain in job.domains(number)]
+    takers = [(domain, sources.taker(job.corpus.domains[domain])) for domain in domains]
+    for found in sources.records(sources.whole(group[0]), piece, job.corpus.record_bytes, sources.wanted(group)):
         if isinstance(found, Damage):
             yield found
             continue
         nobody = True
-        for domain, source in taking.items():
-            document = sources.taken(source, found)
-            if isinstance(document, Damage):
-                yield document
-            elif document is not None:
-                text, rule = cleaned(document.text, job.corpus.cleaning, domain)
-                yield domain, document._replace(text=text), rule
-            nobody = nobody and document is None
+        for domain, take in takers:
+            document = take(found)
+            if document is not None:
+                nobody = False
+                yield document if isinstance(document, Damage) else (domain, document)
         if nobody:
             yield None
 
@@ -105,6 +105,17 @@ def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+@contextmanager
+def opened_all(job: Job, step: str, number: int, kinds: tuple[str, ...]) -> Iterator[dict[tuple[str, str], IO[bytes]]]:
+    """Files that a step leaves of a piece, open for writing: one for each of its domains and kinds."""
+    with ExitStack() as stack:
+        yield {
+            (domain, kind): stack.enter_context(open(job.path(step, number, domain, kind), "wb"))
+            for domain in job.domains(number)
+            for kind in kinds
+        }
 
 
 def save(path: Path, array: np.ndarray) -> None:

@@ -7,7 +7,7 @@ on arrays, a band at a time, so that memory grows with the number of documents a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ PLACES = 256
 FOUND = 0.99
 """chance that a pair just similar enough becomes a candidate"""
 SEED = 1
+COMPARED = 2**16
+"""pairs compared at a time"""
 
 
 def sketch(texts: Sequence[str]) -> np.ndarray:
@@ -30,27 +32,26 @@ def sketch(texts: Sequence[str]) -> np.ndarray:
     return np.array(matrix.to_rows(), np.uint32).reshape(len(texts), PLACES)
 
 
-def groups(sketches_PxD: Sequence[np.ndarray], similarity: float, of_D: np.ndarray | None = None) -> np.ndarray:
+def groups(sketch_DxP: np.ndarray, similarity: float, of_D: np.ndarray | None = None) -> np.ndarray:
     """Group of each document, int32 (D,): those of one group are near copies of each other, or of others between.
 
     Args:
-        sketches_PxD: of some documents each, with the places along the first axis; together all D, in order.
+        sketch_DxP: of all documents; may be mapped from a file.
         similarity: estimated Jaccard similarity of near copies, at least.
         of_D: where given, only documents for which it is the same can be near copies.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    D = sum(part.shape[1] for part in sketches_PxD)
+    D, band = len(sketch_DxP), _band(similarity)
     pairs = np.zeros(0, np.uint64)
-    for band_BxD in _bands(sketches_PxD, _band(similarity)):
-        pairs = np.union1d(pairs, _candidates(band_BxD, of_D))
+    for first in range(0, PLACES - band + 1, band):
+        pairs = np.union1d(pairs, _candidates(sketch_DxP[:, first : first + band], of_D))
     a, b = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    agree = np.zeros(len(pairs), np.int32)
-    for place in range(PLACES):
-        row_D = np.concatenate([part[place] for part in sketches_PxD])
-        agree += row_D[a] == row_D[b]
-    same = agree >= similarity * PLACES
+    same = np.zeros(len(pairs), bool)
+    for first in range(0, len(pairs), COMPARED):
+        some = slice(first, first + COMPARED)
+        same[some] = (sketch_DxP[a[some]] == sketch_DxP[b[some]]).mean(1) >= similarity
     links = coo_array((np.ones(int(same.sum()), bool), (a[same], b[same])), shape=(D, D))
     return connected_components(links, directed=False)[1].astype(np.int32)
 
@@ -61,15 +62,10 @@ def _band(similarity: float) -> int:
     return next(sizes, 1)
 
 
-def _bands(sketches_PxD: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    for first in range(0, PLACES - size + 1, size):
-        yield np.concatenate([part[first : first + size] for part in sketches_PxD], axis=1)
-
-
-def _candidates(band_BxD: np.ndarray, of_D: np.ndarray | None) -> np.ndarray:
+def _candidates(band_DxB: np.ndarray, of_D: np.ndarray | None) -> np.ndarray:
     """Pairs (one << 32 | another) of documents that agree in a band: each with the first such and the one before."""
-    key_D = np.zeros(band_BxD.shape[1], np.uint64)
-    for row_D in [*band_BxD, *([] if of_D is None else [of_D])]:
+    key_D = np.zeros(len(band_DxB), np.uint64)
+    for row_D in [*band_DxB.T, *([] if of_D is None else [of_D])]:
         key_D = (key_D ^ row_D.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         key_D ^= key_D >> np.uint64(29)
     order_D = np.argsort(key_D, kind="stable")

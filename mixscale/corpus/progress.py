@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -17,29 +17,38 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+BETWEEN = 0.1
+"""seconds between two drawings, which take longer than many documents"""
 
-@dataclass(frozen=True)
+
 class Bar:
-    progress: Progress
-    task: TaskID
+    """Of one step of a build; drawn when it moves.
+
+    Drawing from a thread of its own, as rich does by itself, fails while TFDS imports its parts in another.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID):
+        self._progress, self._task, self._drawn = progress, task, 0.0
 
     def advance(self, done: int, domain: str) -> None:
-        self.progress.update(self.task, advance=done, domain=domain)
+        self._progress.update(self._task, advance=done, domain=domain)
+        if time.monotonic() - self._drawn > BETWEEN:
+            self._progress.refresh()
+            self._drawn = time.monotonic()
 
 
-@dataclass(frozen=True)
 class Bars:
-    progress: Progress
+    def __init__(self, progress: Progress):
+        self._progress = progress
 
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Bar]:
         """A bar for one step of a build; `total` in bytes of files or text."""
-        task = self.progress.add_task(name, total=total, domain="")
-        # What rich imports when it first draws must not meet the imports of another thread.
-        self.progress.refresh()
-        yield Bar(self.progress, task)
+        task = self._progress.add_task(name, total=total, domain="")
+        self._progress.refresh()
+        yield Bar(self._progress, task)
         # Caps leave some of it unread.
-        self.progress.update(task, total=self.progress.tasks[task].completed, domain="")
+        self._progress.update(task, total=self._progress.tasks[task].completed, domain="", refresh=True)
 
 
 @contextmanager
@@ -50,6 +59,7 @@ def bars(shown: bool) -> Iterator[Bars]:
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[domain]}"),
         console=Console(stderr=True),
+        auto_refresh=False,
         disable=not shown,
     ) as progress:
         yield Bars(progress)

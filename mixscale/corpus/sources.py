@@ -6,7 +6,7 @@ changed. Nothing here knows of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from types import ModuleType
 
@@ -45,23 +45,29 @@ def documents(source: Source, largest: int = Corpus.record_bytes) -> Iterator[Do
     Raises:
         InputError: there is nothing of that name or pattern, or a record does not hold what the source says.
     """
+    take = taker(source)
     for piece in pieces(source, PIECE):
         for found in records(source, piece, largest, wanted([source])):
-            document = taken(source, found)
+            document = found if isinstance(found, Damage) else take(found)
             if isinstance(document, Damage):
                 raise InputError(document.reason)
             if document and document.text and not document.text.isspace():
                 yield document
 
 
-def taken(source: Source, found: Found) -> Document | Damage | None:
+def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
     """What a domain of `source` takes of a record: nothing where it does not meet the source's conditions."""
-    if isinstance(found, Damage):
-        return found
-    if not meets(found.fields, conditions(source)):
-        return None
-    content = text_of(found, key(source))
-    return content if isinstance(content, Damage) else Document(content, _work(source, found))
+    where, name = conditions(source), key(source)
+
+    def take(record: Record) -> Document | Damage | None:
+        if where and not meets(record.fields, where):
+            return None
+        text = text_of(record, name)
+        if isinstance(text, Damage):
+            return text
+        return Document(text, record.fields.get("work", "")) if isinstance(source, Embedded) else Document(text)
+
+    return take
 
 
 def pieces(source: Source, size: int) -> list[Piece]:
@@ -113,10 +119,6 @@ def wanted(sources: Collection[Source]) -> set[str]:
 def embedded_names() -> tuple[str, ...]:
     """Names that `Embedded` accepts."""
     return embedded.names()
-
-
-def _work(source: Source, record: Record) -> str:
-    return record.fields.get("work", "") if isinstance(source, Embedded) else ""
 
 
 def _reader(source: Source) -> ModuleType:

@@ -6,14 +6,16 @@ is not, training loses it, so that no text is in both splits. Nothing here reads
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mixscale.corpus import near, overlap, sources
-from mixscale.corpus.job import REASONS, Job
-from mixscale.corpus.survey import STEP
+from mixscale.corpus.job import HELD_OUT, REASONS, Job
+from mixscale.corpus.survey import SEQUENCES, SKETCH, STEP, surveyed
 from mixscale.errors import InputError
 
 COPY, NEAR, ELSEWHERE, OVERLAPS, BEYOND = (
@@ -32,7 +34,7 @@ class Decided:
     pieces: tuple[int, ...]
     """those that are read; others hold nothing below the caps"""
     reason: dict[str, np.ndarray]
-    """place in `REASONS` of each document of a domain, uint8, in the order of the pieces"""
+    """place in `REASONS` of each document of a domain, and `HELD_OUT`, uint8, in the order of the pieces"""
     first: dict[str, dict[int, int]]
     """of each domain, where the documents of a piece begin in `reason`"""
     train_characters: int
@@ -62,14 +64,14 @@ def within_cap(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
     return below
 
 
-def decide(job: Job, surveyed: Collection[int]) -> Decided:
-    """Decides over all documents of the pieces `surveyed`.
+def decide(job: Job, pieces: Collection[int]) -> Decided:
+    """Decides over all documents of some pieces.
 
     Raises:
         InputError: a domain has no text.
     """
-    held_in = {domain: [n for n in numbers if n in surveyed] for domain, numbers in job.held_in.items()}
-    parts = {d: [np.load(job.path(STEP, n, d, ".npy")) for n in held_in[d]] for d in held_in}
+    held_in = {domain: [n for n in numbers if n in pieces] for domain, numbers in job.held_in.items()}
+    parts = {d: [surveyed(job, n, d) for n in held_in[d]] for d in held_in}
     first = {d: dict(zip(held_in[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in held_in}
     of_domain = {domain: np.concatenate(found) for domain, found in parts.items()}
     reasons = []
@@ -90,10 +92,11 @@ def decide(job: Job, surveyed: Collection[int]) -> Decided:
         _leave_out_near_copies(all_D["held_out"], group_D, reason_D)
     duplication, shared = _sharing(list(of_domain), domain_D[usable_D], group_D[usable_D])
     ends = np.cumsum([len(d) for d in of_domain.values()])
+    reason_D |= np.where(all_D["held_out"], np.uint8(HELD_OUT), np.uint8(0))
     reason = dict(zip(of_domain, np.split(reason_D, ends[:-1]), strict=True))
     if job.corpus.cleaning.overlap:
         overlap.write(job.folder / HELD_OUT_TEXT, lambda: _held_out_sequences(job, parts, held_in, reason, first))
-    return Decided(tuple(surveyed), reason, first, characters, duplication, shared)
+    return Decided(tuple(pieces), reason, first, characters, duplication, shared)
 
 
 def _same_text(digest_Dx2: np.ndarray) -> np.ndarray:
@@ -143,10 +146,15 @@ def _near_groups(
     domain_D: np.ndarray,
 ) -> np.ndarray:
     """Group of each document; one without a sketch is a group of its own."""
-    sketches = [np.load(job.path(STEP, n, d, ".sketch.npy"), mmap_mode="r") for d in parts for n in held_in[d]]
     cleaning = job.corpus.cleaning
     of = domain_D[sketched_D] if cleaning.near_copies == "domain" else None
-    found = near.groups(sketches, cleaning.similarity, of)
+    with tempfile.TemporaryFile(dir=job.folder) as together:
+        for path in (job.path(STEP, n, d, SKETCH) for d in parts for n in held_in[d]):
+            with open(path, "rb") as part:
+                shutil.copyfileobj(part, together)
+        together.flush()
+        sketch_DxP = np.memmap(together, np.uint32, "r", shape=(int(sketched_D.sum()), near.PLACES))
+        found = near.groups(sketch_DxP, cleaning.similarity, of)
     group_D = np.arange(len(sketched_D), dtype=np.int64) + len(sketched_D)
     group_D[sketched_D] = found
     return group_D
@@ -180,6 +188,6 @@ def _held_out_sequences(
     """Hashes of the sequences of the documents that are held out, a piece at a time."""
     for domain in parts:
         for number, documents in zip(held_in[domain], parts[domain], strict=True):
-            hashes = np.load(job.path(STEP, number, domain, ".sequences.npy"), mmap_mode="r")
-            kept = reason[domain][first[domain][number] :][: len(documents)] == 0
+            hashes = np.fromfile(job.path(STEP, number, domain, SEQUENCES), np.uint64)
+            kept = reason[domain][first[domain][number] :][: len(documents)] == HELD_OUT
             yield hashes[np.repeat(kept, documents["sequences"])]

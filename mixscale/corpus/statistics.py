@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixscale.corpus import encode, survey
-from mixscale.corpus.job import REASONS, Job
+from mixscale.corpus.job import HELD_OUT, REASONS, Job
 from mixscale.corpus.splits import OVERLAPS, Decided
 
 
@@ -18,7 +18,7 @@ def statistics(job: Job, decided: Decided) -> dict[str, dict[str, Any]]:
     told = {}
     for domain in job.corpus.domains:
         numbers = list(decided.first[domain])
-        reason = decided.reason[domain]
+        reason = decided.reason[domain] & ~np.uint8(HELD_OUT)
         counted = np.bincount(reason, minlength=len(REASONS))
         counted[OVERLAPS] = sum(
             json.loads(job.done(encode.STEP, n).read_text())[REASONS[OVERLAPS]][domain] for n in numbers

@@ -134,7 +134,7 @@ class TokenStore:
         import pandas as pd
 
         table = pd.DataFrame.from_dict({d: s["shared"] for d, s in self.statistics.items()}, "index")
-        table = table.reindex(index=list(self.statistics), columns=list(self.statistics)).fillna(0.0)
+        table = table.reindex(index=list(self.statistics), columns=list(self.statistics)).fillna(0.0).round(4)
         return _with_domain(table if table.to_numpy().any() else table[[]])
 
     def _found(self, domain: str) -> dict[str, float]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mixscale.corpus import near, overlap
-from mixscale.corpus.cleaning import RULES
-from mixscale.corpus.job import Job, batches, read, save
+from mixscale.corpus.cleaning import RULES, cleaned
+from mixscale.corpus.job import Job, batches, opened_all, read
 from mixscale.corpus.records import Damage, Document
 from mixscale.errors import InputError
 from mixscale.experiment import Corpus
@@ -23,6 +24,10 @@ DOCUMENT = np.dtype(
      ("rule", "u1")]
 )  # fmt: skip
 """what is kept of a document; `sequences` counts its hashes for `overlap`, `rule` is a place in `RULES`, from 1"""
+_REST = struct.Struct("<III?B")
+"""what follows the digest in it"""
+DOCUMENTS, SEQUENCES, SKETCH = "documents", "sequences", "sketch"
+"""files of a domain in a piece: `DOCUMENT` each, their hashes (uint64), their sketches (uint32, PLACES each)"""
 SKETCHED = 1_000_000
 """characters sketched at a time"""
 SURE = 1000
@@ -51,9 +56,6 @@ def survey(job: Job, number: int) -> Found:
     done = job.done(STEP, number)
     if done.exists():
         return Found(**json.loads(done.read_text()))
-    rows: dict[str, list[tuple]] = {domain: [] for domain in job.domains(number)}
-    sequences: dict[str, list[np.ndarray]] = {domain: [] for domain in rows}
-    sketches: dict[str, list[np.ndarray]] = {domain: [] for domain in rows}
     records = damaged = 0
     examples: list[str] = []
 
@@ -68,41 +70,37 @@ def survey(job: Job, number: int) -> Found:
                 if damaged == records == SURE and job.corpus.damaged < 1:
                     raise InputError(f"none of the first {SURE} records can be read. The first: {examples[0]}")
             elif found is not None:
-                domain, document, rule = found
-                row, hashes = _row(job.corpus, document, rule)
-                rows[domain].append(row)
-                sequences[domain].append(hashes)
+                domain, document = found
+                text, rule = cleaned(document.text, job.corpus.cleaning, domain)
+                row, hashes = _row(job.corpus, Document(text, document.work), rule)
+                left[domain, DOCUMENTS].write(row)
+                left[domain, SEQUENCES].write(hashes)
                 if not rule:
-                    yield document.text, domain
+                    yield text, domain
 
-    sketching = job.corpus.cleaning.near_copies != "keep"
-    for batch in batches(documents(), SKETCHED):
-        if sketching:
-            for row_P, (_, domain) in zip(near.sketch([text for text, _ in batch]), batch, strict=True):
-                sketches[domain].append(row_P)
     done.parent.mkdir(exist_ok=True)
-    for domain in rows:
-        save(job.path(STEP, number, domain, ".npy"), np.array(rows[domain], DOCUMENT))
-        save(job.path(STEP, number, domain, ".sequences.npy"), np.concatenate([_NONE, *sequences[domain]]))
-        if sketching:
-            sketch_PxD = np.array(sketches[domain], np.uint32).reshape(-1, near.PLACES).T
-            save(job.path(STEP, number, domain, ".sketch.npy"), np.ascontiguousarray(sketch_PxD))
+    with opened_all(job, STEP, number, (DOCUMENTS, SEQUENCES, SKETCH)) as left:
+        for batch in batches(documents(), SKETCHED):
+            if job.corpus.cleaning.near_copies != "keep":
+                for row_P, (_, domain) in zip(near.sketch([text for text, _ in batch]), batch, strict=True):
+                    left[domain, SKETCH].write(row_P.tobytes())
     found = Found(records, damaged, tuple(examples))
     with replaced(done) as temporary:
         temporary.write_text(json.dumps(vars(found)))
     return found
 
 
-_NONE = np.zeros(0, np.uint64)
+def surveyed(job: Job, number: int, domain: str) -> np.ndarray:
+    """Documents of a domain in a piece, as `DOCUMENT`."""
+    return np.fromfile(job.path(STEP, number, domain, DOCUMENTS), DOCUMENT)
 
 
-def _row(corpus: Corpus, document: Document, rule: str) -> tuple[tuple, np.ndarray]:
+def _row(corpus: Corpus, document: Document, rule: str) -> tuple[bytes, bytes]:
     """A document as `DOCUMENT`, and the hashes of its sequences where they will be asked for."""
     raw = document.text.encode()
     digest = hashlib.blake2b(raw, digest_size=16).digest()
     held_out = split_of(corpus, document) == "validation"
     words = corpus.cleaning.overlap if held_out and not rule else 0
-    hashes = overlap.distinct(document.text, words) if words else _NONE
-    both = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+    hashes = overlap.distinct(document.text, words).tobytes() if words else b""
     number = RULES.index(rule) + 1 if rule else 0
-    return (both, len(document.text), len(raw), len(hashes), held_out, number), hashes
+    return digest + _REST.pack(len(document.text), len(raw), len(hashes) // 8, held_out, number), hashes

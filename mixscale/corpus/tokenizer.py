@@ -82,7 +82,7 @@ class Bpe:
         model.no_truncation()
         model.no_padding()
         self._model, self._end = model, end
-        self.eod: int = model.token_to_id(end)
+        self.eod: int = model.token_to_id(end) or 0
         # Ids of published tokenizers may have gaps.
         self.vocab_size = 1 + max(model.get_vocab(with_added_tokens=True).values())
         self.dtype = id_type(self.vocab_size)

@@ -39,14 +39,19 @@ def ngrams(text: str, n: int) -> np.ndarray:
     # A text of signs alone is one word.
     words = _WORD.findall(text.casefold()) or [text.strip()]
     hashes_W = np.fromiter(map(_hash_of.__getitem__, words), np.uint64, len(words))
-    n = min(n, len(words))
-    # Horner's rule over a sliding window, modulo 2^64.
-    out_G = np.zeros(len(words) - n + 1, np.uint64)
-    for first in range(n):
-        out_G *= np.uint64(_FACTOR)
-        out_G += hashes_W[first : first + len(out_G)]
+    out_G = _rolled(hashes_W, min(n, len(words)))
     # Sums of products leave the low bits weak; a sketch looks at all of them.
-    out_G ^= out_G >> np.uint64(32)
+    out_G = out_G ^ (out_G >> np.uint64(32))
     out_G *= np.uint64(0xD6E8FEB86659FD93)
     out_G ^= out_G >> np.uint64(32)
     return out_G
+
+
+def _rolled(hashes_W: np.ndarray, n: int) -> np.ndarray:
+    """A polynomial, modulo 2^64, of every `n` in a row: made of two halves, and of one more where `n` is odd."""
+    if n == 1:
+        return hashes_W
+    half = n // 2
+    halves = _rolled(hashes_W, half)
+    out_G = halves[:-half] * np.uint64(pow(_FACTOR, half, 2**64)) + halves[half:]
+    return out_G[:-1] * np.uint64(_FACTOR) + hashes_W[n - 1 :] if n % 2 else out_G

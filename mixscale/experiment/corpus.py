@@ -122,8 +122,8 @@ def by_field(source: WithFields, field: str, values: Sequence[Value] | Mapping[s
     Raises:
         InputError: two values make the same name.
     """
-    named = values if isinstance(values, Mapping) else {}
-    for value in () if named else values:
+    named: dict[str, Value] = dict(values) if isinstance(values, Mapping) else {}
+    for value in () if isinstance(values, Mapping) else values:
         name = re.sub(r"[^\w.-]+", "-", str(value)).strip("-.").lower()
         if not name or name in named:
             raise InputError(

@@ -1,15 +1,13 @@
 """Levenberg-Marquardt for many least-squares problems at once, in JAX and float64.
 
 Problems stand in lanes of one compiled program. A lane whose problem has ended takes the next one after a few steps,
-so that a slow problem holds up nobody, and each core drains its own share. This module sees arrays only.
+so that a slow problem holds up nobody. This module sees arrays only.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -63,33 +61,22 @@ def minimise(
     )
     mean_BxP = np.tile(mean_P, (count, 1)) if asked.away_BxP is None else mean_P + asked.away_BxP * std_P
     theta_BxP, cost_B = np.array(start_BxP, dtype=np.float64), np.empty(count)
-
-    def drain(share_N: np.ndarray) -> None:
-        """Solve the problems of these numbers in the lanes of one thread."""
-        waiting = list(share_N[::-1])
-        of_L, steps_L = np.zeros(lanes, dtype=int), np.zeros(lanes, dtype=int)
-        damping_L, live_L = np.full(lanes, DAMPING), np.zeros(lanes, dtype=bool)
-        # The switch to float64 belongs to a thread.
-        with jax.enable_x64(True):
-            run = _stride(asked.law)
-            while True:
-                for lane in np.flatnonzero(~live_L)[: len(waiting)]:
-                    of_L[lane], steps_L[lane], damping_L[lane], live_L[lane] = waiting.pop(), 0, DAMPING, True
-                if not live_L.any():
-                    return
-                batch = (y_BxR[of_L], weights_BxR[of_L], asked.sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
-                found = run(wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L)
-                theta_LxP, cost_L, damping_L, steps_L, done_L = map(np.array, found)
-                theta_BxP[of_L[live_L]], cost_B[of_L[live_L]] = theta_LxP[live_L], cost_L[live_L]
-                ended_L = live_L & (done_L | (steps_L >= ITERATIONS))
-                live_L &= ~ended_L
-                if on_batch and ended_L.any():
-                    on_batch(int(ended_L.sum()))
-
-    # Who solves what does not depend on who is quick, so that a seed gives the same result twice.
-    threads = min(os.cpu_count() or 1, -(-count // lanes))
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(drain, [np.arange(first, count, threads) for first in range(threads)]))
+    waiting = list(range(count))[::-1]
+    of_L, steps_L = np.zeros(lanes, dtype=int), np.zeros(lanes, dtype=int)
+    damping_L, live_L = np.full(lanes, DAMPING), np.zeros(lanes, dtype=bool)
+    # One program at a time: batched factorisations of two wait for each other's threads in XLA's pool, for ever.
+    with jax.enable_x64(True):
+        while waiting or live_L.any():
+            for lane in np.flatnonzero(~live_L)[: len(waiting)]:
+                of_L[lane], steps_L[lane], damping_L[lane], live_L[lane] = waiting.pop(), 0, DAMPING, True
+            batch = (y_BxR[of_L], weights_BxR[of_L], asked.sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
+            found = _stride(asked.law)(wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L)
+            theta_LxP, cost_L, damping_L, steps_L, done_L = map(np.array, found)
+            theta_BxP[of_L[live_L]], cost_B[of_L[live_L]] = theta_LxP[live_L], cost_L[live_L]
+            ended_L = live_L & (done_L | (steps_L >= ITERATIONS))
+            live_L &= ~ended_L
+            if on_batch and ended_L.any():
+                on_batch(int(ended_L.sum()))
     return theta_BxP, cost_B
 
 

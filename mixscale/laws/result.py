@@ -233,6 +233,9 @@ class LawFit:
             error = np.nanmean(np.abs(self.held_TxR[t] - self.seen.y_TxR[t]))
             noise = self.noise[target]
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
+        if self.uses_scale:
+            told = f"misses about {self.drift:.0%} of what the loss changes on the way"
+            lines.append(f"beyond the table's sizes and tokens it {told}, which intervals count")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:

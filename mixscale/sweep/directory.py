@@ -51,6 +51,7 @@ def open_directory(experiment: Experiment, store: TokenStore) -> Path:
         "tokenizer": f"{experiment.corpus.tokenizer.kind} of {store.vocab_size} tokens",
         "context": store.context,
         "domains": store.table().to_dict("records"),
+        "statistics": store.statistics,
     }
     if corpus.exists():
         before = json.loads(corpus.read_text())

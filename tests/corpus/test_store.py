@@ -75,13 +75,17 @@ def test_rows_hold_every_document_once_in_one_split(corpus, kind):
 
 def test_consecutive_rows_share_one_token_and_predict_each_once():
     tokens_T = np.arange(50, dtype=np.uint16)
-    rows_RxT = pack.pack(tokens_T, 7)
+    assert [pack.row_count(tokens, 7) for tokens in (50, 8, 7, 0)] == [7, 1, 0, 0]
+    # However the stream is cut, and however many rows a block has.
+    for parts in ([tokens_T], [tokens_T[:3], tokens_T[3:3], tokens_T[3:40], tokens_T[40:]], list(tokens_T[:, None])):
+        blocks = list(pack.pack(parts, 7, 7))
+        np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(list(pack.pack([tokens_T], 7, 7))))
+    (rows_RxT,) = blocks
     assert rows_RxT.shape == (7, 8)
     np.testing.assert_array_equal(rows_RxT[:, 1:].reshape(-1), tokens_T[1:50])
     np.testing.assert_array_equal(rows_RxT[1:, 0], rows_RxT[:-1, -1])
-    assert pack.pack(tokens_T[:8], 7).shape == (1, 8)
-    assert pack.pack(tokens_T[:7], 7).shape == (0, 8)
-    assert pack.pack(tokens_T[:0], 7).shape == (0, 8)
+    many_T = np.arange(3 * 256 * 7 + 1, dtype=np.uint16)
+    assert [len(block) for block in pack.pack([many_T], 700, 7)] == [256, 256, 188]
 
 
 def test_a_text_of_two_domains_is_in_the_same_split_of_both(corpus, tmp_path):
@@ -260,7 +264,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
     def full(*_):
         raise RuntimeError("Failed to finalize writing: write() failed: No space left on device; writing rows")
 
-    monkeypatch.setattr(pack, "_builder", full)
+    monkeypatch.setattr(pack, "_write_split", full)
     with pytest.raises(OSError, match="No space left") as caught:
         build_store(corpus, progress=False)
     assert caught.value.errno == errno.ENOSPC
