@@ -240,9 +240,7 @@ def design(
 def export(
     optimum: Positional[Path],
     /,
-    to: Literal[
-        "maxtext", "levanter", "olmo-core", "olmix", "megatron", "nemo", "torchtitan", "hf", "yaml", "json"
-    ],
+    to: Literal["maxtext", "levanter", "olmo-core", "olmix", "megatron", "nemo", "torchtitan", "hf", "yaml", "json"],
     paths: tuple[str, ...] = (),
     mean_tokens: dict[str, float] = {},  # noqa: B006
     epochs: float | None = None,

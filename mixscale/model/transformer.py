@@ -17,6 +17,7 @@ from mixscale.model import loss
 from mixscale.model.attention import attend, rotary, rotate
 from mixscale.model.compute import Compute
 from mixscale.model.parameters import BASE_WIDTH, EMBEDDING_STD, embedding, gain, matrix
+from mixscale.model.products import activation_dtype, product
 from mixscale.model.shape import check, hidden_width
 
 
@@ -32,10 +33,10 @@ class RMSNorm(nnx.Module):
         return (wide * inverse * self.scale[...]).astype(x.dtype)
 
 
-def project(x_BxTxD: jax.Array, weights_DxF: jax.Array) -> jax.Array:
+def project(x_BxTxD: jax.Array, weights_DxF: jax.Array, compute: Compute) -> jax.Array:
     """x·weights (B, T, F); as plain matrices, because XLA copies and turns x and y for a gradient over two axes."""
     B, T, D = x_BxTxD.shape
-    return (x_BxTxD.reshape(B * T, D) @ weights_DxF).reshape(B, T, -1)
+    return product(x_BxTxD.reshape(B * T, D), weights_DxF, compute.dtype).reshape(B, T, -1)
 
 
 class Attention(nnx.Module):
@@ -55,22 +56,21 @@ class Attention(nnx.Module):
     def __call__(self, x_BxTxD: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
         B, T, D = x_BxTxD.shape
         H, G, C, M = self.H, self.G, self.C, self.H // self.G
-        dtype = x_BxTxD.dtype
         # One product for the three, joined within each key-value head so that heads may be spread over devices.
         parts = (
             self.query[...].reshape(D, G, M * C),
             self.key[...].reshape(D, G, C),
             self.value[...].reshape(D, G, C),
         )
-        weights_DxGxN = jnp.concatenate(parts, axis=-1).astype(dtype)
-        qkv_BxTxGxN = project(x_BxTxD, weights_DxGxN.reshape(D, -1)).reshape(B, T, G, -1)
+        weights_DxGxN = jnp.concatenate(parts, axis=-1)
+        qkv_BxTxGxN = project(x_BxTxD, weights_DxGxN.reshape(D, -1), self.compute).reshape(B, T, G, -1)
         qkv_BxTxGxN = self.compute.constrain(qkv_BxTxGxN, ("batch", "length", "heads", None))
         q, k, v_BxTxGxC = jnp.split(qkv_BxTxGxN, [M * C, (M + 1) * C], axis=-1)
         q = q.reshape(B, T, H, C)
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         y_BxTxHxC = attend(rotate(q, table), rotate(k, table), v_BxTxGxC, self.compute.attention)
-        return project(y_BxTxHxC.reshape(B, T, D), self.out[...].astype(dtype))
+        return project(y_BxTxHxC.reshape(B, T, D), self.out[...], self.compute)
 
 
 class SwiGLU(nnx.Module):
@@ -84,10 +84,9 @@ class SwiGLU(nnx.Module):
         self.down = matrix(rngs, L, F, D, axes=("mlp", "embed"), width=D, gain=(2 * L) ** -0.5)
 
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
-        dtype = x_BxTxD.dtype
-        gate_BxTxF, up_BxTxF = (project(x_BxTxD, w[...].astype(dtype)) for w in (self.gate, self.up))
+        gate_BxTxF, up_BxTxF = (project(x_BxTxD, w[...], self.compute) for w in (self.gate, self.up))
         hidden_BxTxF = self.compute.constrain(jax.nn.silu(gate_BxTxF) * up_BxTxF, ("batch", "length", "mlp"))
-        return project(hidden_BxTxF, self.down[...].astype(dtype))
+        return project(hidden_BxTxF, self.down[...], self.compute)
 
 
 class Blocks(nnx.Module):
@@ -121,8 +120,8 @@ class Transformer(nnx.Module):
         self.unembed = None if config.tie_embeddings else embedding(rngs, vocab, config.d_model)
 
     def __call__(self, ids_BxT: jax.Array) -> jax.Array:
-        h_BxTxD, table_VxD = self._last(ids_BxT)
-        return jnp.einsum("btd,vd->btv", h_BxTxD, table_VxD, preferred_element_type=jnp.float32)
+        operands = (x.astype(self.compute.dtype) for x in self._last(ids_BxT))
+        return jnp.einsum("btd,vd->btv", *operands, preferred_element_type=jnp.float32)
 
     def losses(self, rows_BxT1: jax.Array) -> jax.Array:
         """Mean next-token loss of each row in nats, float32 (B,)."""
@@ -132,22 +131,19 @@ class Transformer(nnx.Module):
         """Mean next-token loss of all rows in nats: to be trained on, since its gradient costs less than `losses`'."""
         return loss.mean_loss(*self._asked(rows_BxT1))
 
-    def _asked(self, rows_BxT1: jax.Array):
+    def _asked(self, rows_BxT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, loss.Head]:
         ids_BxT1 = rows_BxT1.astype(jnp.int32)
         h_BxTxD, table_VxD = self._last(ids_BxT1[:, :-1])
         B, T, _ = h_BxTxD.shape
         chunk = loss.chunk_of(self.compute.loss_chunk, B, T, len(table_VxD))
-        return h_BxTxD, table_VxD, ids_BxT1[:, 1:], chunk, self.compute.constrain
+        return h_BxTxD, table_VxD, ids_BxT1[:, 1:], loss.Head(self.compute.dtype, chunk, self.compute.constrain)
 
     def _last(self, ids_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The state (B, T, D) and the table (V, D) whose product is the logits."""
-        config, dtype = self.config, self.compute.dtype
-        # Gathered over the width before it is looked up, like every weight before its product.
-        embed_VxD = self.compute.constrain(self.embed[...], ("vocab", None))
-        x_BxTxD = (embed_VxD[ids_BxT] / EMBEDDING_STD).astype(dtype)
+        x_BxTxD = (self.embed[...][ids_BxT] / EMBEDDING_STD).astype(activation_dtype(self.compute.dtype))
         x_BxTxD = self._through(self.compute.constrain(x_BxTxD, ("batch", "length", None)))
-        h_BxTxD = self.norm(x_BxTxD) * jnp.asarray(BASE_WIDTH / config.d_model, dtype)
-        return h_BxTxD, (self.embed if self.unembed is None else self.unembed)[...].astype(dtype)
+        h_BxTxD = self.norm(x_BxTxD) * (BASE_WIDTH / self.config.d_model)
+        return h_BxTxD, (self.embed if self.unembed is None else self.unembed)[...]
 
     def _through(self, x_BxTxD: jax.Array) -> jax.Array:
         """All blocks, in a loop or unrolled."""

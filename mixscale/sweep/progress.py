@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal for a bar."""
+BETWEEN = 0.1
+"""Seconds between two drawings of the bar."""
 SETTLED = 1.0
 """Seconds of training before a speed is worth telling."""
 
@@ -46,16 +48,19 @@ class SweepProgress:
             console=self._console,
             # Elsewhere it would be a bar of control characters in somebody's log.
             disable=not self._console.is_terminal,
+            # rich's own thread would fail while TFDS imports its parts, which replaces `import` for all threads.
+            auto_refresh=False,
         )
         self._task = self._bar.add_task(self._title(), total=1.0, speed="compiling")
         self._started: float | None = None
-        self._told = time.perf_counter()
+        self._told, self._drawn = time.perf_counter(), 0.0
 
     def __enter__(self) -> SweepProgress:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._update()
         self._bar.stop()
 
     def take(self, message: Any) -> None:
@@ -71,7 +76,7 @@ class SweepProgress:
         if message.mfu is not None:
             self._mfu[message.run] = message.mfu
         self._pace.take(message.run, message.done / message.total)
-        self._update()
+        self._draw()
 
     def _end(self, row: dict[str, Any]) -> None:
         self._ended += 1
@@ -83,12 +88,17 @@ class SweepProgress:
         spikes = f"  {row['spikes']} loss spikes" if row.get("spikes") else ""
         what = f"{row['run']}  {item.run.size}  seed {row['seed']}  {item.role}/{item.origin}"
         self._print(f"[{self._ended}/{self._all}] {what}  {outcome}{spikes}  {row['seconds']:.1f} s")
-        self._update()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Not at every message: there may be hundreds a second, and thousands of runs to add up."""
+        if time.perf_counter() - self._drawn >= BETWEEN:
+            self._update()
 
     def _update(self) -> None:
         speed = self._speed()
-        self._bar.update(self._task, completed=self._pace.share, description=self._title(), speed=speed)
-        now = time.perf_counter()
+        self._bar.update(self._task, completed=self._pace.share, description=self._title(), speed=speed, refresh=True)
+        now = self._drawn = time.perf_counter()
         if not self._console.is_terminal and now - self._told >= EVERY:
             self._told = now
             self._print(f"{self._title()}  {self._pace.share:.0%}  {speed}")

@@ -106,11 +106,11 @@ class Status:
 
 def shown(status: Status) -> RenderableType:
     """For a person at a terminal."""
-    parts: list[RenderableType] = [_by_size(status), _outlook(status)]
+    parts: list[RenderableType] = [_by_size(status), "", _outlook(status)]
     if status.running:
-        parts.append(_running(status))
+        parts += ["", _running(status)]
     if failed := [s for s in status.standings if s.failure and s.state != "ended"]:
-        parts.append(_failures(status, failed))
+        parts += ["", _failures(status, failed)]
     return Group(*parts)
 
 

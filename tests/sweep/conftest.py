@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,19 +23,18 @@ CONFIG = """
 ClusterName=mixscale
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # A job that is queued again waits for as long as a credential may live, two minutes where nothing is said.
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -45,7 +45,8 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1
 ReturnToService=2
 KillWait=5
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={one} CPUs=1 RealMemory=2000 State=UNKNOWN
+NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={two} CPUs=1 RealMemory=2000 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -63,7 +64,7 @@ def trained() -> Callable[[Experiment, Path], pd.DataFrame]:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """slurmctld, slurmd and munged of this session's own, which `sbatch` and its like find through SLURM_CONF."""
+    """munged, slurmctld and a slurmd for each of two nodes, which `sbatch` and its like find through SLURM_CONF."""
     missing = [
         name for name in (*SBIN, "sbatch") if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None
     ]
@@ -82,8 +83,11 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for command in _commands(folder):
             with open(folder / "out", "a") as out:
                 processes.append(subprocess.Popen(command, stdout=out, stderr=out))
-        _wait_until_idle(folder)
+        _wait_until_idle(folder, processes)
         yield
+        # The daemons must not go before their jobs have: those would wait for them for ever.
+        subprocess.run(["scancel", "--me"], check=True)
+        _wait_until_idle(folder, processes)
     finally:
         for process in reversed(processes):
             process.terminate()
@@ -95,15 +99,17 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _write_config(folder: Path) -> None:
-    for name in ("state", "spool"):
+    for name in ("state", "spool-one", "spool-two"):
         (folder / name).mkdir()
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
-    # Held together until both are known, so that they differ.
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("", 0)), other.bind(("", 0))
-        ports = {"controller": one.getsockname()[1], "node": other.getsockname()[1]}
+    with ExitStack() as stack:
+        # Held together until all are known, so that they differ.
+        probes = {name: stack.enter_context(socket.socket()) for name in ("controller", "one", "two")}
+        for probe in probes.values():
+            probe.bind(("", 0))
+        ports = {name: probe.getsockname()[1] for name, probe in probes.items()}
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, **ports))
 
@@ -114,15 +120,16 @@ def _commands(folder: Path) -> list[list[str]]:
     return [
         ["/usr/sbin/munged", "--foreground", "--force", *munged, f"--seed-file={folder}/munge.seed"],
         ["/usr/sbin/slurmctld", "-D"],
-        ["/usr/sbin/slurmd", "-D"],
+        *(["/usr/sbin/slurmd", "-D", "-N", name] for name in ("one", "two")),
     ]
 
 
-def _wait_until_idle(folder: Path) -> None:
-    for _ in range(150):
+def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen[bytes]]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and all(daemon.poll() is None for daemon in daemons):
         answer = subprocess.run(["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True)
         if answer.stdout.strip() == "idle":
             return
         time.sleep(0.2)
-    said = "\n".join((folder / name).read_text()[-2000:] for name in ("out", "slurmctld.log", "slurmd.log"))
-    pytest.skip(f"SLURM does not start here: {answer.stderr}{said}")
+    said = "\n".join((folder / name).read_text()[-2000:] for name in ("out", "slurmctld.log"))
+    pytest.skip(f"SLURM does not start here: {said}")

@@ -40,6 +40,7 @@ def test_hours_are_told_as_hours():
 def told(monkeypatch, terminal: bool) -> str:
     monkeypatch.setattr(progress, "EVERY", 0.0)
     monkeypatch.setattr(progress, "SETTLED", 0.0)
+    monkeypatch.setattr(progress, "BETWEEN", 0.0)
     out = StringIO()
     first, second, third = (p.run.id for p in PLANNED)
     row = {

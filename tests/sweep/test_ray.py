@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from mixscale.errors import InputError
-from mixscale.experiment import Design, Experiment, Ray, Train
+from mixscale.experiment import Design, Experiment, Mesh, Ray, Train
 
 pytest.importorskip("ray", reason="Ray is not installed; `pip install 'mixscale[ray]'`")
 
@@ -73,6 +73,19 @@ def test_64_runs_on_three_nodes_of_which_one_dies_half_way(small, trained, tmp_p
     pd.testing.assert_frame_equal(ray, here)
     assert ray["run"].nunique() == 64
     assert not ray.duplicated(["run", "step"]).any()
+
+
+@pytest.mark.slow
+def test_a_job_over_two_nodes_trains_each_run_on_both(small, trained, tmp_path, monkeypatch):
+    few = Design(dirichlet=0, held_out=0, replicates=0, vertices=False)
+    wide = replace(small, design=few, machine=replace(small.machine, workers=1, mesh=Mesh(data=4, fsdp=2)))
+    here = trained(wide, tmp_path / "here")
+    # Each node gives half of the devices that this process has.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    with cluster(2) as (made, _):
+        engine = Ray(address=made.address, jobs=1, hosts=2)
+        ray = trained(replace(wide, engine=engine), tmp_path / "ray")
+    pd.testing.assert_frame_equal(ray, here, rtol=1e-5)
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(small, trained, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,10 +18,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mixscale.errors import InputError
-from mixscale.experiment import Design, Experiment, Slurm, Train
+from mixscale.errors import InputError, Unfinished
+from mixscale.experiment import Design, Experiment, Mesh, Slurm, Train
+from mixscale.sweep import failures
+from mixscale.sweep.directory import run_directory
+from mixscale.sweep.plan import plan
 from mixscale.sweep.standing import standings
 
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 from mixscale.experiment import *
 experiment = {experiment!r}
@@ -50,6 +55,12 @@ def warn(folder: Path) -> list[str]:
     return numbers
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
 def restarts(numbers: list[str]) -> int:
     """How often SLURM has started the jobs anew."""
     told = "".join(
@@ -61,7 +72,7 @@ def restarts(numbers: list[str]) -> int:
 @pytest.fixture
 def longer(small: Experiment) -> Experiment:
     """Runs long enough to be met in their middle."""
-    train = Train(tokens=32 * 8 * 1500, batch=8, validation_rows=8, measure_at=(32 * 8 * 800,))
+    train = Train(tokens=32 * 8 * 800, batch=8, validation_rows=8, measure_at=(32 * 8 * 500,))
     design = Design(dirichlet=1, held_out=1, replicates=0, vertices=False)
     return replace(small, train=train, design=design, machine=replace(small.machine, checkpoint_steps=50))
 
@@ -105,6 +116,51 @@ def test_64_runs_with_warnings_and_a_driver_that_dies(slurm, small, trained, tmp
     pd.testing.assert_frame_equal(table, here)
     assert table["run"].nunique() == 64
     assert restarts(numbers) >= 2
+
+
+@pytest.mark.slow
+def test_a_job_over_two_nodes_trains_each_run_on_both(slurm, small, trained, tmp_path, monkeypatch):
+    few = Design(dirichlet=0, held_out=0, replicates=0, vertices=False)
+    wide = replace(small, design=few, machine=replace(small.machine, workers=1, mesh=Mesh(data=4, fsdp=2)))
+    here = trained(wide, tmp_path / "here")
+    # Each node gives half of the devices that this process has.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    # Both nodes are this machine, whose name is not theirs, so JAX is told what it would ask SLURM for.
+    engine = Slurm(jobs=1, hosts=2, memory_gb=0.5, setup=(f"export JAX_COORDINATOR_ADDRESS=localhost:{free_port()}",))
+    table = trained(replace(wide, engine=engine), tmp_path / "slurm")
+    pd.testing.assert_frame_equal(table, here, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".venv/bin/mixscale").exists(), reason="scripts/slurm.sh starts .venv/bin/mixscale")
+def test_a_driver_can_be_a_job_itself(slurm, small, trained, tmp_path):
+    few = replace(small, design=Design(dirichlet=0, held_out=1, replicates=0, vertices=False))
+    here = trained(few, tmp_path / "here")
+    there = replace(few, output=str(tmp_path / "slurm"), engine=Slurm(jobs=1, memory_gb=0.5))
+    (tmp_path / "config.py").write_text(CONFIG.format(experiment=there))
+    queue = ["sbatch", "--wait", "--mem=1G", f"--output={tmp_path / 'driver.log'}", "scripts/slurm.sh", "sweep"]
+    ended = subprocess.run([*queue, str(tmp_path / "config.py")], cwd=ROOT)
+    assert ended.returncode == 0, (tmp_path / "driver.log").read_text()
+    table = pd.read_parquet(there.directory / "runs.parquet").drop(columns="seconds")
+    pd.testing.assert_frame_equal(table, here)
+
+
+def test_a_run_that_fails_is_left_alone_and_the_others_are_trained(slurm, small, store, trained, tmp_path):
+    few = replace(small, design=Design(dirichlet=0, held_out=1, replicates=0, vertices=False))
+    there = replace(few, output=str(tmp_path), engine=Slurm(jobs=1, memory_gb=0.5))
+    bad, *good = [run_directory(there.directory, item.run.id) for item in plan(there, store)]
+    bad.mkdir(parents=True)
+    (bad / "tensorboard").write_text("a file where a folder must be")
+    with pytest.raises(Unfinished, match=f"1 of {len(good) + 1} runs failed.*{bad.name}"):
+        trained(there, tmp_path)
+    assert failures.read(bad).times == failures.ATTEMPTS
+    assert all((path / "rows.json").exists() for path in good)
+
+
+def test_jobs_that_end_before_they_take_a_run_are_not_queued_for_ever(slurm, small, trained, tmp_path):
+    broken = Slurm(jobs=1, memory_gb=0.5, setup=("echo no such module >&2", "exit 1"))
+    with pytest.raises(Unfinished, match="3 rounds of jobs ended without taking a run.*no such module"):
+        trained(replace(small, engine=broken), tmp_path)
 
 
 def test_a_job_that_slurm_does_not_take_is_a_sentence(slurm, small, trained, tmp_path):

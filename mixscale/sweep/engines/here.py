@@ -32,8 +32,10 @@ SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left with as many workers as the machine has use for; stops at the first that fails."""
-    # Decided before looking at what is left: a run must be trained by the same program after a restart.
-    workers = experiment.machine.workers or workers_that_pay()
+    # Decided before looking at what is left: a run must be trained by the same program after a restart. Where several
+    # hosts train a run together, one process of each does, and JAX must not look for devices before they have joined.
+    machine = experiment.machine
+    workers = 1 if machine.hosts.coordinator else machine.workers or workers_that_pay()
     if workers == 1:
         work(experiment, store_path, left, Notes(experiment.directory, progress.take))
     else:

@@ -111,7 +111,10 @@ def _outside_of_jobs() -> Iterator[None]:
     """A driver that is a job itself must not hand its own limits on to those it queues."""
     import submitit
 
-    with submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext():
+    where = os.environ.get("SLURM_CONF")
+    with submitit.helpers.clean_env():
+        if where is not None:
+            os.environ["SLURM_CONF"] = where
         yield
 
 
