@@ -1,10 +1,11 @@
 """The model in plain PyTorch, as a person would write it who wants it fast and readable; nothing is compiled.
 
-The same sums as `mixscale.model`: `copy_weights` takes a transformer's parameters, and the benchmark begins by
-checking that both then give the same loss.
+The same sums as `mixscale.model`: a test gives both the same weights (`copy_weights`) and compares loss and gradient.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from mixscale.experiment import Model
 from mixscale.model.parameters import BASE_WIDTH, EMBEDDING_STD
 from mixscale.model.shape import hidden_width
+from training.shapes import Shape
 
 
 class Block(nn.Module):
@@ -88,3 +90,25 @@ def copy_weights(twin: Twin, params: dict) -> None:
             put(block.mlp_norm.weight, blocks["mlp_norm"]["scale"][layer])
             put(block.query_norm.weight, attention["query_norm"]["scale"][layer])
             put(block.key_norm.weight, attention["key_norm"]["scale"][layer])
+
+
+def job(shape: Shape, dtype: str, cores: int) -> Callable[[], int]:
+    """A function that trains `shape.steps` steps with fused AdamW and returns their tokens."""
+    torch.set_num_threads(cores)
+    twin = Twin(shape.model, shape.vocab, shape.context)
+    optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens_NxT1 = torch.from_numpy(shape.rows().astype(np.int64))
+
+    def once() -> int:
+        for step in range(shape.steps):
+            first = step * shape.batch % len(tokens_NxT1)
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = twin(tokens_NxT1[first : first + shape.batch])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+            optimiser.step()
+        loss.item()
+        return shape.steps * shape.batch * shape.context
+
+    return once

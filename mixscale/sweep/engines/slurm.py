@@ -126,9 +126,11 @@ def _train(job: Job) -> None:
 
     def warn(number: int, frame: object) -> None:
         nonlocal warned
-        warned = True
-        # What training answers by saving and leaving; outside of it there is nothing to save.
-        signal.raise_signal(signal.SIGTERM)
+        # A second one must not cut short what the first has begun.
+        if not warned:
+            warned = True
+            # What training answers by saving and leaving; outside of it there is nothing to save.
+            signal.raise_signal(signal.SIGTERM)
 
     # After submitit's own, which end the process before anything is saved.
     signal.signal(signal.SIGTERM, _leave)
