@@ -46,7 +46,7 @@ def show_plan(experiment: Experiment) -> None:
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
-    print(f"{described(packs(planned, experiment.machine, store), store)}\n")
+    print(f"{described(packs(planned, experiment.machine, store), experiment.machine, store)}\n")
     total, basis = costs["seconds"].sum() / workers, "as measured here" if known else "a guess until one run has ended"
     print(
         f"{len(planned)} runs, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "

@@ -41,9 +41,10 @@ def experiment(out: Path, shape: Shape, steps: int, dtype: str = "float32") -> E
 
 
 def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, float]:
-    """Seconds of a dispatch in a whole run, and of the compiled loop alone; and the share between them.
+    """Seconds of a dispatch in a whole run and in the compiled loop alone, and the share between them.
 
-    Both are medians, taken in turns, so that a machine that slows down meanwhile slows both.
+    Medians, taken in turns, so that a machine that slows down meanwhile slows both; in wall time and in the process's
+    own processor time, in which threads that write files meanwhile count, although they need not hold up the loop.
     """
     from mixscale.train import Run, Trainer
     from training.ours import job
@@ -57,23 +58,34 @@ def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, 
     alone()
     whole, loop = [], []
     for number in range(rounds):
-        stamps = _stamps(trainer, replace(run, seed=number))
         # The first dispatch compiles, and the second is handed over while the first is computed.
-        whole += [b - a for a, b in zip(stamps[2:], stamps[3:], strict=False)]
+        whole += _between(_stamps(trainer, replace(run, seed=number))[2:])
+        stamps = [_clocks()]
         for _ in range(dispatches):
-            began = time.perf_counter()
             alone()
-            loop.append(time.perf_counter() - began)
-    return {"run_s": median(whole), "loop_s": median(loop), "share": 1.0 - median(loop) / median(whole)}
+            stamps.append(_clocks())
+        loop += _between(stamps)
+    run_s, run_cpu_s = (median(part) for part in zip(*whole, strict=True))
+    loop_s, loop_cpu_s = (median(part) for part in zip(*loop, strict=True))
+    found = {"run_s": run_s, "loop_s": loop_s, "share": 1 - loop_s / run_s}
+    return found | {"run_cpu_s": run_cpu_s, "loop_cpu_s": loop_cpu_s, "cpu_share": 1 - loop_cpu_s / run_cpu_s}
 
 
-def _stamps(trainer: Trainer, run: Run) -> list[float]:
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _between(stamps: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(stamps, stamps[1:], strict=False)]
+
+
+def _stamps(trainer: Trainer, run: Run) -> list[tuple[float, float]]:
     """Times at which a run handed over its dispatches."""
     from mixscale.train import train_run
 
-    stamps: list[float] = []
+    stamps: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        train_run(trainer, run, Path(folder), lambda _: stamps.append(time.perf_counter()))
+        train_run(trainer, run, Path(folder), lambda _: stamps.append(_clocks()))
     return stamps
 
 
@@ -102,19 +114,22 @@ def launches(out: Path, shape: Shape, steps: int) -> list[dict[str, float]]:
 
 
 def _launch(end: Connection, asked: Experiment, store_path: Path) -> None:
-    import jax.extend  # noqa: F401  (what a worker imports is not part of the time)
+    # What is imported is not part of the time; tensorboardX imports PyTorch where there is one.
+    import tensorboardX  # noqa: F401
 
     import mixscale.train  # noqa: F401
     from mixscale.sweep.worker import work
 
     planned = plan(asked, TokenStore.open(store_path))
-    began, stamps, ended = time.perf_counter(), [], []
+    began, steps, ended = _clocks(), [], []
 
     def report(what: object) -> None:
-        (ended if isinstance(what, dict) else stamps).append(time.perf_counter() - began)
+        wall, processor = _clocks()
+        (ended if isinstance(what, dict) else steps).append((wall - began[0], processor - began[1]))
 
     work(asked, store_path, planned, report)
-    end.send({"first_step_s": stamps[0], "first_run_s": ended[0], "all_s": ended[-1], "runs": len(ended)})
+    found = {"first_step_s": steps[0][0], "first_step_cpu_s": steps[0][1], "all_s": ended[-1][0]}
+    end.send(found | {"runs": len(ended)})
 
 
 def losses(out: Path, steps: int) -> dict[str, float]:

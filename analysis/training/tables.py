@@ -20,13 +20,14 @@ COLUMNS = {
         "run_s": ("seconds of 32 steps in a run", "{:.3f}"),
         "loop_s": ("in the compiled loop alone", "{:.3f}"),
         "share": ("outside", "{:.1%}"),
+        "cpu_share": ("outside, of processor time", "{:.1%}"),
     },
     "launch": {
         "launch": ("launch", "{}"),
         "runs": ("runs", "{}"),
         "first_step_s": ("seconds to the first step", "{:.1f}"),
-        "first_run_s": ("to the first run's end", "{:.1f}"),
-        "all_s": ("to the last", "{:.1f}"),
+        "first_step_cpu_s": ("of processor time", "{:.1f}"),
+        "all_s": ("seconds to the end of all", "{:.1f}"),
         "compiled": ("training programs compiled", "{}"),
     },
     "population": {

@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from mixscale.errors import InputError
+from mixscale.files import replaced
 
 
 def fit(
@@ -75,7 +76,8 @@ def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, lev
 
     must_be(out, "file")
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
-    predicted.to_csv(out, index=False)
+    with replaced(out) as file:
+        predicted.to_csv(file, index=False)
     print(predicted.head(20).to_string(index=False))
     print(f"\n{len(predicted)} predictions saved to {out}")
 
@@ -157,6 +159,8 @@ def optimum(
     solved.save(path)
     print(solved.summary())
     print(f"\noptimum saved to {path}")
+    # A front of other constraints must not stand beside this optimum.
+    path.with_name("pareto.csv").unlink(missing_ok=True)
     if pareto:
         front = room.pareto(fitted, *pareto, constraints, points, **given)
         front.to_csv(path.with_name("pareto.csv"), index=False)
@@ -233,7 +237,8 @@ def design(
         )  # fmt: skip
     print(command.described(chosen))
     if out is not None:
-        chosen.to_csv(out, index=False)
+        with replaced(out) as file:
+            chosen.to_csv(file, index=False)
         print(f"\n{len(chosen)} mixtures saved to {out}")
 
 

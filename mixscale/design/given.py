@@ -45,5 +45,5 @@ def _optimum(file: Path) -> dict[str, float]:
     try:
         about = json.loads(file.read_text("utf-8"))
         return {str(d): float(w) for d, w in about.get("mixture", about).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"design.given '{file}' holds no mixture: {error}") from error

@@ -39,7 +39,7 @@ class Machine:
     """processes that train side by side; 0 means one per core on a CPU, one in all on an accelerator"""
     population: int = 0
     """runs of a shape that are trained together in one program; 0 means as many as memory holds on an accelerator,
-    and one on a CPU, where more gain nothing"""
+    up to a million tokens a step, and one on a CPU, where more gain nothing"""
     mesh: Mesh = Mesh()
     hosts: Hosts = Hosts()
     steps_per_dispatch: int = 32

@@ -205,7 +205,7 @@ def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Sizes and token counts written as `90M` or `3B` as numbers; what is no such text is left to be refused."""
 
     def count(value: object) -> object:
-        found = re.fullmatch(r"\s*([\d.]+(?:e[+-]?\d+)?)\s*([KMBGT]?)\s*", str(value), re.IGNORECASE)
+        found = re.fullmatch(r"\s*((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([KMBGT]?)\s*", str(value), re.IGNORECASE)
         return float(found[1]) * LETTERS[found[2].upper()] if found else value
 
     texts = [c for c in COUNTS if c in frame and not pd.api.types.is_numeric_dtype(frame[c])]

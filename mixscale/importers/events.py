@@ -16,6 +16,9 @@ CHECK = struct.Struct("<I")
 LARGEST = 2**28
 """Bytes of the largest record that is believed; a longer one is a damaged length."""
 
+TENSORS = {1: "<f", 2: "<d", 3: "<i", 9: "<q"}
+"""How a number of each of TensorFlow's dtypes (float, double, int32, int64) is packed."""
+
 
 @dataclass
 class Logged:
@@ -106,6 +109,7 @@ def _number(value) -> float | None:
     for values in (tensor.float_val, tensor.double_val):
         if len(values) == 1:
             return values[0]
-    formats = {4: "<f", 8: "<d"}
-    content = tensor.tensor_content
-    return struct.unpack(formats[len(content)], content)[0] if len(content) in formats else None
+    form, content = TENSORS.get(tensor.dtype), tensor.tensor_content
+    if form is None or len(content) != struct.calcsize(form):
+        return None
+    return float(struct.unpack(form, content)[0])

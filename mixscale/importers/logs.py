@@ -16,6 +16,8 @@ from mixscale.runs import RunTable
 
 CONFIG = "config."
 """Before the name of each value of a run's config, or of its hyper-parameters; levels are set apart by points."""
+MOST = 100_000
+"""Values that a config may have."""
 
 
 def tensorboard(
@@ -118,7 +120,7 @@ def _read_config(file: Path) -> dict[str, object]:
     try:
         text = file.read_text(encoding="utf-8")
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"config '{file}' cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"config '{file}' holds a {type(values).__name__}; names and values are expected")
@@ -126,13 +128,23 @@ def _read_config(file: Path) -> dict[str, object]:
 
 
 def _flat(values: Mapping, before: str) -> dict[str, object]:
-    """Numbers and texts of nested dicts, with points between the levels."""
+    """Numbers and texts of nested dicts, with points between the levels.
+
+    Raises:
+        InputError: there are more of them than a config has, as aliases of YAML can make of a few lines.
+    """
     found: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{key}.")
-        elif isinstance(value, int | float | str) and not isinstance(value, bool):
-            found[f"{before}{key}"] = value
+    waiting, seen = [(before, values)], 0
+    while waiting:
+        prefix, level = waiting.pop(0)
+        for key, value in level.items():
+            seen += 1
+            if seen > MOST:
+                raise InputError(f"the config of a run has more than {MOST} values; give one of its mixture alone")
+            if isinstance(value, Mapping):
+                waiting.append((f"{prefix}{key}.", value))
+            elif isinstance(value, int | float | str) and not isinstance(value, bool):
+                found[f"{prefix}{key}"] = value
     return found
 
 

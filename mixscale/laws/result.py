@@ -234,7 +234,8 @@ class LawFit:
             noise = self.noise[target]
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
         if self.uses_scale:
-            told = f"misses about {self.drift:.0%} of what the loss changes on the way"
+            known = "misses" if self.missed_TxR.any() else "is taken, as nothing was left out there, to miss"
+            told = f"{known} about {self.drift:.0%} of what the loss changes on the way"
             lines.append(f"beyond the table's sizes and tokens it {told}, which intervals count")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 

@@ -25,6 +25,8 @@ class Compute:
     scan: bool = False
     """one compiled layer in a loop, not one a layer"""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
+    shards: int = 1
+    """devices that a batch is spread over"""
     loss_chunk: int = 0
     """positions whose logits are held at a time; 0 chooses by their size"""
     constrain: Callable[[jax.Array, tuple[str | None, ...]], jax.Array] = anywhere

@@ -135,12 +135,14 @@ class Transformer(nnx.Module):
         ids_BxT1 = rows_BxT1.astype(jnp.int32)
         h_BxTxD, table_VxD = self._last(ids_BxT1[:, :-1])
         B, T, _ = h_BxTxD.shape
-        chunk = loss.chunk_of(self.compute.loss_chunk, B, T, len(table_VxD))
+        chunk = loss.chunk_of(self.compute.loss_chunk, -(-B // self.compute.shards), T, len(table_VxD))
         return h_BxTxD, table_VxD, ids_BxT1[:, 1:], loss.Head(self.compute.dtype, chunk, self.compute.constrain)
 
     def _last(self, ids_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The state (B, T, D) and the table (V, D) whose product is the logits."""
-        x_BxTxD = (self.embed[...][ids_BxT] / EMBEDDING_STD).astype(activation_dtype(self.compute.dtype))
+        # Gathered over the width before it is looked up, like every weight before its product.
+        embed_VxD = self.compute.constrain(self.embed[...], ("vocab", None))
+        x_BxTxD = (embed_VxD[ids_BxT] / EMBEDDING_STD).astype(activation_dtype(self.compute.dtype))
         x_BxTxD = self._through(self.compute.constrain(x_BxTxD, ("batch", "length", None)))
         h_BxTxD = self.norm(x_BxTxD) * (BASE_WIDTH / self.config.d_model)
         return h_BxTxD, (self.embed if self.unembed is None else self.unembed)[...]

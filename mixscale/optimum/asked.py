@@ -73,7 +73,7 @@ def _from_file(path: Path) -> Mixture:
         return Mixture({str(d): float(w) for d, w in about.get("mixture", about).items()})
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"'{path}' holds no mixture: {error}") from error
 
 

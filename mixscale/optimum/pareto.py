@@ -47,8 +47,12 @@ def pareto(
         which say what these are, and `mix/<domain>`.
 
     Raises:
-        InputError: as `solve`; a goal over resamples or counted from a mixture; fewer than two points.
+        InputError: as `solve`; a goal over resamples or counted from a mixture; fewer than two points; kl_weight.
     """
+    if constraints is not None and constraints.kl_weight:
+        raise InputError(
+            f"kl_weight is {constraints.kl_weight:g}, but a front has no room for a third goal; give max_kl"
+        )
     if points < 2:
         raise InputError(f"points is {points}; a front has at least 2")
     goals = [Goal({g: 1.0}) if isinstance(g, str) else g for g in (first, second)]

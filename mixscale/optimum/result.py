@@ -24,6 +24,9 @@ from mixscale.optimum.goal import Goal
 from mixscale.optimum.prices import Price
 from mixscale.optimum.question import Question, ask
 
+SAME = 1e-6
+"""To what a fit must repeat the predictions saved with an optimum, relative to them or, where they are small, to 1."""
+
 Interval = tuple[float, float]
 Estimate = tuple[float, float, float]
 
@@ -111,13 +114,22 @@ class Optimum:
         """This optimum with the question that it answers, asked of the fit that it was solved from.
 
         Raises:
-            InputError: the fit has another law, or not the domains and targets that the optimum speaks of.
+            InputError: the fit has another law, other domains or targets, or predicts something else at the optimum.
         """
         if fit.law != self.law:
             raise InputError(
                 f"the optimum was solved from law '{self.law}', but the fit is law '{fit.law}'; "
                 "run `mixscale optimum` again"
             )
+        for kind, mine, its in (
+            ("domains", self.mixture.domains, fit.domains),
+            ("targets", tuple(self.predicted), fit.targets),
+        ):
+            if mine != tuple(its):
+                raise InputError(
+                    f"the optimum was solved for {kind} {', '.join(mine)}, but the fit has {', '.join(its)}; "
+                    "run `mixscale optimum` again"
+                )
         if self.goal.relative_to == "best" and not self.counted_from:
             raise InputError(
                 "the optimum was saved by an earlier version, without what its goal counts from; "
@@ -125,10 +137,21 @@ class Optimum:
             )
         scale = (self.n_params, self.n_tokens)
         asked = ask(fit, None, None, None, *scale, self.goal, self.constraints, self.current)
+        self._check_predicted(asked)
         if self.counted_from:
             best_TxK = np.stack([self.counted_from[t].array(fit.domains) for t in fit.targets])
             asked = dataclasses.replace(asked, best_TxK=best_TxK)
         return dataclasses.replace(self, question=asked)
+
+    def _check_predicted(self, asked: Question) -> None:
+        fit = asked.fit
+        now_T = fit.signs_T * asked.costs(fit.theta_TxP[None], self.mixture.array()[None])[0, 0]
+        for (target, (then, *_)), now in zip(self.predicted.items(), now_T, strict=True):
+            if abs(now - then) > SAME * max(1.0, abs(then)):
+                raise InputError(
+                    f"the optimum was solved from another fit: there '{target}' is {then:.6g}, by this fit {now:.6g}; "
+                    "run `mixscale optimum` again"
+                )
 
     def summary(self) -> str:
         """A page that a person can read."""

@@ -7,6 +7,8 @@ those that were taken, the answer is that for all.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mixscale.optimum.answer import Answer, Job, answers
@@ -56,7 +58,8 @@ def robust(
             np.union1d(index, _first_new(_worst(q, theta_SxTxP, f.h_BxK), index, more))
             for q, f, index in zip(questions, found, taken, strict=True)
         ]
-    return found
+    # What still misses scenarios is a lower bound, and must not be told as the answer.
+    return [replace(f, converged_B=f.converged_B & (len(m) == 0)) for f, m in zip(found, missing, strict=True)]
 
 
 def _worst(question: Question, theta_SxTxP: np.ndarray, h_1xK: np.ndarray) -> np.ndarray:

@@ -51,6 +51,8 @@ class Findings:
     """number of runs by status"""
     unfinished: dict[str, str]
     """status of each run that is not complete"""
+    strangers: dict[str, int]
+    """number of runs by the domain that they use and no fitted run did; the law is not asked about them"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: numbers that are not finite become null."""
@@ -81,6 +83,7 @@ def findings(material: Material) -> Findings:
         noise=noise,
         target_noise={t: _noise(material, t) for t in material.targets},
         **_statuses(material),
+        strangers=dict(material.strangers),
     )
 
 

@@ -90,7 +90,10 @@ def left_out(material: Material, noise: Noise | None) -> Score:
     fit, points = material.fit, material.fit.seen.points
     tested_R = np.isfinite(fit.held_TxR).all(axis=0)
     scale = {"n_params": points.n_R * fit.seen.scale.n, "n_tokens": points.d_R * fit.seen.scale.d}
-    scale = {name: values_R[tested_R] for name, values_R in scale.items()} if fit.uses_scale else {}
+    if fit.family.uses_unique:
+        scale["unique_tokens"] = points.u_RxK * fit.seen.scale.d
+    uses = fit.uses_scale or fit.family.uses_unique
+    scale = {name: values_R[tested_R] for name, values_R in scale.items()} if uses else {}
     sides = (y_TxR.T[tested_R] for y_TxR in (fit.held_TxR, fit.seen.y_TxR))
     return _score(*(material.aim.observed(y_RxT, **scale) for y_RxT in sides), noise)
 

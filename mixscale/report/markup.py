@@ -69,5 +69,5 @@ def section(title: str, *parts: Markup) -> Markup:
     return Markup(f"<section>\n{tag('h2', title)}\n{join(parts)}\n</section>") if any(parts) else Markup("")
 
 
-def details(summary: str, content: Markup, open_: bool = False) -> Markup:
-    return Markup(f"<details{' open' if open_ else ''}>{tag('summary', summary)}{content}</details>")
+def details(summary: str, content: Markup) -> Markup:
+    return Markup(f"<details>{tag('summary', summary)}{content}</details>")

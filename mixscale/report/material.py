@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws import LawFit
+from mixscale.laws import LawFit, query
 from mixscale.mixture import Mixture
 from mixscale.optimum import Optimum
 from mixscale.report.aim import Aim
@@ -110,10 +110,13 @@ class Material:
 
     def unknown(self, mixture: Mixture) -> list[str]:
         """Domains of a mixture that no fitted run used, so that the law cannot speak of it."""
-        if not self.fit.family.uses_mixture:
-            return []
-        used = dict(zip(self.domains, ~self.fit.seen.never_used_K, strict=True))
-        return [d for d, w in mixture.items() if w > 0 and not used.get(d, False)]
+        known = dict(zip(self.domains, self.known_K, strict=True))
+        return [d for d, w in mixture.items() if w > 0 and not known.get(d, not self.fit.family.uses_mixture)]
+
+    @property
+    def known_K(self) -> np.ndarray:
+        """Domains that the law can be asked about: those that a fitted run used, all where weights do not matter."""
+        return ~self.fit.seen.never_used_K | (not self.fit.family.uses_mixture)
 
     @property
     def unit(self) -> str:
@@ -138,7 +141,7 @@ class Material:
         unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)  # unknown seeds count as different ones
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
         y_RxT = self.observed_RxT(frame)
-        frame["goal"] = self.aim.observed(y_RxT, **_scale_of(frame))
+        frame["goal"] = self.aim.observed(y_RxT, **self._place_of(frame))
         frame["plain"] = (y_RxT * self.aim.sign_T).mean(axis=1)
         return frame
 
@@ -154,6 +157,18 @@ class Material:
         return {c: float(largest[c]) for c in columns}
 
     @functools.cached_property
+    def place(self) -> dict[str, Any]:
+        """`scale`, and the text that the optimum was solved with where that was at this scale.
+
+        Elsewhere the text is that of the table: what there is for the size asked for says nothing of what was trained.
+        """
+        asked = self.optimum.question.at
+        solved_here = all(
+            asked[c] is None or np.isclose(asked[c], value, rtol=SAME_SCALE) for c, value in self.scale.items()
+        )
+        return {**self.scale, "unique_tokens": asked["unique_tokens"] if solved_here else None}
+
+    @functools.cached_property
     def at_scale(self) -> pd.DataFrame:
         """Rows of `measured` at `scale`, so that their losses differ by mixture and seed only."""
         mask = np.ones(len(self.measured), bool)
@@ -163,8 +178,21 @@ class Material:
 
     @functools.cached_property
     def predictable(self) -> pd.DataFrame:
-        """Rows of `measured` that the law speaks of: all for a law of size and tokens, else those at `scale`."""
-        return self.measured if self.fit.uses_scale else self.at_scale
+        """Rows of `measured` that the law speaks of: all for a law of size and tokens, else those at `scale`.
+
+        Those that use a domain which no fitted run used are not among them.
+        """
+        rows = self.measured if self.fit.uses_scale else self.at_scale
+        return rows[~self._strange_RxK(rows).any(axis=1)]
+
+    @functools.cached_property
+    def strangers(self) -> dict[str, int]:
+        """Number of measured runs by the domain that they use and no fitted run did: they are not predicted."""
+        counts_K = self._strange_RxK(self.measured).sum(axis=0)
+        return {d: int(count) for d, count in zip(self.domains, counts_K, strict=True) if count}
+
+    def _strange_RxK(self, rows: pd.DataFrame) -> np.ndarray:
+        return (self.mixtures_RxK(rows) > query.USED) & ~self.known_K
 
     def mixtures_RxK(self, rows: pd.DataFrame) -> np.ndarray:
         """Weights of `rows` in the order of the fit's domains."""
@@ -178,25 +206,34 @@ class Material:
         return rows[list(self.targets)].to_numpy(float)
 
     def predicted_RxT(self, rows: pd.DataFrame) -> np.ndarray:
-        """The law's losses for `rows`, each at its own size and tokens."""
-        return np.asarray(self.fit.predict(self.mixtures_RxK(rows), **_scale_of(rows)))
+        """The law's losses for `rows`, each at its own size, tokens and unique tokens."""
+        return np.asarray(self.fit.predict(self.mixtures_RxK(rows), **self._place_of(rows)))
 
     def interval_RxT(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end of where the law expects each row's losses."""
-        return self.fit.interval(self.mixtures_RxK(rows), level=LEVEL, **_scale_of(rows))
+        return self.fit.interval(self.mixtures_RxK(rows), level=LEVEL, **self._place_of(rows))
 
     def predict_at_scale(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Losses of mixtures at `scale`, and the ends of their intervals, each (Q, T)."""
-        low_QxT, high_QxT = self.fit.interval(h_QxK, level=LEVEL, **self.scale)
-        return np.asarray(self.fit.predict(h_QxK, **self.scale)), low_QxT, high_QxT
+        """Losses of mixtures at `place`, and the ends of their intervals, each (Q, T)."""
+        low_QxT, high_QxT = self.fit.interval(h_QxK, level=LEVEL, **self.place)
+        return np.asarray(self.fit.predict(h_QxK, **self.place)), low_QxT, high_QxT
 
     def objective(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Value of the aim and its interval for mixtures at `scale`, each (Q,)."""
-        return self.aim.predicted(h_QxK, **self.scale)
+        """Value of the aim and its interval for mixtures at `place`, each (Q,)."""
+        return self.aim.predicted(h_QxK, **self.place)
 
     def row_objective(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Value of the aim and its interval for `rows`, each at its own size and tokens; each (R,)."""
-        return self.aim.predicted(self.mixtures_RxK(rows), **_scale_of(rows))
+        """Value of the aim and its interval for `rows`, each at its own size, tokens and unique tokens; each (R,)."""
+        return self.aim.predicted(self.mixtures_RxK(rows), **self._place_of(rows))
+
+    def _place_of(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Size, tokens and unique tokens of each row, as the law's methods take them."""
+        place = {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
+        if self.fit.family.uses_unique:
+            wanted = [f"{kind}/{d}" for kind in ("mix", "unique_tokens") for d in self.domains]
+            asked = query.columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
+            place["unique_tokens"] = asked[-1]
+        return place
 
 
 def load(directory: Path) -> Material:
@@ -228,10 +265,6 @@ def load(directory: Path) -> Material:
 def same_mixture(a: Mixture, b: Mixture) -> bool:
     """Whether two mixtures are one but for the rounding of their weights before they are trained."""
     return a.distance(b) <= ROUNDED * max(len(a), len(b))
-
-
-def _scale_of(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
 
 
 def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:

@@ -46,8 +46,9 @@ CAPTIONS = {
 }
 
 RANKING = (
-    "error: mean absolute error on mixtures left out, over that of always saying the median; worse_by and its noise: "
-    "paired difference to the best law and the standard error of that; rho: mean rank correlation over targets."
+    "error: mean absolute error on rows left out as the question asks, over that of always saying the median; "
+    "worse_by and its noise: paired difference to the best law and the standard error of that; rho: mean rank "
+    "correlation over targets."
 )
 
 
@@ -173,7 +174,10 @@ def _law(material: Material) -> list[Markup]:
     said = [tag("b", fit.law), escape(f": {fit.family.source.replace('`', '')}. Fitted to {fit.n_runs} runs.")]
     reason = f"Chosen because {fit.reason}." if len(fit.cross_validation) > 1 else f"{capital(fit.reason)}."
     parts = [tag("p", join(said, "")), tag("p", reason)]
-    parts += [tag("h3", "Ranking of the families, by cross-validation over mixtures"), _frame(fit.cross_validation)]
+    parts += [
+        tag("h3", "Ranking of the families, by cross-validation on rows left out as the question asks"),
+        _frame(fit.cross_validation),
+    ]
     parts.append(tag("p", RANKING, "note"))
     parts += [tag("p", f"Note: {note}", "note") for note in fit.notes]
     params = pd.DataFrame(fit.params).rename_axis("parameter").reset_index()

@@ -45,7 +45,8 @@ def _sure(found: Findings) -> list[tuple[str, str, str, str]]:
     """Tiles on the doubt: what not knowing the law costs, and how far it misses runs that it did not see."""
     terms, held, shown = found.terms, found.held_out, []
     if terms.expected_regret is not None:
-        kind = "the global optimum" if terms.is_global else "the best of many starts"
+        local = "not converged" if terms.is_convex else "the best of many starts"
+        kind = "the global optimum" if terms.is_global else local
         regret = little(terms.expected_regret, terms.regret_95)
         shown.append(("expected regret", regret, f"what not knowing the true law costs; {kind}", ""))
     score = held or found.left_out

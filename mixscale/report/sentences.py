@@ -28,7 +28,14 @@ def sentences(found: Findings) -> list[str]:
     told += _untrained(found)
     told += _prediction(found, unit)
     told += [*_held_out(found, unit), _noise(found, unit)]
-    return told + terms_said.doubts(found) + _unfinished(found)
+    return told + terms_said.doubts(found) + _unfinished(found) + _strangers(found)
+
+
+def _strangers(found: Findings) -> list[str]:
+    return [
+        f"{count(runs, 'run')} with {domain} could not be predicted, because no fitted run used it."
+        for domain, runs in found.strangers.items()
+    ]
 
 
 def shared_seeds(found: Findings) -> str | None:

@@ -65,6 +65,8 @@ class Terms:
     kept: dict[str, float]
     """share of the resamples in which a target to keep is kept"""
     is_global: bool
+    is_convex: bool
+    """whether the law is; an optimum of a convex law that is not global did not converge"""
     solved_for: dict[str, float]
     """n_params and n_tokens, where the law uses them"""
     predicted: dict[str, Estimate]
@@ -98,6 +100,7 @@ def terms(material: Material) -> Terms:
         justified=best.justified,
         kept=dict(best.kept),
         is_global=best.convex,
+        is_convex=material.fit.family.convex,
         solved_for=_solved_for(material),
         predicted=dict(best.predicted),
         beyond=_beyond(material),

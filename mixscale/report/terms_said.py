@@ -80,11 +80,12 @@ def _beside(above: Sequence[float]) -> str:
 def asked(found: Findings) -> list[str]:
     """Where it was solved for, whether it is the best there is, and what it had to keep at what price."""
     terms = found.terms
-    kind = (
-        "It is the global optimum, because law and constraints are convex"
-        if terms.is_global
-        else "It is the best of many starts, because the law is not convex"
-    )
+    if terms.is_global:
+        kind = "It is the global optimum, because law and constraints are convex"
+    elif terms.is_convex:
+        kind = "It may not be the optimum, because the solver did not converge"
+    else:
+        kind = "It is the best of many starts, because the law is not convex"
     if terms.expected_regret is not None:
         kind += (
             f"; not knowing the true law is expected to cost {little(terms.expected_regret, terms.regret_95)}"
@@ -111,14 +112,14 @@ def extrapolated(found: Findings) -> str:
     far = listed([_far(name, b) for name, b in beyond.items()])
     if all(b.left_out for b in beyond.values()):
         return (
-            f"That lies outside of the table ({far}): intervals there rest only on predicting the table's larger runs "
-            "from its smaller ones, and are less reliable than inside of it."
+            f"That lies outside of the table ({far}): intervals there widen with the distance, by how much the law "
+            "missed of the table's larger runs when these were left out, and are less reliable than inside of it."
         )
     question = {("n_params",): "larger-n", ("n_tokens",): "larger-d"}.get(tuple(beyond), "both")
     return (
-        f"That lies outside of the table ({far}), which the fit was not asked for: intervals there rest on runs left "
-        f"out inside of the table and are less reliable; `mixscale fit --question {question}` rests them on leaving "
-        "out the larger runs."
+        f"That lies outside of the table ({far}), which the fit was not asked for: intervals there widen with the "
+        "distance by a prior, or by what the law missed where other runs were left out, and are less reliable; "
+        f"`mixscale fit --question {question}` judges that by leaving out the larger runs."
     )
 
 

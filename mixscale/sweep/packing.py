@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mixscale.experiment import Machine, content_hash
 
 if TYPE_CHECKING:
@@ -59,28 +61,43 @@ def population(run: Run, machine: Machine, store: TokenStore) -> int:
     """How many runs of a shape are trained together: as asked, or as the devices' memory allows; one on a CPU."""
     import jax
 
-    along = max(1, machine.mesh.run)
+    from mixscale.train import hosts
+
     if machine.population:
         return machine.population
+    along = along_runs(machine)
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return along
-    limit = (device.memory_stats() or {}).get("bytes_limit", 0) * SHARE * jax.device_count()
-    by_memory = (limit - resident(store)) // run_bytes(run, store)
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0) * SHARE
+    by_memory = along * ((limit - resident(store)) // run_bytes(run, machine, store))
     by_work = POSITIONS // (run.train.batch * store.context)
-    return max(1, int(min(by_memory, by_work)) // along) * along
+    places = max(1, int(min(by_memory, by_work)) // along) * along
+    return int(hosts.alike(np.array(places)))
 
 
-def run_bytes(run: Run, store: TokenStore) -> float:
-    """Bytes of one run on the devices: weights, gradient, two moments, activations and a chunk of logits."""
+def along_runs(machine: Machine) -> int:
+    """Devices along the mesh's axis `run`."""
+    from mixscale.train.mesh import filled
+
+    return filled(machine.mesh)["run"]
+
+
+def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
+    """Bytes of one run on each of its devices: weights, gradient, two moments, activations, a chunk of logits."""
     from mixscale.model import count_parameters
+    from mixscale.train.mesh import filled
 
-    model, positions = run.model, run.train.batch * store.context
+    size, model = filled(machine.mesh), run.model
+    positions = run.train.batch * store.context / (size["data"] * size["fsdp"] * machine.accumulate)
     _, parameters = count_parameters(model, store.vocab_size)
     wide = 4 if run.train.dtype == "float32" else 2
-    activations = wide * positions * model.layers * (16 * model.d_model + 2 * model.heads)
+    # Flash attention, which float32 does not have, keeps no scores.
+    scores = 2 * model.heads * store.context if wide == 4 or machine.attention == "xla" else 2 * model.heads
+    layer = wide * positions * (16 * model.d_model + scores) / size["tensor"]
+    activations = layer + wide * positions * model.d_model * model.layers if machine.remat else layer * model.layers
     logits = 4 * min(positions * store.vocab_size, 1 << 27)
-    return 16.0 * parameters + activations + 2 * logits
+    return 16.0 * parameters / (size["fsdp"] * size["tensor"]) + activations + 2 * logits
 
 
 def resident(store: TokenStore) -> float:
@@ -88,7 +105,7 @@ def resident(store: TokenStore) -> float:
     return (2 if store.vocab_size <= 1 << 16 else 4) * float(sum(store.unique_tokens.values()))
 
 
-def described(packed: list[Pack], store: TokenStore) -> str:
+def described(packed: list[Pack], machine: Machine, store: TokenStore) -> str:
     """How runs are packed, for people: a line for each size."""
     sizes: dict[str, list[Pack]] = {}
     for pack in packed:
@@ -99,10 +116,10 @@ def described(packed: list[Pack], store: TokenStore) -> str:
         if places == 1:
             lines.append(f"{size}: {runs} runs, one after another in one program")
             continue
-        memory = places * run_bytes(of_size[0].planned[0].run, store) + resident(store)
+        memory = places / along_runs(machine) * run_bytes(of_size[0].planned[0].run, machine, store) + resident(store)
         idle = sum(places - len(pack.planned) for pack in of_size)
         lines.append(
-            f"{size}: {runs} runs in {len(of_size)} populations of {places}, {memory / 1e9:.3g} GB each"
+            f"{size}: {runs} runs in {len(of_size)} populations of {places}, {memory / 1e9:.3g} GB a device"
             + (f", {idle} places idle" if idle else "")
         )
     return "\n".join(lines)

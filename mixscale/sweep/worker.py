@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Callable, Iterable
@@ -9,11 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixscale.errors import InputError
+import numpy as np
+
+from mixscale.errors import InputError, Unfinished
 from mixscale.experiment import Experiment
 from mixscale.sweep.claims import claimed
 from mixscale.sweep.directory import ended, pack_directory, run_directory, write_json
-from mixscale.sweep.packing import Pack, packs
+from mixscale.sweep.packing import Pack, along_runs, packs
 
 if TYPE_CHECKING:
     from mixscale.corpus import TokenStore
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from mixscale.train import Trainer
 
 Report = Callable[[object], None]
+DONE = "rows.json"
+"""In the folder of a pack: the rows of all its runs, once the last has ended."""
 
 
 def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], report: Report) -> None:
@@ -39,10 +44,14 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
     _keep_compiled(Path(experiment.corpus.cache))
     store = TokenStore.open(store_path)
     trainers: dict[tuple[str, int], Trainer] = {}
-    left = [item for item in planned if not ended(experiment.directory, item.run.id)]
+    planned = list(planned)
+    if hosts.first():
+        _hand_out_what_is_done(experiment)
+    # Of a run over several hosts one process decides for all: what it sees on a shared disk the others may not yet.
+    left_P = hosts.alike(np.array([not ended(experiment.directory, item.run.id) for item in planned], bool))
+    left = [item for item, is_left in zip(planned, left_P, strict=True) if is_left]
     for pack in packs(left, experiment.machine, store):
         with ExitStack() as claims:
-            # One process decides for all those of a run over several hosts.
             if hosts.together(hosts.first() and _ours(experiment, pack, claims)):
                 _train(experiment, store, pack, trainers, report)
 
@@ -63,6 +72,8 @@ def _train(
     trainers: dict[tuple[str, int], Trainer],
     report: Report,
 ) -> None:
+    import jax
+
     from mixscale.train import Trainer, hosts, shape_of, train_population
 
     runs = [item.run for item in pack.planned]
@@ -76,25 +87,39 @@ def _train(
         if program not in trainers:
             trainers[program] = Trainer(runs[0], store, experiment.corpus.seed, experiment.machine, pack.places)
         measured = train_population(trainers[program], runs, folders, shared, report)
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(too_large(experiment, pack)) from error
-    for folder, rows in zip(folders, measured, strict=True):
-        if hosts.first():
-            write_json(folder / "rows.json", rows)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise InputError(too_large(experiment, pack)) from error
+        why = str(error).splitlines()[0]
+        raise Unfinished(f"the devices failed ({why}); what was saved is kept, start again") from error
+    if hosts.first():
+        if pack.places > 1:
+            write_json(shared / DONE, {run.id: rows for run, rows in zip(runs, measured, strict=True)})
+            _hand_out_what_is_done(experiment)
+        else:
+            write_json(folders[0] / "rows.json", measured[0])
+    # The other processes ask the disk next, and must find the rows there.
+    hosts.together(True)
+    for rows in measured:
         report(rows[-1])
-    if hosts.first() and pack.places > 1:
+
+
+def _hand_out_what_is_done(experiment: Experiment) -> None:
+    """Gives each run of a pack that has ended its rows; a kill between two of them must not undo the pack."""
+    for done in pack_directory(experiment.directory, "").glob(f"*/{DONE}"):
+        for run, rows in json.loads(done.read_text()).items():
+            write_json(run_directory(experiment.directory, run) / "rows.json", rows)
         # Every run has a checkpoint of its own by now.
-        shutil.rmtree(shared, ignore_errors=True)
+        shutil.rmtree(done.parent, ignore_errors=True)
 
 
 def too_large(experiment: Experiment, pack: Pack) -> str:
     machine, batch = experiment.machine, pack.planned[0].run.train.batch
-    if pack.places > max(1, machine.mesh.run):
+    along = along_runs(machine)
+    if pack.places > along:
         return (
             f"{pack.places} runs of size {pack.planned[0].run.size} do not fit in the devices' memory together; "
-            f"give --machine.population {pack.places // 2}"
+            f"give --machine.population {max(along, pack.places // 2 // along * along)}"
         )
     return (
         f"a run of size {pack.planned[0].run.size} does not fit in the devices' memory; give --machine.remat True, "

@@ -35,11 +35,16 @@ def first() -> bool:
 
 def together(flag: bool) -> bool:
     """Process 0's flag, in every process, so that all take the same way."""
+    return bool(alike(np.array(flag)))
+
+
+def alike(values: np.ndarray) -> np.ndarray:
+    """Process 0's array, in every process."""
     if jax.process_count() == 1:
-        return flag
+        return values
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+    return np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
 def any_of(flag: bool) -> bool:

@@ -73,12 +73,15 @@ def train_population(
         loop = _Loop(trainer, runs, directories, checkpoints, report, interrupt)
         with ExitStack() as stack:
             loop.logs = [stack.enter_context(closing(log)) for log in loop.open_logs()]
-            loop.profile = stack.enter_context(Profile(shared / "profile", trainer.machine.profile))
+            loop.profile = stack.enter_context(Profile(directories[0] / "profile", trainer.machine.profile))
             loop.to_the_end()
         checkpoints.keep_newest()
         if trainer.population > 1:
             for r in range(len(runs)):
                 loop.export(r)
+        # Asked while it measured, or after the last step: all is saved, and the next run must not begin.
+        if any_of(interrupt.asked):
+            raise interrupt.exception()
     return [member.position.rows for member in loop.members]
 
 
@@ -113,7 +116,7 @@ class _Loop:
             seconds = found.position["seconds"]
             for member, recorded in zip(self.members, found.position["members"], strict=True):
                 member.position = Position.read(recorded)
-        self._began = time.perf_counter() - seconds
+        self._began = time.perf_counter() - seconds * len(runs)
         self._speed = Speed(self.members[0].flops_per_token, trainer.layout.mesh.devices.flat, runs[0].train.dtype)
 
     def open_logs(self) -> list[MetricLog]:
@@ -223,9 +226,8 @@ class _Loop:
         self._save(best, stable)
 
     def _stop_if_asked(self) -> None:
-        """Saves and ends where a signal asked for it; several processes agree on it where a checkpoint is due."""
-        due = self._done % self._trainer.machine.checkpoint_steps == 0
-        if (due or jax.process_count() == 1) and any_of(self._interrupt.asked):
+        """Saves and ends where a signal asked any of the processes for it."""
+        if any_of(self._interrupt.asked):
             self._read()
             self._save()
             self._checkpoints.wait()

@@ -30,6 +30,8 @@ class Position:
     done: int = 0
     """optimiser steps, of all segments together"""
     ended: bool = False
+    stable: bool = False
+    """whether it has come to the end of a phase at full rate, from which other runs may go on"""
     on_branch: bool = False
     """whether the state to return to is kept in the trunk"""
     spikes: Spikes = field(default_factory=Spikes)
@@ -111,6 +113,7 @@ class Member:
         position.on_branch = False
         if position.trunk_spikes is not None:
             position.spikes, position.trunk_spikes = position.trunk_spikes, None
+        position.stable |= not (self.segment.branch or self.segment.measure)
         position.segment += 1
         if position.segment == len(self._plan):
             position.ended = True

@@ -87,7 +87,7 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
     Raises:
         InputError: the mesh does not fit the devices, or does not divide the batch, the heads or the population.
     """
-    size = _filled(asdict(mesh))
+    size = filled(mesh)
     divided = [
         ("train.batch", batch, ("data", "fsdp"), accumulate),
         ("the population of", population, ("run",), 1),
@@ -106,8 +106,9 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
     return Layout(jax.make_mesh(tuple(size[a] for a in AXES), AXES, axis_types=automatic, devices=devices))
 
 
-def _filled(asked: dict[str, int]) -> dict[str, int]:
-    """Devices along each axis, with -1 replaced by what is left."""
+def filled(mesh: Mesh) -> dict[str, int]:
+    """Devices along each axis, with -1 replaced by what is left; InputError where they cannot be so."""
+    asked = asdict(mesh)
     devices = len(jax.devices())
     words = " x ".join(f"{axis}={size}" for axis, size in asked.items())
     open_axes = [axis for axis, size in asked.items() if size == -1]

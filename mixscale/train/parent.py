@@ -36,12 +36,16 @@ def open_parent(folder: str, like: State, kind: dict[str, Any]) -> Parent | None
     """
     if not folder:
         return None
-    path = Path(folder) / "checkpoints"
-    with closing(Checkpoints(path, kind)) as checkpoints:
-        found = checkpoints.restore(like, stable=True) or checkpoints.restore(like)
-    if found is None:
-        raise InputError(
-            f"train.parent '{folder}' holds no checkpoint of a run; give the folder of one that has ended, DIR/runs/ID"
-        )
-    (member,) = found.position["members"]
-    return Parent(found.live, member["drawn"])
+    with closing(Checkpoints(Path(folder) / "checkpoints", kind)) as checkpoints:
+        newest = checkpoints.restore(like)
+        if newest is None or not newest.position["members"][0]["ended"]:
+            raise InputError(
+                f"train.parent '{folder}' holds no run that has ended; give the folder of one that has, DIR/runs/ID"
+            )
+        (member,) = newest.position["members"]
+        if not member["stable"]:
+            return Parent(newest.live, member["drawn"])
+        stable = checkpoints.restore(like, stable=True)
+    if stable is None:
+        raise InputError(f"train.parent '{folder}' has lost the checkpoint from before its decay; train it again")
+    return Parent(stable.live, stable.position["members"][0]["drawn"])

@@ -102,6 +102,8 @@ class Streamed:
         dtype = next(iter(self._files.values())).dtype
         mine = np.zeros((len(runs), steps, len(sequences), shape[3]), dtype)
         for r in runs:
+            if not len(draws[r].learning_rate_S):
+                continue
             rows = self._ahead(draws[r], batch, sequences)
             for s in range(len(draws[r].learning_rate_S)):
                 mine[r - runs.start, s] = next(rows)
@@ -112,7 +114,11 @@ class Streamed:
         at, rows = self._open.get(draw.run.id, (-1, iter(())))
         if at != draw.first:
             rows = self._read(draw, batch, sequences)
-        self._open[draw.run.id] = draw.first + len(draw.learning_rate_S), rows
+        last = draw.first + len(draw.learning_rate_S)
+        self._open[draw.run.id] = last, rows
+        if last * batch == draw.sampler.sequences:
+            # Its readers must not outlive the run.
+            del self._open[draw.run.id]
         return rows
 
     def _read(self, draw: Draw, batch: int, sequences: range) -> Iterator[np.ndarray]:

@@ -66,6 +66,7 @@ class Trainer:
             remat=machine.remat,
             scan=machine.layers == "scan" or (machine.layers == "auto" and run.model.layers >= SCANNED),
             attention=machine.attention,
+            shards=self.layout.mesh.shape["data"] * self.layout.mesh.shape["fsdp"],
             loss_chunk=machine.loss_chunk,
             constrain=self.layout.constrain,
         )

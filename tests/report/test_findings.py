@@ -166,6 +166,20 @@ def test_an_optimum_of_another_law_is_refused(material):
         Material(material.table, material.fit, other)
 
 
+def test_an_optimum_of_another_fit_of_the_same_law_is_refused(material):
+    moved = dataclasses.replace(material.fit, theta_TxP=material.fit.theta_TxP * 1.001)
+    with pytest.raises(InputError, match="solved from another fit.*run `mixscale optimum` again"):
+        Material(material.table, moved, material.optimum)
+    fewer = dict(list(material.optimum.predicted.items())[:-1])
+    with pytest.raises(InputError, match="solved for targets .*run `mixscale optimum` again"):
+        Material(material.table, material.fit, dataclasses.replace(material.optimum, predicted=fewer))
+
+
+def test_a_convex_law_that_was_not_solved_is_not_called_one_that_is_not_convex(found):
+    unsolved = dataclasses.replace(found, terms=dataclasses.replace(found.terms, is_global=False))
+    assert any(s.startswith("It may not be the optimum, because the solver did not") for s in sentences(unsolved))
+
+
 def test_the_best_of_the_grid_is_the_best_over_seeds(material):
     frame = material.table.complete().frame.query("role == 'fit'").copy()
     losses = list(material.targets)

@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,10 @@ def _side_by_side(
             for process in processes:
                 process.terminate()
             for process in processes:
+                # A worker cannot end while what it said last waits to be read.
+                while process.is_alive():
+                    with suppress(queue.Empty):
+                        messages.get(timeout=0.2)
                 process.join()
 
 

@@ -14,18 +14,23 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mixscale.errors import InputError, Interrupted, Unfinished
+from mixscale.errors import InputError, Unfinished
 from mixscale.experiment import Experiment, Hosts, Slurm
 from mixscale.sweep.directory import write_json
 from mixscale.sweep.engines.job import Job
 from mixscale.sweep.engines.supervise import supervise
 from mixscale.sweep.plan import Planned
 from mixscale.sweep.progress import SweepProgress
+
+INSIST = 1.0
+"""Seconds between two requests to stop."""
 
 
 def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
@@ -122,28 +127,39 @@ def _train(job: Job) -> None:
     """What runs on the node."""
     import submitit
 
-    warned = False
-
-    def warn(number: int, frame: object) -> None:
-        nonlocal warned
-        # A second one must not cut short what the first has begun.
-        if not warned:
-            warned = True
-            # What training answers by saving and leaving; outside of it there is nothing to save.
-            signal.raise_signal(signal.SIGTERM)
-
+    notice = _Notice()
     # After submitit's own, which end the process before anything is saved.
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGUSR2, warn)
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, notice.take)
     try:
         job()
     except Unfinished:
-        if not warned:
+        if not notice.warned:
             raise
         here = submitit.JobEnvironment()
         if here.global_rank == 0:
             subprocess.run(["scontrol", "requeue", here.job_id], check=True)
 
 
-def _leave(number: int, frame: object) -> None:
-    raise Interrupted(number)
+class _Notice:
+    """Passes a request to stop on to training, again and again until it leaves.
+
+    Training listens from a run's first step to its last and notes the request there. An exception raised in the
+    handler instead would strike anywhere, for instance in a library's import, where it may be swallowed.
+    """
+
+    def __init__(self) -> None:
+        self.warned = False
+        """whether the job is to be queued again by us; SLURM itself does so after a preemption"""
+        self._asked = False
+
+    def take(self, number: int, frame: object) -> None:
+        self.warned |= number == signal.SIGUSR2
+        if not self._asked:
+            self._asked = True
+            threading.Thread(target=self._insist, daemon=True).start()
+
+    def _insist(self) -> None:
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(INSIST)

@@ -1,0 +1,69 @@
+"""A report asks the law only of domains that it knows, and with the text that each run had."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale import report
+from mixscale.laws import fit
+from mixscale.optimum import Constraints, solve
+from mixscale.report.material import Material, load
+from mixscale.runs import RunTable
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of code and of little or much web; wiki is used by one held-out run only."""
+    path = tmp_path_factory.mktemp("known")
+    rng = np.random.default_rng(0)
+    web_R = rng.uniform(0.05, 0.95, 40)
+    unique_R = np.where(rng.random(40) < 0.5, 1e8, 1e11)
+    frame = pd.DataFrame({"run": [f"r{i}" for i in range(40)], "n_tokens": 1e9})
+    frame["role"] = np.where(np.arange(40) < 32, "fit", "held_out")
+    for domain, weight_R in (("web", web_R), ("code", 1 - web_R), ("wiki", 0 * web_R)):
+        frame[f"mix/{domain}"] = weight_R
+        frame[f"unique_tokens/{domain}"] = unique_R if domain == "web" else 1e11
+    fresh_R = np.where(unique_R < 1e9, 0.3 * web_R, web_R)
+    frame["loss/web"] = 2 + np.exp(-2 * fresh_R - 0.5 * (1 - web_R)) + rng.normal(0, 0.002, 40)
+    frame.loc[39, ["mix/web", "mix/code", "mix/wiki"]] = 0.2, 0.2, 0.6
+    table = RunTable(frame)
+    table.write(path / "runs.csv")
+    fitted = fit(table, "exponential+repeats", resamples=4)
+    fitted.save(path / "fit")
+    scarce = Constraints(available={"web": 1e8}, epochs=np.inf)
+    solve(fitted, constraints=scarce, n_tokens=1e9).save(path / "optimum.json")
+    return path
+
+
+def test_a_domain_that_no_fitted_run_used_is_left_out_and_told(folder):
+    page = report.write(folder).read_text()
+    told = json.loads((folder / "result.json").read_text())
+    assert told["held_out"]["runs"] == 7
+    assert told["strangers"] == {"wiki": 1}
+    assert "1 run with wiki could not be predicted, because no fitted run used it." in page
+
+
+def test_each_run_is_predicted_with_its_own_text(folder):
+    material = load(folder)
+    rows = material.predictable
+    wanted = material.fit.predict_table(rows)
+    np.testing.assert_allclose(material.predicted_RxT(rows)[:, 0], wanted["pred/web"])
+    np.testing.assert_allclose(material.row_objective(rows)[0], wanted["pred/web"])
+    np.testing.assert_allclose(np.column_stack(material.interval_RxT(rows)), wanted[["lo/web", "hi/web"]])
+
+
+def test_mixtures_are_compared_with_the_text_that_the_optimum_was_solved_with(folder):
+    material = load(folder)
+    h_1xK = np.array([[0.5, 0.5, 0.0]])
+    plenty, scarce = (
+        material.fit.predict(h_1xK, n_tokens=1e9, unique_tokens=text)[0, 0] for text in (None, {"web": 1e8})
+    )
+    assert scarce > plenty + 0.01
+    assert (material.objective(h_1xK)[0][0], material.predict_at_scale(h_1xK)[0][0, 0]) == pytest.approx((scarce,) * 2)
+    longer = solve(material.fit, constraints=material.optimum.constraints, n_tokens=1e10)
+    trained = Material(material.table, material.fit, longer)
+    assert trained.objective(h_1xK)[0][0] == pytest.approx(plenty)
