@@ -15,7 +15,8 @@ from mixscale.errors import InputError
 def replaced(path: str | Path) -> Iterator[Path]:
     """Yields a path beside `path`, with its suffix, that takes its place once the block has ended.
 
-    A block that fails, or a kill, leaves what was at `path` before. Missing folders are made.
+    A block that fails, or a kill, leaves what was at `path` before. Missing folders are made. What is there and no
+    file (a device, a pipe) is written into.
 
     Raises:
         InputError: `path` is a folder, or lies below a file.
@@ -24,6 +25,9 @@ def replaced(path: str | Path) -> Iterator[Path]:
     made_folder(file.parent)
     if file.is_dir():
         raise InputError(f"'{file}' is a folder; give the name of a file")
+    if file.exists() and not file.is_file():
+        yield file
+        return
     temporary = file.with_name(f".{file.stem}.{secrets.token_hex(4)}{file.suffix}")
     try:
         yield temporary
