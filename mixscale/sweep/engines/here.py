@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -59,46 +60,56 @@ def _side_by_side(
     experiment: Experiment, store_path: Path, left: list[Planned], workers: int, progress: SweepProgress
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
+    # A pipe each: of a queue they would share the lock, which a worker that is killed can take with it.
+    pipes = [context.Pipe(duplex=False) for _ in range(workers)]
+    receivers = [receiver for receiver, _ in pipes]
     with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREAD}".strip()):
         processes = [
-            context.Process(target=_worker, args=(experiment, store_path, left, index, messages), daemon=True)
-            for index in range(workers)
+            context.Process(target=_worker, args=(experiment, store_path, left, index, sender), daemon=True)
+            for index, (_, sender) in enumerate(pipes)
         ]
         with _deaf_to_interrupts():
             for process in processes:
                 process.start()
+    for _, sender in pipes:
+        sender.close()
     # Entered until the last worker has ended: told to stop, they save, and this process must outlive that.
     with Interrupt() as interrupt:
         try:
-            _watch(processes, messages, progress, interrupt)
+            _watch(processes, receivers, progress, interrupt)
         finally:
             for process in processes:
                 process.terminate()
-            for process in processes:
-                # A worker cannot end while what it said last waits to be read.
-                while process.is_alive():
-                    with suppress(queue.Empty):
-                        messages.get(timeout=0.2)
-                process.join()
+            # A worker cannot end while what it says is not read.
+            while any(process.is_alive() for process in processes):
+                list(_said(receivers, 0.2))
 
 
-def _watch(processes: list[Any], messages: Any, progress: SweepProgress, interrupt: Interrupt) -> None:
+def _said(receivers: list[Connection], seconds: float) -> Iterator[Any]:
+    """What workers have said, waited for no longer than that; pipes of those that have ended are taken out."""
+    if not receivers:
+        time.sleep(seconds)
+    for receiver in wait(receivers, seconds):
+        try:
+            yield receiver.recv()
+        except (EOFError, OSError):
+            receivers.remove(receiver)
+
+
+def _watch(processes: list[Any], receivers: list[Connection], progress: SweepProgress, interrupt: Interrupt) -> None:
     """Passes messages on until every worker has ended; raises what made one fail."""
     while True:
         if interrupt.asked:
             raise interrupt.exception()
         alive = any(process.is_alive() for process in processes)
-        try:
-            message = messages.get(timeout=0.5)
-        except queue.Empty:
-            if not alive:
-                break
-            continue
-        if isinstance(message, Failure):
-            # A signal to the whole group reaches workers too, and they answer first.
-            raise interrupt.exception() if interrupt.asked else message.raised()
-        progress.take(message)
+        said = list(_said(receivers, 0.5))
+        for message in said:
+            if isinstance(message, Failure):
+                # A signal to the whole group reaches workers too, and they answer first.
+                raise interrupt.exception() if interrupt.asked else message.raised()
+            progress.take(message)
+        if not said and not alive:
+            break
     failed = [process.exitcode for process in processes if process.exitcode]
     if failed and failed[0] < 0:
         raise Unfinished(
@@ -109,14 +120,14 @@ def _watch(processes: list[Any], messages: Any, progress: SweepProgress, interru
         raise Unfinished(f"a worker ended with status {failed[0]} before it could train; what it said is above")
 
 
-def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, messages: Any) -> None:
+def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, sender: Connection) -> None:
     """What runs in worker process `index`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_to_core(index)
     try:
-        work(experiment, store_path, planned, Notes(experiment.directory, messages.put))
+        work(experiment, store_path, planned, Notes(experiment.directory, sender.send))
     except Exception as error:
-        messages.put(Failure.of(error))
+        sender.send(Failure.of(error))
 
 
 def _end_with_parent() -> None:
