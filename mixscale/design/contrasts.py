@@ -12,6 +12,7 @@ from mixscale.design.candidates import distinct
 from mixscale.design.doubt import Doubt
 from mixscale.design.optimal import smooth_covariance
 from mixscale.design.rivals import Place
+from mixscale.laws.calibration import ROBUST
 from mixscale.laws.result import LawFit
 
 LARGEST = 3e7
@@ -23,8 +24,6 @@ REACH = 0.7
 what a law says of a far corner counts less for mixtures near the optimum than a true law's draws have it."""
 LEAST = 0.2
 """Share of the left-out residuals' variance that is a run's and the law's own error at least."""
-ROBUST = 1.4826
-"""Standard deviation of a normal variable over the median of its size."""
 
 
 def contrasts(fit: LawFit, place: Place, goal_QxK, share_Q, h_NxK, n_N, d_N) -> tuple[Doubt, np.ndarray]:

@@ -23,7 +23,6 @@ class Format:
     """What a trainer reads."""
 
     trainer: str
-    suffix: str
     write: Callable[[list[Source], float], str]
     """from the sources, and how often text may be read, to the text of the file"""
     use: str
@@ -188,16 +187,16 @@ def as_yaml(found: list[Source], _: float) -> str:
 
 
 FORMATS: dict[str, Format] = {
-    "maxtext": Format("MaxText", ".json", maxtext, "grain_train_mixture_config_path=FILE", examples=True),
-    "levanter": Format("Levanter", ".yaml", levanter, "the section `data` of its config"),
-    "olmo-core": Format("OLMo-core", ".yaml", olmo_core, "SourceMixtureList, from its YAML", caps=True),
-    "olmix": Format("olmix", ".yaml", olmix, "the sections `data` and `mix` of a launch config", caps=True),
-    "megatron": Format("Megatron-LM", ".txt", megatron, "--data-args-path FILE"),
-    "nemo": Format("NeMo", ".yaml", nemo, "PreTrainingDataModule(paths=...)"),
-    "torchtitan": Format("TorchTitan", ".json", torchtitan, "an HFDataSource for each of `sources`", examples=True),
-    "hf": Format("datasets", ".json", hf, "interleave_datasets([...], **interleave)", examples=True),
-    "json": Format("mixscale", ".json", as_json, "`--current FILE`, `--prior FILE` of mixscale optimum"),
-    "yaml": Format("mixscale", ".yaml", as_yaml, "whatever reads YAML"),
+    "maxtext": Format("MaxText", maxtext, "grain_train_mixture_config_path=FILE", examples=True),
+    "levanter": Format("Levanter", levanter, "the section `data` of its config"),
+    "olmo-core": Format("OLMo-core", olmo_core, "SourceMixtureList, from its YAML", caps=True),
+    "olmix": Format("olmix", olmix, "the sections `data` and `mix` of a launch config", caps=True),
+    "megatron": Format("Megatron-LM", megatron, "--data-args-path FILE"),
+    "nemo": Format("NeMo", nemo, "PreTrainingDataModule(paths=...)"),
+    "torchtitan": Format("TorchTitan", torchtitan, "an HFDataSource for each of `sources`", examples=True),
+    "hf": Format("datasets", hf, "interleave_datasets([...], **interleave)", examples=True),
+    "json": Format("mixscale", as_json, "`--current FILE`, `--prior FILE` of mixscale optimum"),
+    "yaml": Format("mixscale", as_yaml, "whatever reads YAML"),
 }
 """Every format by its name on the command line."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import optimize
 
 from mixscale.laws import levenberg
+from mixscale.laws.calibration import ROBUST
 from mixscale.laws.families import Law, Points
 from mixscale.laws.levenberg import HUBER, ROW_MULTIPLE, jacobian
 
@@ -173,7 +174,7 @@ def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -
     residual_TxR = (evaluate(law, theta_TxP, points) - y_TxR) / y_TxR
     rows, spent = y_TxR.shape[1], theta_TxP.shape[1]
     freedom = np.sqrt(rows / max(rows - spent, rows / 4))
-    return 1.4826 * np.median(np.abs(residual_TxR), axis=1) * freedom
+    return ROBUST * np.median(np.abs(residual_TxR), axis=1) * freedom
 
 
 def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 def summary(best: Optimum) -> str:
     """A page that a person can read."""
-    kind = "the global optimum (law and constraints are convex)" if best.convex else "the best of many starts"
+    kind = (
+        "the global optimum (law and constraints are convex)"
+        if best.convex
+        else "the best found, which may not be the optimum,"
+    )
     parts = [
         [f"{kind} of law {best.law}, for {best.goal.said()}"],
         _mixture(best),

@@ -8,10 +8,9 @@ from mixscale.report.markup import Markup, bar, join, table, tag, tiles
 from mixscale.report.material import Material
 from mixscale.report.sentences import sentences
 from mixscale.report.summary import HEADINGS
-from mixscale.report.terms_said import NAMES, decision, extrapolated, goal
+from mixscale.report.terms_said import NAMES, POINT, decision, extrapolated, goal
 from mixscale.report.wording import amount, count, little, number, percent, signed
 
-POINT = 0.01
 BASELINES = ("current", "natural", "uniform", *STARTING, "best", "unconstrained")
 """Order of the columns beside the optimum: what is in use, what needs no law, what was seen, what was forbidden."""
 

@@ -25,6 +25,7 @@ NAMES = {
 SHOWN = 8
 """Targets or constraints that a sentence names at most."""
 POINT = 0.01
+"""Change of a share that a price is told for."""
 LETTERS = {"n_params": "N", "n_tokens": "D"}
 
 

@@ -167,6 +167,18 @@ def test_no_code_is_loaded_for_a_dataset(tmp_path):
         list(documents(Tfds("huggingface:someone/something", data_dir=str(tmp_path))))
 
 
+def test_no_module_that_a_dataset_names_is_imported(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    folder = tmp_path / "data" / "poems" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text(json.dumps({"name": "poems", "version": "1.0.0"}))
+    (folder / "features.json").write_text(json.dumps({"pythonClassName": "planted.Feature", "text": {}}))
+    with pytest.raises(InputError, match=r"feature of class 'planted\.Feature'"):
+        list(documents(Tfds("poems", data_dir=str(tmp_path / "data"))))
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.slow
 def test_a_line_of_a_gigabyte_is_skipped_in_little_memory(tmp_path):
     path = tmp_path / "giant.jsonl"

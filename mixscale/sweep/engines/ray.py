@@ -98,6 +98,8 @@ class RayJobs:
         for group in self._groups:
             for task in group.tasks:
                 ray.cancel(task, force=True)
+            if group.place is not None:
+                ray.util.remove_placement_group(group.place)
 
     def _on_one(self, job: Any) -> Group:
         return Group([self._remote(_train).remote(job)])
