@@ -1,6 +1,6 @@
 """Measures how fast training is on this machine, against plain PyTorch and against its own parts; writes tables.
 
-    pip install -e '.[dev]'
+    pip install -e '.[hf]'        # PyTorch, which is only compared with
     python analysis/train_benchmark.py
     python analysis/train_benchmark.py --only twin,roofline --quick
     python analysis/train_benchmark.py --docs docs/performance.md
@@ -89,7 +89,7 @@ def losses(benchmark: Benchmark, out: Path) -> Rows:
 def outside(benchmark: Benchmark, out: Path) -> Rows:
     from training import real
 
-    dispatches, rounds = (10, 1) if benchmark.quick else (12, max(1, benchmark.rounds // 2))
+    dispatches, rounds = (10, 1) if benchmark.quick else (14, max(1, benchmark.rounds // 3))
     found = {name: real.outside(out, shape, dispatches, rounds) for name, shape in shapes(benchmark).items()}
     return [{"shape": name} | row for name, row in found.items()]
 
@@ -155,9 +155,17 @@ def shapes(benchmark: Benchmark) -> dict:
 def machine() -> str:
     """What the tables were measured with."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "torch"))
+    there = {name: _version(name) for name in ("jax", "jaxlib", "torch")}
+    packages = ", ".join(f"{name} {version}" for name, version in there.items() if version)
     name = model[0].split(":")[1].strip() if model else platform.processor()
     return f"{name}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, {packages}."
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 KINDS = ("wall", "processor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -43,8 +44,10 @@ def experiment(out: Path, shape: Shape, steps: int, dtype: str = "float32") -> E
 def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, float]:
     """Seconds of a dispatch in a whole run and in the compiled loop alone, and the share between them.
 
-    Medians, taken in turns, so that a machine that slows down meanwhile slows both; in wall time and in the process's
-    own processor time, in which threads that write files meanwhile count, although they need not hold up the loop.
+    Of each round the mean over all dispatches, those after which a checkpoint is saved included, and of the rounds
+    the median; run and loop take turns, so that a machine that slows down meanwhile slows both. In wall time, and in
+    the process's own processor time, in which threads that write files meanwhile count, although they need not hold
+    up the loop.
     """
     from mixscale.train import Run, Trainer
     from training.ours import job
@@ -53,18 +56,18 @@ def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, 
     asked = experiment(out, shape, dispatches * steps)
     store = build_store(asked.corpus, progress=False)
     run = Run(Mixture.uniform(DOMAINS), "proxy", shape.model, asked.optimiser, asked.train, 0, store.id)
-    trainer = Trainer(run, store, 0, replace(asked.machine, steps_per_dispatch=steps))
+    trainer = Trainer(run, store, 0, replace(asked.machine, steps_per_dispatch=steps, checkpoint_steps=6 * steps))
     alone = job(replace(shape, steps=steps), "float32")
     alone()
     whole, loop = [], []
     for number in range(rounds):
         # The first dispatch compiles, and the second is handed over while the first is computed.
-        whole += _between(_stamps(trainer, replace(run, seed=number))[2:])
-        stamps = [_clocks()]
+        stamps = _stamps(trainer, replace(run, seed=number))[2:]
+        whole.append(_each(stamps[0], stamps[-1], len(stamps) - 1))
+        began = _clocks()
         for _ in range(dispatches):
             alone()
-            stamps.append(_clocks())
-        loop += _between(stamps)
+        loop.append(_each(began, _clocks(), dispatches))
     run_s, run_cpu_s = (median(part) for part in zip(*whole, strict=True))
     loop_s, loop_cpu_s = (median(part) for part in zip(*loop, strict=True))
     found = {"run_s": run_s, "loop_s": loop_s, "share": 1 - loop_s / run_s}
@@ -75,8 +78,8 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _between(stamps: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(b[0] - a[0], b[1] - a[1]) for a, b in zip(stamps, stamps[1:], strict=False)]
+def _each(began: tuple[float, float], ended: tuple[float, float], count: int) -> tuple[float, float]:
+    return (ended[0] - began[0]) / count, (ended[1] - began[1]) / count
 
 
 def _stamps(trainer: Trainer, run: Run) -> list[tuple[float, float]]:
@@ -98,6 +101,7 @@ def launches(out: Path, shape: Shape, steps: int) -> list[dict[str, float]]:
     asked = experiment(out, shape, steps)
     store = build_store(asked.corpus, progress=False)
     kept = Path(asked.corpus.cache) / "compiled"
+    shutil.rmtree(kept, ignore_errors=True)
     found = []
     for _ in range(2):
         before = len(list(kept.rglob("jit_steps-*-cache")))

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mixscale.report import page_answer as answer
 from mixscale.report.candidates import Estimate
 from mixscale.report.comparison import Comparison
 from mixscale.report.findings import Findings
+from mixscale.report.frames import framed
 from mixscale.report.markup import Markup, details, escape, join, picture, section, table, tag
 from mixscale.report.material import Material
+from mixscale.report.page_domains import domains
 from mixscale.report.sentences import shared_seeds
 from mixscale.report.stylesheet import CSS
 from mixscale.report.summary import HEADINGS
@@ -72,7 +73,7 @@ def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
             section("What the domains do", shown["slices"], shown["interaction"]),
             section("Seed noise", shown["noise"]),
             section("The law", *_law(material)),
-            section("The domains", _domains(material)),
+            section("The domains", domains(material)),
             section("The runs", shown["swarm"], _runs(material)),
             section("How it was made", *_origin(material)),
             tag("footer", "Made by mixscale. The numbers are in result.json, the figures in figures/ as PNG and PDF."),
@@ -176,21 +177,12 @@ def _law(material: Material) -> list[Markup]:
     parts = [tag("p", join(said, "")), tag("p", reason)]
     parts += [
         tag("h3", "Ranking of the families, by cross-validation on rows left out as the question asks"),
-        _frame(fit.cross_validation),
+        framed(fit.cross_validation),
     ]
     parts.append(tag("p", RANKING, "note"))
     parts += [tag("p", f"Note: {note}", "note") for note in fit.notes]
     params = pd.DataFrame(fit.params).rename_axis("parameter").reset_index()
-    return [*parts, details("Parameters of each target", _frame(params, css="tall"))]
-
-
-def _domains(material: Material) -> Markup:
-    corpus = material.corpus
-    if not corpus:
-        return Markup("")
-    known = {"store": "Token store {}", "tokenizer": "tokenizer {}", "context": "context of {} tokens"}
-    told = ", ".join(text.format(corpus[name]) for name, text in known.items() if name in corpus)
-    return _frame(pd.DataFrame(corpus["domains"]), foot=f"{capital(told)}." if told else "")
+    return [*parts, details("Parameters of each target", framed(params, css="tall"))]
 
 
 def _runs(material: Material) -> Markup:
@@ -203,7 +195,7 @@ def _runs(material: Material) -> Markup:
         shown[column] = [percent(w, 1).removesuffix("%") for w in shown[column]]
     names = {c: c.removeprefix("mix/") + " %" if c in mixtures else c for c in shown}
     words = sum(c in ("run", "role", "origin", "status", "size") for c in shown)
-    return _frame(shown.rename(columns=names), css="tall", words=words)
+    return framed(shown.rename(columns=names), css="tall", words=words)
 
 
 def _origin(material: Material) -> list[Markup]:
@@ -212,24 +204,6 @@ def _origin(material: Material) -> list[Markup]:
         echo = json.dumps(material.experiment, indent=2, ensure_ascii=False)
         parts.append(details("The whole config", Markup(f"<pre>{escape(echo)}</pre>")))
     return parts
-
-
-def _frame(frame: pd.DataFrame, css: str = "", foot: str = "", words: int = 1) -> Markup:
-    """A data frame as a table, its numbers with four digits."""
-    rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False, name=None)]
-    return table(list(frame.columns), rows, css=css, foot=foot, words=words)
-
-
-def _cell(value: object) -> object:
-    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
-        return "–"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
-        return f"{int(value):,}".replace("-", "−")
-    if isinstance(value, float | np.floating):
-        return f"{value:.4g}".replace("-", "−")
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _with_error(loss: Estimate, doubt: float) -> str:

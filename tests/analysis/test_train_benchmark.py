@@ -26,7 +26,7 @@ def benchmark_of():
 
 
 def test_the_twin_has_the_same_loss_and_gradient(benchmark_of):
-    torch = pytest.importorskip("torch", reason="the twin is PyTorch's; pip install -e '.[dev]'")
+    torch = pytest.importorskip("torch", reason="the twin is PyTorch's; pip install -e '.[hf]'")
     twin_of = benchmark_of("training.twin")
     graph, state = nnx.split(nnx.jit(lambda: Transformer(CONFIG, 40, nnx.Rngs(0)))())
     rows_BxT1 = np.random.default_rng(0).integers(0, 40, (3, 11))

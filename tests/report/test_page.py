@@ -14,7 +14,7 @@ from mixscale import report
 from mixscale.errors import InputError
 from mixscale.optimum import solve
 from mixscale.report.figures import NAMES, style
-from mixscale.report.page import _domains
+from mixscale.report.page_domains import domains
 from mixscale.report.wording import capital
 from mixscale.runs import RunTable
 from mixscale.sweep.directory import open_directory
@@ -113,11 +113,28 @@ def test_the_domains_are_those_that_a_sweep_wrote(written, tmp_path, small, stor
     swept = open_directory(dataclasses.replace(small, output=str(tmp_path), name="sweep"), store)
     shutil.copy(swept / "corpus.json", folder)
     material = report.load(folder)
-    text = _domains(material)
+    text = domains(material)
     for domain, unique in store.unique_tokens.items():
         assert f"<td>{domain}</td>" in text
         assert f"{unique:,}" in text
     assert f"Token store {store.id}, tokenizer bytes of {store.vocab_size} tokens, context of {store.context}" in text
+
+
+def test_what_cleaning_left_out_and_what_domains_share_is_shown(written):
+    told = {"documents": 1234, "damaged": 0, "removed": {"near copy": 17}, "shared": {"code": 0.25}}
+    found = {"code": told | {"shared": {}}, "fiction": told | {"removed": {"copy": 5}, "damaged": 3}}
+    material = dataclasses.replace(report.load(written.parent), corpus={"domains": [], "statistics": found})
+    text = domains(material)
+    assert '<td>fiction</td><td class="n">1,234</td><td class="n">3</td>' in text
+    assert "near copy" in text
+    assert "17" in text
+    assert "25.0%" in text
+
+
+def test_no_table_is_shown_of_what_did_not_happen(written):
+    told = {"documents": 1234, "damaged": 0, "removed": {}, "shared": {}}
+    material = dataclasses.replace(report.load(written.parent), corpus={"domains": [], "statistics": {"code": told}})
+    assert "1,234" not in domains(material)
 
 
 def test_a_corpus_of_another_layout_is_refused(written, tmp_path):
