@@ -1,6 +1,7 @@
 """TensorBoard logs come in as runs: killed and started again or not, each with the mixture it was given."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -103,6 +104,20 @@ def test_tensorboard_logs_that_cannot_be_imported_say_why(tmp_path):
     pd.DataFrame({"run": ["b"], "mix/web": [1.0]}).to_csv(tmp_path / "m.csv")
     with pytest.raises(InputError, match="no mixture of run a"):
         importers.tensorboard(tmp_path, Columns(loss="eval/{target}/loss"), mixtures=tmp_path / "m.csv")
+
+
+def test_a_config_whose_alias_holds_itself_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: &a\n  web: 1\n  again: *a\n")
+    write_logs(tmp_path, [10])
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            InputError, match=r"more than 10000000 characters together \(does an alias hold itself\?\)"
+        ):
+            importers.tensorboard(tmp_path, TAGS, config="config.yaml")
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_command_imports_tensorboard_logs(tmp_path, capsys):

@@ -30,7 +30,7 @@ def assemble(job: Job, decided: Decided, domain: str, model: tokenizer.Tokenizer
     rows = {s: pack.row_count(tokens[s], job.corpus.context) for s in pack.SPLITS}
     for split in pack.SPLITS:
         if rows[split] == 0:
-            raise InputError(_too_little(job, domain, split, held_out, tokens[split]))
+            raise InputError(_too_little(job, decided, domain, split, held_out, tokens[split]))
     streams = {
         s: pack.Split(rows[s], pack.pack(_stream(job, domain, s, numbers, model.dtype), rows[s], job.corpus.context))
         for s in pack.SPLITS
@@ -67,14 +67,16 @@ def _stream(job: Job, domain: str, split: str, numbers: list[int], dtype: np.dty
             yield np.memmap(path, dtype, "r")
 
 
-def _too_little(job: Job, domain: str, split: str, held_out: np.ndarray, tokens: int) -> str:
+def _too_little(job: Job, decided: Decided, domain: str, split: str, held_out: np.ndarray, tokens: int) -> str:
     corpus = job.corpus
     whose = "held-out" if split == "validation" else "training"
     remedy = "raise" if split == "validation" else "lower"
     of_split = int((held_out == (split == "validation")).sum())
+    left_out = len(decided.reason[domain]) - len(held_out)
+    others = f" ({left_out} more were left out by cleaning or a cap)" if left_out else ""
     return (
         f"domain '{domain}' has too little {whose} text: {tokens} tokens in {of_split} of its {len(held_out)} "
-        f"documents, but one row needs {corpus.context + 1}. Give it more text, {remedy} validation_share (now "
-        f"{corpus.validation_share:g}) or lower context (now {corpus.context}); where its documents are few and "
+        f"documents{others}, but one row needs {corpus.context + 1}. Give it more text, {remedy} validation_share "
+        f"(now {corpus.validation_share:g}) or lower context (now {corpus.context}); where its documents are few and "
         f"long, split them"
     )

@@ -124,8 +124,8 @@ def _survey(work: Job, each: Each, shown: Bars) -> list[int]:
     read: list[int] = []
     found: dict[int, list[survey.Found]] = {}
     full: set[int] = set()
-    taken: dict[str, list[np.ndarray]] = {domain: [] for domain in work.corpus.domains}
-    capped = {d for d in taken if splits.sources.cap(work.corpus.domains[d]) != splits.sources.Cap()}
+    capped = {d for d, source in work.corpus.domains.items() if splits.sources.cap(source) != splits.sources.Cap()}
+    taken = dict.fromkeys(capped, np.zeros(2, np.int64))
     with shown.step("reading", work.size) as bar:
         numbers = (n for n, (group, _) in enumerate(work.pieces) if group not in full)
         for number, result in each(survey.survey, numbers):
@@ -136,18 +136,14 @@ def _survey(work: Job, each: Each, shown: Bars) -> list[int]:
             read.append(number)
             found.setdefault(group, []).append(result)
             for domain in capped.intersection(work.groups[group]):
-                taken[domain].append(survey.surveyed(work, number, domain))
-            if all(d in capped and _is_full(work, d, taken[d]) for d in work.groups[group]):
+                taken[domain] = taken[domain] + splits.toward_caps(survey.surveyed(work, number, domain)).sum(0)
+            if all(d in capped and splits.is_full(work, d, taken[d]) for d in work.groups[group]):
                 full.add(group)
     for group, results in found.items():
         examples = [example for r in results for example in r.examples]
         records, damaged = sum(r.records for r in results), sum(r.damaged for r in results)
         _check_damage(work.corpus, work.groups[group][0], records, damaged, "".join(examples[:1]))
     return read
-
-
-def _is_full(work: Job, domain: str, parts: list[np.ndarray]) -> bool:
-    return not splits.within_cap(work, domain, np.concatenate(parts)).all()
 
 
 def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, example: str) -> None:

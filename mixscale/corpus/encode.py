@@ -82,14 +82,24 @@ def encode(job: Job, number: int) -> None:
 
 def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
     """Token ids of each text; a very long one is encoded in parts, which bounds memory."""
-    parts = [list(_parts(text)) for text in texts]
+    gap = _gap(model) if max(map(len, texts), default=0) > LONGEST else 0
+    parts = [list(_parts(text, gap)) for text in texts]
     ids = iter(model.encode_batch([part for some in parts for part in some]))
     for some in parts:
         yield np.concatenate([next(ids) for _ in some])
 
 
-def _parts(text: str) -> Iterator[str]:
-    """Cut before a space that follows a character which is none: there byte-level BPE never joins two tokens."""
+def _gap(model: tokenizer.Tokenizer) -> int:
+    """1 where a tokenizer puts a space of its own before every text, which then stands for the one at a cut."""
+    whole, word, spaced = (ids.tolist() for ids in model.encode_batch(["a a", "a", " a"]))
+    return int(word + spaced != whole and word + word == whole)
+
+
+def _parts(text: str, gap: int) -> Iterator[str]:
+    """Cut before a space that follows a character which is none: there no tokenizer of words joins two tokens.
+
+    The `gap` first characters of what follows a cut are left out.
+    """
     start = 0
     while len(text) - start > LONGEST:
         end = start + LONGEST
@@ -98,7 +108,7 @@ def _parts(text: str) -> Iterator[str]:
             cut = text.rfind(" ", start + LONGEST // 2, cut)
         # Half a million characters without a word's beginning are no text; they may be cut anywhere.
         yield text[start : (cut if cut > start else end)]
-        start = cut if cut > start else end
+        start = cut + gap if cut > start else end
     yield text[start:]
 
 

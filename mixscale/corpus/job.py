@@ -27,6 +27,8 @@ HELD_OUT = 128
 """added to the number of a document that is held out"""
 MOST = 4096
 """pieces of a source, about; larger ones are cut where there would be more"""
+TEXTS = 2**12
+"""most texts of a batch, since each costs something however short it is"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Job:
         """File that is there once a step has left all of a piece."""
         return self.folder / step / f"{number}.json"
 
+    def opens(self, number: int) -> bool:
+        """Whether piece `number` is the first of its source."""
+        return number == 0 or self.pieces[number - 1][0] != self.pieces[number][0]
+
     @property
     def size(self) -> int:
         """Bytes of all pieces."""
@@ -94,13 +100,13 @@ def read(job: Job, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
-    """Tuples that begin with a text, in lists of about so many characters together."""
+    """Tuples that begin with a text, in lists of about so many characters together and at most `TEXTS`."""
     batch: list[tuple] = []
     size = 0
     for item in texts:
         batch.append(item)
         size += len(item[0])
-        if size >= characters:
+        if size >= characters or len(batch) == TEXTS:
             yield batch
             batch, size = [], 0
     if batch:

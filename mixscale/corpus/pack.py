@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixscale.corpus.features import only_tfds_features
+
 NAME = "mixscale_rows"
 VERSION = "1.0.0"
 BLOCK_ROWS = 256
@@ -93,7 +95,9 @@ def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
     import tensorflow_datasets as tfds
 
     (dataset,) = (folder / NAME / domain).iterdir()
-    for block in tfds.builder_from_directory(str(dataset)).as_data_source(split):
+    with only_tfds_features(f"token store '{folder}'"):
+        blocks = tfds.builder_from_directory(str(dataset)).as_data_source(split)
+    for block in blocks:
         yield block["rows"]
 
 

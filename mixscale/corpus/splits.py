@@ -10,12 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from mixscale.corpus import near, overlap, sources
 from mixscale.corpus.job import HELD_OUT, REASONS, Job
-from mixscale.corpus.survey import SEQUENCES, SKETCH, STEP, surveyed
+from mixscale.corpus.survey import DOCUMENT, SEQUENCES, SKETCH, STEP, surveyed
 from mixscale.errors import InputError
 
 COPY, NEAR, ELSEWHERE, OVERLAPS, BEYOND = (
@@ -46,22 +47,43 @@ class Decided:
 
     def of(self, domain: str, number: int) -> np.ndarray:
         """Reasons of the documents that a domain has in a piece."""
-        numbers = list(self.first[domain])
-        ends = [*self.first[domain].values(), len(self.reason[domain])]
-        place = numbers.index(number)
-        return self.reason[domain][ends[place] : ends[place + 1]]
+        return self.reason[domain][self.place(domain, number)]
+
+    def place(self, domain: str, number: int) -> slice:
+        """Where the documents that a domain has in a piece stand among all of the domain."""
+        return slice(self.first[domain][number], self._end[domain][number])
+
+    @cached_property
+    def _end(self) -> dict[str, dict[int, int]]:
+        """Where the documents of a piece end, as `first` is where they begin."""
+        return {
+            domain: dict(zip(first, [*list(first.values())[1:], len(self.reason[domain])], strict=True))
+            for domain, first in self.first.items()
+        }
 
 
-def within_cap(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
-    """Which of a domain's first documents lie below its caps on documents and bytes."""
+def toward_caps(documents: np.ndarray) -> np.ndarray:
+    """What each document adds to the documents and bytes that a cap counts, int64 (D, 2)."""
+    there_D = (documents["rule"] != EMPTY).astype(np.int64)
+    return np.stack([there_D, documents["bytes"] * there_D], 1)
+
+
+def is_full(job: Job, domain: str, taken: np.ndarray) -> bool:
+    """Whether so many documents and bytes (2,) go beyond a domain's caps on them."""
+    return bool((taken > _limits(job, domain)).any())
+
+
+def _within_cap(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
+    """Which of a domain's documents lie below its caps on documents and bytes."""
+    limits = _limits(job, domain)
+    if np.isinf(limits).all():
+        return np.ones(len(documents), bool)
+    return (np.cumsum(toward_caps(documents), 0) <= limits).all(1)
+
+
+def _limits(job: Job, domain: str) -> np.ndarray:
     cap = sources.cap(job.corpus.domains[domain])
-    counted = documents["rule"] != EMPTY
-    below = np.ones(len(documents), bool)
-    if cap.documents is not None:
-        below &= np.cumsum(counted) <= cap.documents
-    if cap.bytes is not None:
-        below &= np.cumsum(documents["bytes"].astype(np.int64) * counted) <= cap.bytes
-    return below
+    return np.array([np.inf if limit is None else limit for limit in (cap.documents, cap.bytes)])
 
 
 def decide(job: Job, pieces: Collection[int]) -> Decided:
@@ -70,16 +92,14 @@ def decide(job: Job, pieces: Collection[int]) -> Decided:
     Raises:
         InputError: a domain has no text.
     """
-    held_in = {domain: [n for n in numbers if n in pieces] for domain, numbers in job.held_in.items()}
-    parts = {d: [surveyed(job, n, d) for n in held_in[d]] for d in held_in}
-    first = {d: dict(zip(held_in[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in held_in}
-    of_domain = {domain: np.concatenate(found) for domain, found in parts.items()}
+    known = set(pieces)
+    held_in = {domain: [n for n in numbers if n in known] for domain, numbers in job.held_in.items()}
+    all_D, first, of_domain = _surveyed(job, held_in)
     reasons = []
     for domain, documents in of_domain.items():
         if not (documents["rule"] != EMPTY).any():
             raise InputError(f"domain '{domain}' has no text: {job.corpus.domains[domain]} gave no document")
-        reasons.append(np.where(within_cap(job, domain, documents), documents["rule"], np.uint8(BEYOND)))
-    all_D = np.concatenate(list(of_domain.values()))
+        reasons.append(np.where(_within_cap(job, domain, documents), documents["rule"], np.uint8(BEYOND)))
     domain_D = np.repeat(np.arange(len(of_domain)), [len(d) for d in of_domain.values()])
     reason_D = np.concatenate(reasons)
     usable_D = reason_D == 0
@@ -87,16 +107,29 @@ def decide(job: Job, pieces: Collection[int]) -> Decided:
     characters = _train_characters(all_D, domain_D, text_D, usable_D)
     _leave_out_copies(job, all_D["held_out"], domain_D, text_D, reason_D)
     group_D = text_D
-    if job.corpus.cleaning.near_copies != "keep":
-        group_D = _near_groups(job, parts, held_in, all_D["rule"] == 0, domain_D)
+    # An empty file cannot be mapped.
+    if job.corpus.cleaning.near_copies != "keep" and (all_D["rule"] == 0).any():
+        group_D = _near_groups(job, held_in, all_D["rule"] == 0, domain_D)
         _leave_out_near_copies(all_D["held_out"], group_D, reason_D)
     duplication, shared = _sharing(list(of_domain), domain_D[usable_D], group_D[usable_D])
     ends = np.cumsum([len(d) for d in of_domain.values()])
     reason_D |= np.where(all_D["held_out"], np.uint8(HELD_OUT), np.uint8(0))
     reason = dict(zip(of_domain, np.split(reason_D, ends[:-1]), strict=True))
+    decided = Decided(tuple(pieces), reason, first, characters, duplication, shared)
     if job.corpus.cleaning.overlap:
-        overlap.write(job.folder / HELD_OUT_TEXT, lambda: _held_out_sequences(job, parts, held_in, reason, first))
-    return Decided(tuple(pieces), reason, first, characters, duplication, shared)
+        overlap.write(job.folder / HELD_OUT_TEXT, lambda: _held_out_sequences(job, of_domain, decided))
+    return decided
+
+
+def _surveyed(
+    job: Job, held_in: dict[str, list[int]]
+) -> tuple[np.ndarray, dict[str, dict[int, int]], dict[str, np.ndarray]]:
+    """All documents, where those of each piece begin in their domain, and the documents of each domain, not copied."""
+    parts = {d: [surveyed(job, n, d) for n in numbers] for d, numbers in held_in.items()}
+    first = {d: dict(zip(held_in[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in held_in}
+    all_D = np.concatenate([np.zeros(0, DOCUMENT), *(part for found in parts.values() for part in found)])
+    ends = np.cumsum([sum(map(len, found)) for found in parts.values()])
+    return all_D, first, dict(zip(held_in, np.split(all_D, ends[:-1]), strict=True))
 
 
 def _same_text(digest_Dx2: np.ndarray) -> np.ndarray:
@@ -138,18 +171,12 @@ def _leave_out_near_copies(held_out_D: np.ndarray, group_D: np.ndarray, reason_D
     reason_D[np.delete(order, firsts)] = NEAR
 
 
-def _near_groups(
-    job: Job,
-    parts: dict[str, list[np.ndarray]],
-    held_in: dict[str, list[int]],
-    sketched_D: np.ndarray,
-    domain_D: np.ndarray,
-) -> np.ndarray:
+def _near_groups(job: Job, held_in: dict[str, list[int]], sketched_D: np.ndarray, domain_D: np.ndarray) -> np.ndarray:
     """Group of each document; one without a sketch is a group of its own."""
     cleaning = job.corpus.cleaning
     of = domain_D[sketched_D] if cleaning.near_copies == "domain" else None
     with tempfile.TemporaryFile(dir=job.folder) as together:
-        for path in (job.path(STEP, n, d, SKETCH) for d in parts for n in held_in[d]):
+        for path in (job.path(STEP, n, d, SKETCH) for d in held_in for n in held_in[d]):
             with open(path, "rb") as part:
                 shutil.copyfileobj(part, together)
         together.flush()
@@ -165,9 +192,8 @@ def _sharing(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     from scipy.sparse import coo_array
 
-    _, number_D = np.unique(group_D, return_inverse=True)
-    counts = coo_array((np.ones(len(number_D)), (number_D, domain_D))).tocsr()
-    counts.resize(counts.shape[0], len(domains))
+    groups, number_D = np.unique(group_D, return_inverse=True)
+    counts = coo_array((np.ones(len(number_D)), (number_D, domain_D)), shape=(len(groups), len(domains))).tocsr()
     documents = np.bincount(domain_D, minlength=len(domains))
     there = (counts > 0).astype(float)
     distinct = there.sum(0)
@@ -178,16 +204,10 @@ def _sharing(
     return duplication, shared
 
 
-def _held_out_sequences(
-    job: Job,
-    parts: dict[str, list[np.ndarray]],
-    held_in: dict[str, list[int]],
-    reason: dict[str, np.ndarray],
-    first: dict[str, dict[int, int]],
-) -> Iterator[np.ndarray]:
+def _held_out_sequences(job: Job, of_domain: dict[str, np.ndarray], decided: Decided) -> Iterator[np.ndarray]:
     """Hashes of the sequences of the documents that are held out, a piece at a time."""
-    for domain in parts:
-        for number, documents in zip(held_in[domain], parts[domain], strict=True):
+    for domain, documents in of_domain.items():
+        for number in decided.first[domain]:
             hashes = np.fromfile(job.path(STEP, number, domain, SEQUENCES), np.uint64)
-            kept = reason[domain][first[domain][number] :][: len(documents)] == HELD_OUT
-            yield hashes[np.repeat(kept, documents["sequences"])]
+            kept = decided.of(domain, number) == HELD_OUT
+            yield hashes[np.repeat(kept, documents["sequences"][decided.place(domain, number)])]

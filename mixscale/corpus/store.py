@@ -112,6 +112,7 @@ class TokenStore:
                     "documents": f["documents"],
                     "held-out documents": f["held_out_documents"],
                     "bytes": f["train_bytes"] + f["validation_bytes"],
+                    "tokens": f["train_tokens"] + f["validation_tokens"],
                     "unique tokens": self.unique_tokens[d],
                     "validation rows": f["validation_rows"],
                     "bytes/token": round(self.bytes_per_token[d], 3),

@@ -31,7 +31,7 @@ DOCUMENTS, SEQUENCES, SKETCH = "documents", "sequences", "sketch"
 SKETCHED = 1_000_000
 """characters sketched at a time"""
 SURE = 1000
-"""records, all of them unreadable, after which a source is given up"""
+"""records with which a source begins, all of them unreadable, after which it is given up"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def survey(job: Job, number: int) -> Found:
             if isinstance(found, Damage):
                 damaged += 1
                 examples.extend([found.reason] if len(examples) < 3 else [])
-                if damaged == records == SURE and job.corpus.damaged < 1:
+                # Further on, such a piece may be a small share of what there is.
+                if damaged == records == SURE and job.corpus.damaged < 1 and job.opens(number):
                     raise InputError(f"none of the first {SURE} records can be read. The first: {examples[0]}")
             elif found is not None:
                 domain, document = found

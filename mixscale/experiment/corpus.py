@@ -97,10 +97,10 @@ class HuggingFace(Selection):
 
 @dataclass(frozen=True)
 class Tfds(Selection):
-    """A TensorFlow Datasets name, read through `tfds.data_source` without TensorFlow."""
+    """A TensorFlow Datasets name, read by TFDS without TensorFlow; nothing is downloaded."""
 
     name: str
-    """for example `wikipedia/20230601.en`; must be prepared, or preparable, in the array_record format"""
+    """for example `wikipedia/20230601.en` or `imdb_reviews:1.0.0`; must be prepared in the array_record format"""
     split: str = "train"
     field: str = "text"
     data_dir: str | None = None

@@ -18,6 +18,8 @@ CONFIG = "config."
 """Before the name of each value of a run's config, or of its hyper-parameters; levels are set apart by points."""
 MOST = 100_000
 """Values that a config may have."""
+NAMES = 10_000_000
+"""Characters that their flat names may have together."""
 
 
 def tensorboard(
@@ -131,20 +133,25 @@ def _flat(values: Mapping, before: str) -> dict[str, object]:
     """Numbers and texts of nested dicts, with points between the levels.
 
     Raises:
-        InputError: there are more of them than a config has, as aliases of YAML can make of a few lines.
+        InputError: there are more of them than a config has, or longer names, as aliases of YAML can make of a few
+            lines, and without end of one that holds itself.
     """
     found: dict[str, object] = {}
-    waiting, seen = [(before, values)], 0
+    waiting, seen, held = [(before, values)], 0, 0
     while waiting:
         prefix, level = waiting.pop(0)
         for key, value in level.items():
-            seen += 1
-            if seen > MOST:
-                raise InputError(f"the config of a run has more than {MOST} values; give one of its mixture alone")
+            name = f"{prefix}{key}"
+            seen, held = seen + 1, held + len(name)
+            if seen > MOST or held > NAMES:
+                raise InputError(
+                    f"the config of a run has more than {MOST} values, or names of more than {NAMES} characters "
+                    f"together (does an alias hold itself?); give one of its mixture alone"
+                )
             if isinstance(value, Mapping):
-                waiting.append((f"{prefix}{key}.", value))
+                waiting.append((f"{name}.", value))
             elif isinstance(value, int | float | str) and not isinstance(value, bool):
-                found[f"{prefix}{key}"] = value
+                found[name] = value
     return found
 
 

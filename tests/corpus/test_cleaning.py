@@ -10,6 +10,7 @@ import pytest
 
 from mixscale.corpus import build_store, documents, near
 from mixscale.corpus.cleaning import cleaned
+from mixscale.corpus.job import TEXTS, batches
 from mixscale.corpus.records import Document
 from mixscale.corpus.survey import split_of
 from mixscale.corpus.words import ngrams
@@ -184,6 +185,25 @@ def test_normalised_and_measured():
     assert cleaned(apart, Cleaning(normalise=True), "a") == ("déjà vu", "")
     assert cleaned("abc", Cleaning(shortest=4), "a")[1] == "too short"
     assert cleaned("abcde", Cleaning(longest=4), "a")[1] == "too long"
+
+
+@pytest.mark.parametrize("near_copies", ["keep", "corpus"])
+def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_copies):
+    domains = {"one": write(tmp_path / "one.jsonl", PROSE[:50]), "two": write(tmp_path / "two.jsonl", PROSE[50:90])}
+    cleaning = Cleaning(shortest=10**6, near_copies=near_copies)
+    corpus = Corpus(domains, Tokenizer(vocab_size=300), 32, 0.1, cleaning=cleaning, cache=str(tmp_path))
+    told = r"'one' has too little training text: 0 tokens in 0 of its 0 documents \(50 more were left out by cleaning"
+    with pytest.raises(InputError, match=told):
+        build_store(corpus, progress=False)
+
+
+def test_texts_are_taken_together_by_characters_and_by_number():
+    texts = [("x" * n, n) for n in [5] * 10_000 + [600] * 50]
+    found = list(batches(iter(texts), 1000))
+    assert [item for batch in found for item in batch] == texts
+    assert max(sum(len(text) for text, _ in batch[:-1]) for batch in found) < 1000
+    short = list(batches(iter(texts[:10_000]), 10**6))
+    assert [len(batch) for batch in short] == [TEXTS, TEXTS, 10_000 - 2 * TEXTS]
 
 
 def test_words_in_a_row_know_neither_case_nor_signs_and_no_spaces_in_chinese():

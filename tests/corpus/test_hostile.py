@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow_datasets as tfds
 from pyarrow import parquet
 
 from mixscale.corpus import build_store, documents, files
@@ -62,6 +64,16 @@ def test_a_source_of_which_nothing_can_be_read_is_given_up_early(tmp_path):
     (tmp_path / "lines.jsonl").write_bytes(b'{"body": "a"}\n' * 5000)
     with pytest.raises(InputError, match=r"none of the first 1000 records can be read.*no key 'text'.* 'body'"):
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"))
+
+
+def test_a_file_of_which_nothing_can_be_read_is_counted_like_any_other(tmp_path):
+    """A source is given up early where it begins; further on, its share of damage decides."""
+    for name, lines in (("a", GOOD), ("b", [b"no JSON"] * 1100), ("c", GOOD[:5])):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(lines))
+    found = built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.9)
+    assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (300, 1100)
+    with pytest.raises(InputError, match=r"b\.jsonl, line 1: not JSON.*1100 of the 1405 records"):
+        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.5, cache=str(tmp_path / "other"))
 
 
 def test_empty_documents_and_empty_files_are_left_out(tmp_path):
@@ -126,6 +138,86 @@ def test_a_saved_dataset_cannot_name_files_elsewhere(tmp_path):
         list(documents(HuggingFace(str(folder))))
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "message"),
+    [
+        ("state.json", [], r"state\.json is no JSON object with a list '_data_files'"),
+        ("state.json", {"_data_files": {"a": "b"}}, r"with a list '_data_files'"),
+        ("state.json", {"_data_files": [3, {}, {"filename": 3}]}, r"lacks its files .*saved/None, .*saved/3"),
+        ("dataset_dict.json", "train", r"dataset_dict\.json is no JSON object with a list 'splits'"),
+        ("dataset_dict.json", {"splits": "train"}, r"with a list 'splits'"),
+        ("dataset_dict.json", {"splits": [{}, 3, "train"]}, r"has no split ''; it has train"),
+    ],
+)
+def test_a_saved_dataset_described_in_another_shape_is_refused(tmp_path, name, told, message):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / name).write_text(json.dumps(told))
+    with pytest.raises(InputError, match=message):
+        list(documents(HuggingFace(str(tmp_path / "saved"))))
+
+
+def save_arrow(folder, *batches):
+    folder.mkdir()
+    with pa.ipc.new_stream(folder / "data.arrow", batches[0].schema) as stream:
+        for batch in batches:
+            stream.write(batch)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    return HuggingFace(str(folder), field="data.text")
+
+
+def test_text_inside_of_a_field_has_the_same_limits(tmp_path):
+    def rows(*texts):
+        return pa.RecordBatch.from_pylist([{"data": {"text": text}} for text in texts])
+
+    good = [json.loads(line)["text"] for line in GOOD]
+    parquet.write_table(pa.table(rows(*good, "x" * 300_000)), tmp_path / "good.parquet")
+    packed = Parquet(f"{tmp_path}/good.parquet", field="data.text")
+    for source in (packed, save_arrow(tmp_path / "saved", rows(*good), rows("x" * 300_000))):
+        found = built(tmp_path, source, record_bytes=2**18)
+        assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (300, 1)
+    parquet.write_table(pa.table(rows(*["0" * 1_000_000] * 300)), tmp_path / "bomb.parquet")
+    with pytest.raises(InputError, match=r"bomb\.parquet unpacks to more than 200 times its size"):
+        list(documents(Parquet(f"{tmp_path}/bomb.parquet", field="data.text")))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_text_that_many_rows_share_is_held_once(tmp_path, kind):
+    """A dictionary of one text and a byte a row that points at it."""
+    text = os.urandom(2**22).hex()
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int8()), [text])})
+    parquet.write_table(table, tmp_path / "shared.parquet")
+    source = Parquet(f"{tmp_path}/shared.parquet")
+    if kind == "arrow":
+        source = dataclasses.replace(save_arrow(tmp_path / "saved", *table.to_batches()), field="text")
+    code = (
+        "from mixscale.corpus import documents; from mixscale.experiment import *; import tensorflow_datasets\n"
+        "from pyarrow import parquet\n"
+        "def held(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
+        f"before = held(); print(len(next(documents({source!r})).text), held() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    length, kilobytes = map(int, done.stdout.split())
+    assert length == 2**23
+    # One of 8 MB and its copies on the way; sixty-four of them took more than 500 MB.
+    assert kilobytes < 200_000
+
+
+def test_rows_that_point_out_of_their_file_or_are_no_text(tmp_path):
+    offsets = pa.py_buffer(np.array([0, 3000, 4], np.int32).tobytes())
+    beyond = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"text"))
+    source = save_arrow(tmp_path / "saved", pa.record_batch({"text": beyond}))
+    with pytest.raises(InputError, match=r"data\.arrow cannot be read"):
+        list(documents(dataclasses.replace(source, field="text")))
+    latin = pa.array([line + b"caf\xe9" * (i == 7) for i, line in enumerate(GOOD)]).view(pa.string())
+    parquet.write_table(pa.table({"text": latin}), tmp_path / "latin.parquet")
+    found = built(tmp_path, Parquet(f"{tmp_path}/latin.parquet"))
+    assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (299, 1)
+    twice = pa.table([["a"], ["b"]], names=["text", "text"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"more than one column 'text'; the columns are text, text"):
+        list(documents(Parquet(f"{tmp_path}/twice.parquet")))
+
+
 def test_packed_files_that_unpack_a_thousandfold_are_refused(tmp_path):
     zeros = b'{"text": "' + b"0" * 1_000_000 + b'"}\n'
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(zeros * 150))
@@ -167,15 +259,54 @@ def test_no_code_is_loaded_for_a_dataset(tmp_path):
         list(documents(Tfds("huggingface:someone/something", data_dir=str(tmp_path))))
 
 
-def test_no_module_that_a_dataset_names_is_imported(tmp_path, monkeypatch):
+DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+PLANTED = {
+    "proto": {"pythonClassName": "planted.Feature", "text": {}},
+    "proto, other spelling": {"python_class_name": "planted.Feature", "text": {}},
+    "legacy": {"type": "planted.Feature", "content": {}},
+    "inside": {"pythonClassName": DICT, "featuresDict": {"features": {"a": {"python_class_name": "planted.Feature"}}}},
+    "as a string": {
+        "pythonClassName": DICT,
+        "jsonFeature": {"json": json.dumps({"a": {"type": "planted.Feature", "content": {}}})},
+    },
+    "content as a string": {
+        "type": DICT,
+        "proto_cls": "tensorflow_datasets.FeaturesDict",
+        "content": json.dumps({"features": {"a": {"pythonClassName": "planted.Feature", "text": {}}}}),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "where"),
+    # What the description of the dataset says of its features is in the new form.
+    [*((how, "features") for how in PLANTED), ("proto", "info"), ("inside", "info"), ("as a string", "info")],
+)
+def test_no_module_that_a_dataset_names_is_imported(tmp_path, monkeypatch, how, where):
+    description = PLANTED[how]
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     folder = tmp_path / "data" / "poems" / "1.0.0"
     folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text(json.dumps({"name": "poems", "version": "1.0.0"}))
-    (folder / "features.json").write_text(json.dumps({"pythonClassName": "planted.Feature", "text": {}}))
-    with pytest.raises(InputError, match=r"feature of class 'planted\.Feature'"):
+    about = {"name": "poems", "version": "1.0.0", **({"features": description} if where == "info" else {})}
+    (folder / "dataset_info.json").write_text(json.dumps(about))
+    (folder / "features.json").write_text(json.dumps(description))
+    theirs = tfds.features.FeatureConnector.__dict__["cls_from_name"]
+    with pytest.raises(InputError, match=r"TFDS 'poems' has a feature of class 'planted\.Feature'"):
         list(documents(Tfds("poems", data_dir=str(tmp_path / "data"))))
+    assert not (tmp_path / "ran").exists()
+    assert tfds.features.FeatureConnector.__dict__["cls_from_name"] is theirs
+
+
+def test_no_module_that_a_token_store_names_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "lines.jsonl").write_bytes(b"\n".join(GOOD))
+    found = built(tmp_path, Jsonl(f"{tmp_path}/lines.jsonl"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (described,) = found.path.glob("**/features.json")
+    described.write_text(json.dumps(PLANTED["inside"]))
+    with pytest.raises(InputError, match=r"token store .* has a feature of class 'planted\.Feature'"):
+        found.rows("one", "train")
     assert not (tmp_path / "ran").exists()
 
 

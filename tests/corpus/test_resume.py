@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mixscale.corpus import build, build_store, documents, sources
+from mixscale.corpus import build, build_store, documents, sources, splits
 from mixscale.experiment import Cap, Cleaning, Corpus, Embedded, Jsonl, Tokenizer, by_field
 
 
@@ -71,6 +72,35 @@ def test_processes_and_pieces_leave_no_trace(corpus, whole, tmp_path, monkeypatc
     # So that the same is more than nothing.
     reasons = {reason for told in whole.statistics.values() for reason in told["removed"]}
     assert {"copy", "near copy", "overlaps held-out text", "beyond the cap"} <= reasons
+
+
+def test_work_grows_with_pieces_and_not_with_their_square(tmp_path, monkeypatch):
+    """Counted: documents that are held against a cap, and pieces that are gone through to find one."""
+    (tmp_path / "lines.jsonl").write_text(
+        "".join(json.dumps({"text": f"line {i} of text"}) + "\n" for i in range(400))
+    )
+    source = Jsonl(f"{tmp_path}/lines.jsonl", cap=Cap(documents=390))
+    corpus = Corpus({"one": source}, Tokenizer("bytes"), 8, 0.2, cache=str(tmp_path / "cache"))
+    looked = []
+
+    class Pieces(list):
+        def __contains__(self, piece):
+            looked.append(len(self))
+            return super().__contains__(piece)
+
+    def counted(array, *more, **options):
+        looked.append(len(array))
+        return cumulated(array, *more, **options)
+
+    cumulated = np.cumsum
+    decide = splits.decide
+    monkeypatch.setattr(splits.np, "cumsum", counted)
+    monkeypatch.setattr(splits, "decide", lambda job, read: decide(job, Pieces(read)))
+    monkeypatch.setattr(sources, "PIECE", 100)
+    found = build_store(corpus, progress=False)
+    assert found.facts["one"]["documents"] == 390
+    # Over a hundred pieces of four documents: each looked at some four times, not once for each piece after it.
+    assert sum(looked) < 10 * 400
 
 
 def test_killed_at_any_moment_it_goes_on_and_the_store_is_the_same(corpus, whole, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mixscale.corpus import documents, embedded_names
-from mixscale.corpus.sources import fingerprint
+from mixscale.corpus.sources import fingerprint, pieces
 from mixscale.errors import InputError
 from mixscale.experiment import Embedded, Jsonl, TextFiles, Tfds
 
@@ -135,7 +135,46 @@ def poems(tmp_path_factory):
 
 
 def test_tfds_reads_a_prepared_dataset(poems):
-    assert texts_of(Tfds("poems", field="verse", data_dir=poems)) == ["Ô rage\n", "Ô désespoir"]
+    for name in ("poems", "poems:1.0.0", "poems:1.*.*"):
+        assert texts_of(Tfds(name, field="verse", data_dir=poems)) == ["Ô rage\n", "Ô désespoir"]
+
+
+def test_tfds_downloads_and_prepares_nothing(tmp_path):
+    """A dataset that TFDS knows how to make is not made on the way."""
+    import tensorflow_datasets as tfds
+
+    began = []
+
+    class UnpreparedVerses(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        code_path = None
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            began.append(dl_manager)
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield 0, {"text": "a verse"}
+
+    with pytest.raises(InputError, match=r"TFDS 'unprepared_verses'.*must be prepared there"):
+        list(documents(Tfds("unprepared_verses", data_dir=str(tmp_path))))
+    assert began == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_tfds_split_is_divided_as_the_whole_is(poems):
+    whole, *parts = (
+        pieces(Tfds("poems", split, "verse", poems), 30)
+        for split in ("train", "train[:100%]", "train[0:2]", "train[1:]")
+    )
+    assert parts[:2] == [whole, whole]
+    assert [(p.start, p.stop) for p in whole] == [(0, 1), (1, 2)]
+    assert [(p.start, p.stop) for p in parts[2]] == [(0, 1)]
+    assert 0 < parts[2][0].size <= whole[0].size
 
 
 def test_fingerprint_follows_what_is_read_and_not_what_it_is_called(tmp_path):
@@ -174,7 +213,7 @@ def test_fingerprint_of_tfds_follows_split_and_field(poems):
         ({"name": "poems"}, r"TFDS 'poems' has no feature 'text'; its features are 'verse', 'year'"),
         ({"name": "poems", "field": "year"}, r"feature 'year' of TFDS 'poems' is \w+; text is expected"),
         ({"name": "poems", "split": "tset"}, r"TFDS 'poems', split 'tset', .*Unknown split"),
-        ({"name": "pomes"}, r"TFDS 'pomes'.*not found.*array_record"),
+        ({"name": "pomes"}, r"TFDS 'pomes'.*Could not find dataset files.*array_record"),
     ],
 )
 def test_tfds_errors_are_named(poems, source, message):

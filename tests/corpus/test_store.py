@@ -294,6 +294,11 @@ def test_domain_without_text_is_named(corpus, tmp_path):
     domains = {**corpus.domains, "empty": TextFiles(f"{tmp_path}/blank.txt")}
     with pytest.raises(InputError, match=r"domain 'empty' has no text: .*blank\.txt"):
         build_store(dataclasses.replace(corpus, domains=domains), progress=False)
+    # A file without a byte has no piece that could be read.
+    (tmp_path / "empty.jsonl").touch()
+    domains = {**corpus.domains, "empty": Jsonl(f"{tmp_path}/empty.jsonl")}
+    with pytest.raises(InputError, match=r"domain 'empty' has no text: .*empty\.jsonl"):
+        build_store(dataclasses.replace(corpus, domains=domains), progress=False)
 
 
 def test_unknown_domain_and_split_are_named(corpus):

@@ -132,7 +132,7 @@ def test_a_tokenizer_that_is_not_there_is_named(config, message):
         tokenizer.check(config)
 
 
-def test_a_sentencepiece_model(tmp_path):
+def test_a_sentencepiece_model(tmp_path, monkeypatch):
     sentencepiece = pytest.importorskip("sentencepiece")
     (tmp_path / "sample.txt").write_text("\n".join(SAMPLE) + "\nnaïve words\n")
     sentencepiece.SentencePieceTrainer.train(
@@ -148,6 +148,9 @@ def test_a_sentencepiece_model(tmp_path):
             (ids,) = again.encode_batch([text])
             assert again.decode(ids) == text
             assert again.eod not in ids
+    from mixscale.corpus import encode
+
+    _cut_as_whole(model, monkeypatch, encode)
     with pytest.raises(InputError, match="SentencePiece model cannot be read"):
         tokenizer.check(Tokenizer("sentencepiece", path=str(tmp_path / "sample.txt")))
 
@@ -191,9 +194,38 @@ def test_a_very_long_text_is_encoded_in_parts_to_the_same_ids(monkeypatch):
     monkeypatch.setattr(encode, "LONGEST", 500)
     parts = list(encode.encoded(model, texts))
     np.testing.assert_array_equal(parts[0], whole[0])
-    assert len(list(encode._parts(texts[0]))) > 3
+    assert len(list(encode._parts(texts[0], 0))) > 3
     for text, ids in zip(texts, parts, strict=True):
         assert model.decode(ids) == text
+
+
+@pytest.mark.parametrize("space_before", ["by a normaliser", "where there is none", "never"])
+def test_where_a_very_long_text_is_cut_no_space_is_added(monkeypatch, space_before):
+    """Llama's tokenizer puts a space before every text, T5's before one that begins without, others nowhere."""
+    from tokenizers import Tokenizer as Model
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    from mixscale.corpus import encode
+
+    trained = Model(models.BPE(unk_token="<unk>"))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(vocab_size=100, special_tokens=["<unk>", "</s>"], show_progress=False)
+    trained.train_from_iterator(SAMPLE, trainer)
+    model = Model(trained.model)
+    if space_before == "by a normaliser":
+        model.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        scheme = "always" if space_before == "where there is none" else "never"
+        model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    _cut_as_whole(Bpe(model, "</s>"), monkeypatch, encode)
+
+
+def _cut_as_whole(model, monkeypatch, encode):
+    text = "the cat sat on  the mat, the cat sat; " * 40
+    (whole,) = model.encode_batch([text])
+    monkeypatch.setattr(encode, "LONGEST", 100)
+    (parts,) = encode.encoded(model, [text])
+    np.testing.assert_array_equal(parts, whole)
 
 
 def _saved_and_loaded(model, folder):

@@ -1,4 +1,4 @@
-"""Parquet files, and what Hugging Face `datasets` saves (Arrow streams): read by pyarrow, some rows at a time."""
+"""Parquet files, and what Hugging Face `datasets` saves (Arrow streams): read by pyarrow, a row at a time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from mixscale.corpus.records import Damage, Found, Piece, Record, root
 from mixscale.errors import InputError, listed
 from mixscale.experiment import HuggingFace, Parquet, content_hash
 
-ROWS = 64
-"""rows that are unpacked at a time; few, because a packed row may be large"""
-
 
 def pieces(source: Parquet | HuggingFace, size: int) -> list[Piece]:
     if isinstance(source, HuggingFace):
@@ -25,11 +22,12 @@ def pieces(source: Parquet | HuggingFace, size: int) -> list[Piece]:
         with _parquet(file.path) as parquet:
             groups = parquet.metadata.num_row_groups
             each = [_group_size(parquet, g, file.path) for g in range(groups)]
-        start = 0
+        start = held = 0
         for g in range(groups):
-            if sum(each[start : g + 1]) >= size or g == groups - 1:
+            held += each[g]
+            if held >= size or g == groups - 1:
                 found.append(Piece((file.path,), start, g + 1, file.size * (g + 1 - start) // groups))
-                start = g + 1
+                start, held = g + 1, 0
     return found
 
 
@@ -44,30 +42,44 @@ def records(source: Parquet | HuggingFace, piece: Piece, largest: int, wanted: C
     (path,) = piece.files
     read = _arrow_rows if isinstance(source, HuggingFace) else _parquet_rows
     unpacked = 0
-    for number, row in read(path, piece, wanted):
-        size = sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+    for number, packed in read(path, piece, wanted):
+        where = f"{path}, row {number}"
+        found: Found
+        try:
+            (row,) = packed.to_pylist()
+            found, size = Record(row, where), _size(row)
+        # What is no UTF-8, or a time that Python has no name for.
+        except (ValueError, OverflowError) as error:
+            found, size = Damage(f"{where} cannot be read: {error}"), packed.nbytes
         unpacked += size
         if unpacked > UNPACKED and unpacked > EXPANSION * piece.size:
             raise InputError(f"{path} unpacks to more than {EXPANSION} times its size, which no text does")
-        where = f"{path}, row {number}"
         if size > largest:
-            yield Damage(f"{where}: longer than {largest} bytes; raise corpus.record_bytes to read it")
-        else:
-            yield Record(row, where)
+            found = Damage(f"{where}: longer than {largest} bytes; raise corpus.record_bytes to read it")
+        yield found
 
 
-def _parquet_rows(path: str, piece: Piece, wanted: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _size(value: Any) -> int:
+    """Bytes and characters in a value and in all that it holds."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
+
+
+def _parquet_rows(path: str, piece: Piece, wanted: Collection[str]) -> Iterator[tuple[int, Any]]:
+    """Number and record batch of each row alone, since a few bytes may say that many rows hold the same megabytes."""
     with _parquet(path) as parquet, _named(path):
         columns = _columns(path, parquet.schema_arrow.names, wanted)
         number = sum(parquet.metadata.row_group(g).num_rows for g in range(piece.start))
         for group in range(piece.start, piece.stop):
-            for batch in parquet.iter_batches(ROWS, [group], columns, use_threads=False):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+            for batch in parquet.iter_batches(1, [group], columns, use_threads=False):
+                number += 1
+                yield number, batch
 
 
-def _arrow_rows(path: str, piece: Piece, wanted: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _arrow_rows(path: str, piece: Piece, wanted: Collection[str]) -> Iterator[tuple[int, Any]]:
     import pyarrow as pa
 
     with _named(path), pa.memory_map(path) as mapped, pa.ipc.open_stream(mapped) as stream:
@@ -75,17 +87,19 @@ def _arrow_rows(path: str, piece: Piece, wanted: Collection[str]) -> Iterator[tu
         number = 0
         for batch in stream:
             taken = batch.select(columns)
-            for first in range(0, len(taken), ROWS):
-                for row in taken.slice(first, ROWS).to_pylist():
-                    number += 1
-                    yield number, row
+            # What a file says of where its texts begin and end may point outside of it.
+            taken.validate(full=True)
+            for place in range(len(taken)):
+                number += 1
+                yield number, taken.slice(place, 1)
 
 
 def _columns(path: str, names: list[str], wanted: Collection[str]) -> list[str]:
     columns = sorted({root(key, names) for key in wanted})
     for column in columns:
-        if column not in names:
-            raise InputError(f"{path}: no column '{column}'; the columns are {listed(names)}")
+        if names.count(column) != 1:
+            what = "more than one" if column in names else "no"
+            raise InputError(f"{path}: {what} column '{column}'; the columns are {listed(names)}")
     return columns
 
 
@@ -128,7 +142,7 @@ def _arrow_files(source: HuggingFace) -> list[Path]:
     folder = Path(source.path)
     splits = folder / "dataset_dict.json"
     if splits.is_file():
-        known = _json(splits).get("splits", [])
+        known = [name for name in _list(splits, "splits") if isinstance(name, str)]
         if source.split not in known:
             raise InputError(f"dataset '{folder}' has no split '{source.split}'; it has {listed(sorted(known))}")
         folder /= source.split
@@ -137,15 +151,20 @@ def _arrow_files(source: HuggingFace) -> list[Path]:
     state = folder / "state.json"
     if not state.is_file():
         raise InputError(f"'{folder}' is no dataset saved by Hugging Face's save_to_disk: it has no state.json")
-    files = [folder / Path(about["filename"]).name for about in _json(state).get("_data_files", [])]
+    told = [about.get("filename") if isinstance(about, dict) else None for about in _list(state, "_data_files")]
+    files = [folder / Path(str(name)).name for name in told]
     missing = [str(file) for file in files if not file.is_file()]
     if missing or not files:
         raise InputError(f"dataset '{folder}' lacks its files {listed(missing)}; save it again")
     return files
 
 
-def _json(path: Path) -> Any:
+def _list(path: Path, key: str) -> list[Any]:
+    """The list under a key of a JSON object."""
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON; save the dataset again") from error
+    if not isinstance(found, dict) or not isinstance(found.get(key), list):
+        raise InputError(f"{path} is no JSON object with a list '{key}'; save the dataset again")
+    return found[key]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from mixscale.corpus.features import only_tfds_features
 from mixscale.corpus.files import hashes
 from mixscale.corpus.records import Damage, Found, Piece, Record
 from mixscale.errors import InputError
 from mixscale.experiment import Tfds, content_hash
 
-NAMING = ("pythonClassName", "type", "proto_cls")
-"""fields of a description of features that name a class, which TFDS imports"""
+ELSEWHERE = re.compile(r"[\w-]+:[^\d*]")
+"""a name in a namespace; what follows the colon of a version is a digit or a star"""
 
 
 def pieces(source: Tfds, size: int) -> list[Piece]:
     examples = _data_source(source)
-    count, held = len(examples), max(1, examples.dataset_info.splits[source.split].num_bytes)
+    count, held = len(examples), max(1, _bytes(examples, source.split))
     step = max(1, count * size // held)
     return [
         Piece((), start, min(start + step, count), held * min(step, count - start) // count)
@@ -50,51 +51,30 @@ def records(source: Tfds, piece: Piece, largest: int, wanted: Collection[str]) -
             yield Record(example, where)
 
 
+def _bytes(examples: Any, split: str) -> int:
+    """Size of a split; TFDS does not tell that of a part of one, which is taken to be like the whole dataset."""
+    splits = examples.dataset_info.splits
+    whole = sum(each.num_bytes for each in splits.values())
+    return splits[split].num_bytes or len(examples) * whole // max(1, splits.total_num_examples)
+
+
 def _data_source(source: Tfds) -> Any:
     """Random access to the examples of one split; needs the array_record format, and no TensorFlow."""
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-    if ":" in source.name:
-        raise InputError(f"TFDS '{source.name}': names with a ':' load code from elsewhere; prepare it first")
-    _refuse_foreign_classes(source)
+    if ELSEWHERE.match(source.name):
+        raise InputError(f"TFDS '{source.name}': names in a namespace load code from elsewhere; prepare it first")
     try:
-        return tfds.data_source(source.name, split=source.split, data_dir=source.data_dir)
-    # TFDS reports an unknown name, split or format, and what its own builders lack, by these four.
-    except (ValueError, RuntimeError, ImportError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # From files alone: `tfds.data_source` would download what is not there.
+        with only_tfds_features(f"TFDS '{source.name}'"):
+            return builder_from_files(source.name, data_dir=source.data_dir).as_data_source(source.split)
+    except InputError:
+        raise
+    # TFDS has no class of its own for a wrong name, split or format, nor for a description that is damaged.
+    except Exception as error:
+        (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
         where = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
         raise InputError(
             f"TFDS '{source.name}', split '{source.split}', cannot be read from {where}: {reason.rstrip('.')}. "
             f"It must be prepared there in the array_record format (`tfds build --file_format=array_record`)"
         ) from error
-
-
-def _refuse_foreign_classes(source: Tfds) -> None:
-    """TFDS imports whatever module a dataset's description names for its features; only its own may be."""
-    import tensorflow_datasets as tfds
-    from etils import epath
-
-    folder = epath.Path(source.data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    folder /= source.name.partition("/")[0]
-    # A version, or a config and its version.
-    for path in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
-        for name in _classes(path):
-            if "." in name and not name.startswith("tensorflow_datasets."):
-                raise InputError(
-                    f"TFDS '{source.name}' has a feature of class '{name}' ({path}), which would load code that comes "
-                    f"with data; prepare it with TFDS's own features"
-                )
-
-
-def _classes(path: Any) -> list[str]:
-    """Classes that a description of features names."""
-    try:
-        waiting, found = [json.loads(path.read_text())], []
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON") from error
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            found += [str(v) for k, v in part.items() if k in NAMING and isinstance(v, str)]
-        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-    return found
