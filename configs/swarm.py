@@ -1,7 +1,8 @@
 """512 small runs over the Pile's domains: a swarm of the size of RegMix's (arXiv 2407.01492), in one program.
 
-Each has one million parameters beside its embeddings and trains on a billion tokens. On an accelerator as many are
-trained at a time as its memory holds; an engine of a cluster (docs/engines.md) spreads them over machines:
+Each has one million parameters beside its embeddings and trains on a billion tokens. On an accelerator eight are
+trained at a time, which make a step of a million tokens; several devices take eight each, and an engine of a cluster
+(docs/engines.md) spreads them over machines:
 
     mixscale sweep configs/swarm.py
 

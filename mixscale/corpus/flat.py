@@ -36,12 +36,11 @@ def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
 
 
 def _write(store: TokenStore, domain: str, path: Path) -> None:
-    with replaced(path) as temporary:
-        first, out_RxT1 = 0, None
+    # Written as a file: through a map, a full disk would end the process with a signal.
+    with replaced(path) as temporary, open(temporary, "wb") as file:
         for block_bxT1 in pack.read_blocks(store.path, domain, "train"):
-            if out_RxT1 is None:
+            if not file.tell():
                 shape = (store.facts[domain]["train_rows"], block_bxT1.shape[1])
-                out_RxT1 = np.lib.format.open_memmap(temporary, "w+", block_bxT1.dtype, shape)
-            out_RxT1[first : first + len(block_bxT1)] = block_bxT1
-            first += len(block_bxT1)
-        out_RxT1.flush()
+                about = {"descr": block_bxT1.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, about)
+            file.write(np.ascontiguousarray(block_bxT1))

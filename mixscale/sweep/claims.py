@@ -47,18 +47,25 @@ class Holder:
     """seconds since 1970, by the holder's clock"""
     touched: float
     """when it last said that it lives, by the file server's clock"""
+    locked: bool = True
+    """whether it has the lock beside the lease"""
+    together: int = 1
+    """runs that it trains together"""
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[bool]:
+def claimed(path: Path, together: int = 1) -> Iterator[bool]:
     """Holds the claim on a run's folder, made where it is missing; yields whether it was free.
 
     What fails inside is recorded in the folder (`failures.py`), and so is that the holder before this one died.
+
+    Args:
+        path: the folder.
+        together: runs that are to be trained with this one, itself included.
     """
     path.mkdir(parents=True, exist_ok=True)
     with open(path / "lock", "w") as lock:
-        held = _locked(lock, fcntl.LOCK_EX)
-        lease = None if held is Lock.TAKEN else _take(path, certain=held is Lock.OURS)
+        lease = _take(path, _locked(lock, fcntl.LOCK_EX), together)
         if lease is None:
             yield False
             return
@@ -66,13 +73,12 @@ def claimed(path: Path) -> Iterator[bool]:
         try:
             yield True
         except Exception as error:
-            failures.record(path, error)
+            failures.record(path, error, together)
             raise
-        else:
-            failures.forget(path)
         finally:
             _BEATING.stop(lease)
-            with suppress(FileNotFoundError):  # somebody removed the folder meanwhile
+            # Somebody removed the folder meanwhile, or the file server is away, and the lease runs out by itself.
+            with suppress(OSError):
                 os.utime(lease, (GIVEN_BACK, GIVEN_BACK))
 
 
@@ -82,7 +88,7 @@ def holder(path: Path) -> Holder | None:
     found = lease and _read(lease)
     if not found or found.touched == GIVEN_BACK:
         return None
-    if found.machine == this_machine():
+    if found.machine == this_machine() and found.locked:
         with open(path / "lock") as lock:
             held = _locked(lock, fcntl.LOCK_SH)
         if held is not Lock.UNKNOWN:
@@ -105,34 +111,36 @@ class Lock(Enum):
 
 
 def _locked(lock: IO[str], kind: int) -> Lock:
-    # Someone who only looks holds the lock for microseconds, so one refusal is none.
-    for pause in (0.05, 0.0):
+    for attempt in (1, 2):
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
             return Lock.OURS
         except BlockingIOError:
-            time.sleep(pause)
+            # Who only looks is refused by a holder alone, and holds the lock for microseconds: no reason to give up.
+            if attempt == 2 or kind == fcntl.LOCK_SH or _locked(lock, fcntl.LOCK_SH) is Lock.TAKEN:
+                return Lock.TAKEN
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.05)
         except OSError:
             return Lock.UNKNOWN
     return Lock.TAKEN
 
 
-def _take(path: Path, certain: bool) -> Path | None:
-    """The lease, made for this process; None where another holds it.
-
-    Args:
-        path: folder of the run.
-        certain: whether this process has the lock, so that no process of this machine can hold the lease.
-    """
+def _take(path: Path, lock: Lock, together: int) -> Path | None:
+    """The lease, made for this process; None where another holds it."""
     before, last, number = _newest(path), None, 1
+    if before is not None:
+        last = _read(before)
+        number = int(before.suffix[1:]) + 1
+    if lock is Lock.TAKEN and not (last and _outlived(last)):
+        return None
     mine = path / f".claim-{secrets.token_hex(8)}"
     about = {"machine": this_machine(), "host": platform.node(), "pid": os.getpid(), "since": time.time()}
-    mine.write_text(json.dumps(about))
+    mine.write_text(json.dumps(about | {"locked": lock is Lock.OURS, "together": together}))
     try:
-        if before is not None:
-            last = _read(before)
-            number = int(before.suffix[1:]) + 1
-            dead = certain and last.machine == this_machine()
+        if last is not None:
+            # No process of this machine can hold a lease with a lock that is now ours.
+            dead = lock is Lock.OURS and last.locked and last.machine == this_machine()
             # Both times are the file server's, so that clocks need not agree.
             if not dead and mine.stat().st_mtime - last.touched < LEASE:
                 return None
@@ -145,10 +153,18 @@ def _take(path: Path, certain: bool) -> Path | None:
     finally:
         mine.unlink()
     if last is not None and last.touched != GIVEN_BACK:
-        failures.record(
-            path, failures.Died(f"the process that trained it ({last.pid} on {last.host}) died without a word")
-        )
+        died = failures.Died(f"the process that trained it ({last.pid} on {last.host}) died without a word")
+        failures.record(path, died, last.together)
     return lease
+
+
+def _outlived(last: Holder) -> bool:
+    """Whether a lock may be that of a dead node, for which a file server may keep it until that node starts again.
+
+    The lease then decides alone, and those who take it so have no lock. A process of this machine that has the lock
+    lives, however long it was silent.
+    """
+    return not last.locked or (last.machine != this_machine() and last.touched != GIVEN_BACK)
 
 
 def _newest(path: Path) -> Path | None:
@@ -186,9 +202,9 @@ class _Beating:
             time.sleep(BEAT)
             with self._guard:
                 for lease in self._leases:
-                    _end_if_taken_over(lease)
                     # A file server may be away for a while; what counts is that some touch gets through in time.
                     with suppress(OSError):
+                        _end_if_taken_over(lease)
                         os.utime(lease)
 
 

@@ -11,6 +11,7 @@
     DIR/runs/ID/checkpoints/   where it goes on after a kill; newest, best and last stable are kept
     DIR/runs/ID/tensorboard/   training and held-out losses
     DIR/runs/ID/rows.json      its measurements; there once the run has ended
+    DIR/packs/ID/              runs that are trained together: which they are, and their common checkpoints
     DIR/slurm/                 what SLURM's jobs were given and said
     DIR/runs.csv, runs.parquet the RunTable
 

@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mixscale.errors import InputError, Unfinished
+from mixscale.errors import InputError, Interrupted, Unfinished
 from mixscale.files import replaced
+from mixscale.sweep import reached
 
 ATTEMPTS = 3
-"""Times that a run may fail, or its process die, before a cluster's jobs leave it alone."""
+"""Times in a row that a run may fail, or its process die, without getting further, before it is left alone."""
 FILE = "failure.json"
 
 
@@ -29,14 +30,23 @@ class Failure:
     host: str = ""
     at: float = 0.0
     """seconds since 1970"""
+    done: int = 0
+    """optimiser steps that the run had done, at the furthest"""
+    together: int = 1
+    """runs that were trained together; where several, another of them may be to blame"""
+
+    @property
+    def spent(self) -> bool:
+        """Whether it must not be tried in this way again."""
+        return self.times >= ATTEMPTS
 
     @property
     def final(self) -> bool:
         """Whether trying again is pointless."""
-        return self.kind == "input" or self.times >= ATTEMPTS
+        return self.kind == "input" or (self.spent and self.together == 1)
 
     @classmethod
-    def of(cls, error: BaseException, times: int = 1) -> Failure:
+    def of(cls, error: BaseException, times: int = 1, done: int = 0, together: int = 1) -> Failure:
         """For a person: a sentence where the error is one, else the stack trace."""
         if isinstance(error, InputError):
             kind, why = "input", str(error)
@@ -47,19 +57,34 @@ class Failure:
             kind, why = "unfinished", f"{error.strerror or error}{where}; what had finished is kept"
         else:
             kind, why = "defect", "".join(traceback.format_exception(error))
-        return cls(kind, why, times, platform.node(), time.time())
+        return cls(kind, why, times, platform.node(), time.time(), done, together)
 
     def raised(self) -> Exception:
         """As the exception it stands for."""
         return {"input": InputError, "unfinished": Unfinished}.get(self.kind, RuntimeError)(self.why)
 
 
-def record(path: Path, error: Exception) -> None:
-    """Keeps in a run's folder that it failed once more; work that was interrupted did not fail."""
-    if isinstance(error, Unfinished) and not isinstance(error, Died):
+def record(path: Path, error: Exception, together: int = 1) -> None:
+    """Keeps in a run's folder that it failed once more; work that was asked to stop did not fail.
+
+    Counted are failures without getting further in between: a run that is killed again and again but goes on each
+    time comes to its end.
+
+    Args:
+        path: folder of the run.
+        error: what it failed with.
+        together: runs that were trained with it, itself included.
+    """
+    if isinstance(error, Interrupted):
         return
-    before = read(path)
-    failure = Failure.of(error, times=before.times + 1 if before else 1)
+    before, now = read(path), reached.read(path)
+    done = now.done if now else 0
+    if before is not None and before.together == together:
+        times = before.times + 1 if done <= before.done else 1
+        done = max(done, before.done)
+    else:
+        times = 1
+    failure = Failure.of(error, times, done, together)
     # Where not even this can be written, the error itself says why.
     with suppress(OSError), replaced(path / FILE) as temporary:
         temporary.write_text(json.dumps(asdict(failure)))
@@ -75,6 +100,13 @@ def read(path: Path) -> Failure | None:
 
 def forget(path: Path) -> None:
     (path / FILE).unlink(missing_ok=True)
+
+
+def forgive(path: Path) -> None:
+    """Has a run tried again that was left alone; what a population failed with leads to its runs' going on alone."""
+    failure = read(path)
+    if failure and (failure.final or failure.together == 1):
+        forget(path)
 
 
 class Died(Unfinished):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mixscale.train.run import Run
 
 POSITIONS = 1 << 20
-"""Tokens a step of a whole population, beyond which no accelerator is idle."""
+"""Tokens of a step on one device, beyond which no accelerator is idle."""
 SHARE = 0.8
 """Of a device's memory, what a population may be planned to take; the compiler needs the rest."""
 
@@ -70,8 +70,8 @@ def population(run: Run, machine: Machine, store: TokenStore) -> int:
     if device.platform == "cpu":
         return along
     limit = (device.memory_stats() or {}).get("bytes_limit", 0) * SHARE
-    by_memory = along * ((limit - resident(store)) // run_bytes(run, machine, store))
-    by_work = POSITIONS // (run.train.batch * store.context)
+    by_memory = along * ((limit - resident(store, machine)) // run_bytes(run, machine, store))
+    by_work = along * POSITIONS // (run.train.batch * store.context)
     places = max(1, int(min(by_memory, by_work)) // along) * along
     return int(hosts.alike(np.array(places)))
 
@@ -87,6 +87,7 @@ def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
     """Bytes of one run on each of its devices: weights, gradient, two moments, activations, a chunk of logits."""
     from mixscale.model import count_parameters
     from mixscale.train.mesh import filled
+    from mixscale.train.schedule import segments
 
     size, model = filled(machine.mesh), run.model
     positions = run.train.batch * store.context / (size["data"] * size["fsdp"] * machine.accumulate)
@@ -97,12 +98,19 @@ def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
     layer = wide * positions * (16 * model.d_model + scores) / size["tensor"]
     activations = layer + wide * positions * model.d_model * model.layers if machine.remat else layer * model.layers
     logits = 4 * min(positions * store.vocab_size, 1 << 27)
-    return 16.0 * parameters / (size["fsdp"] * size["tensor"]) + activations + 2 * logits
+    kept = 16 if run.optimiser.ema else 12
+    # On a branch the state to return to is kept as well; a batch in parts has the sum of its gradients.
+    states = 1 + any(segment.branch for segment in segments(run.optimiser, run.train, store.context))
+    gradients = 2 if machine.accumulate > 1 else 1
+    of_weights = parameters * (kept * states + 4.0 * gradients) / (size["fsdp"] * size["tensor"])
+    return of_weights + activations + 2 * logits
 
 
-def resident(store: TokenStore) -> float:
-    """Bytes of the token rows on every device."""
-    return (2 if store.vocab_size <= 1 << 16 else 4) * float(sum(store.unique_tokens.values()))
+def resident(store: TokenStore, machine: Machine) -> float:
+    """Bytes of the token rows on every device; none where they are streamed."""
+    from mixscale.train.rows import row_bytes
+
+    return float(row_bytes(store)) if row_bytes(store) <= machine.resident_gb * 1e9 else 0.0
 
 
 def described(packed: list[Pack], machine: Machine, store: TokenStore) -> str:
@@ -116,7 +124,8 @@ def described(packed: list[Pack], machine: Machine, store: TokenStore) -> str:
         if places == 1:
             lines.append(f"{size}: {runs} runs, one after another in one program")
             continue
-        memory = places / along_runs(machine) * run_bytes(of_size[0].planned[0].run, machine, store) + resident(store)
+        of_runs = places / along_runs(machine) * run_bytes(of_size[0].planned[0].run, machine, store)
+        memory = of_runs + resident(store, machine)
         idle = sum(places - len(pack.planned) for pack in of_size)
         lines.append(
             f"{size}: {runs} runs in {len(of_size)} populations of {places}, {memory / 1e9:.3g} GB a device"

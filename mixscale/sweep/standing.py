@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixscale.files import replaced
-from mixscale.sweep import failures
+from mixscale.sweep import failures, reached
 from mixscale.sweep.claims import Holder, holder
 from mixscale.sweep.directory import run_directory
 from mixscale.sweep.failures import Failure
+from mixscale.sweep.reached import Reached
 
 if TYPE_CHECKING:
     from mixscale.train import Progress
 
 OFTEN = 5.0
 """Seconds between two notes of how far a run is."""
-FILE = "progress.json"
-
-
-@dataclass(frozen=True)
-class Reached:
-    """How far the process that trains a run is, in optimiser steps of all segments."""
-
-    done: int
-    total: int
-    tokens: int
-    """trained by this process since its first dispatch, which compiles"""
-    before: int
-    """steps that were done when that dispatch ended"""
-    began: float
-    """when it ended, in seconds since 1970"""
-    at: float
-
-    @property
-    def steps_per_second(self) -> float | None:
-        """None before there is anything to measure."""
-        return (self.done - self.before) / (self.at - self.began) if self.done > self.before else None
 
 
 @dataclass(frozen=True)
@@ -72,19 +50,18 @@ class Notes:
     def __call__(self, message: Progress | dict[str, Any]) -> None:
         self._report(message)
         if isinstance(message, dict):
-            (run_directory(self._directory, message["run"]) / FILE).unlink(missing_ok=True)
+            reached.forget(run_directory(self._directory, message["run"]))
             return
         now = time.time()
         known = self._reached.get(message.run)
         if known is None:
-            reached = Reached(message.done, message.total, 0, message.done, now, now)
+            here = Reached(message.done, message.total, 0, message.done, now, now)
         else:
-            reached = replace(known, done=message.done, tokens=known.tokens + message.tokens, at=now)
-        self._reached[message.run] = reached
+            here = replace(known, done=message.done, tokens=known.tokens + message.tokens, at=now)
+        self._reached[message.run] = here
         if now - self._noted.get(message.run, 0.0) >= OFTEN:
             self._noted[message.run] = now
-            with replaced(run_directory(self._directory, message.run) / FILE) as temporary:
-                temporary.write_text(json.dumps(asdict(reached)))
+            reached.note(run_directory(self._directory, message.run), here)
 
 
 def standings(directory: Path, runs: Iterable[str]) -> Iterator[Standing]:
@@ -101,12 +78,5 @@ def _standing(directory: Path, run: str) -> Standing:
         return Standing(run, "ended")
     failure, held = failures.read(path), holder(path)
     if held:
-        return Standing(run, "running", held, _reached(path), failure)
-    return Standing(run, "failed" if failure and failure.final else "waiting", None, _reached(path), failure)
-
-
-def _reached(path: Path) -> Reached | None:
-    try:
-        return Reached(**json.loads((path / FILE).read_text()))
-    except FileNotFoundError:
-        return None
+        return Standing(run, "running", held, reached.read(path), failure)
+    return Standing(run, "failed" if failure and failure.final else "waiting", None, reached.read(path), failure)

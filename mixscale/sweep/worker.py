@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mixscale.errors import InputError, Unfinished
 from mixscale.experiment import Experiment
+from mixscale.sweep import begun, failures
 from mixscale.sweep.claims import claimed
 from mixscale.sweep.directory import ended, pack_directory, run_directory, write_json
-from mixscale.sweep.packing import Pack, along_runs, packs
+from mixscale.sweep.packing import Pack, along_runs
 
 if TYPE_CHECKING:
     from mixscale.corpus import TokenStore
@@ -32,7 +34,7 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
     """Trains what is left of `planned`, reporting every dispatch and every measured row.
 
     Runs of one shape share one compiled program, and on an accelerator they are trained together. A pack of which
-    another process has claimed a run is left to it.
+    another process has claimed a run is left to it; one that stopped too often goes on run by run.
 
     Raises:
         InputError: a run cannot be trained as it stands, or a pack does not fit in the devices' memory.
@@ -46,21 +48,34 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
     trainers: dict[tuple[str, int], Trainer] = {}
     planned = list(planned)
     if hosts.first():
-        _hand_out_what_is_done(experiment)
+        for done in pack_directory(experiment.directory, "").glob(f"*/{DONE}"):
+            _hand_out(experiment, done)
     # Of a run over several hosts one process decides for all: what it sees on a shared disk the others may not yet.
     left_P = hosts.alike(np.array([not ended(experiment.directory, item.run.id) for item in planned], bool))
     left = [item for item, is_left in zip(planned, left_P, strict=True) if is_left]
-    for pack in packs(left, experiment.machine, store):
+    waiting = deque(begun.regrouped(experiment.directory, left, experiment.machine, store))
+    while waiting:
+        pack = waiting.popleft()
         with ExitStack() as claims:
-            if hosts.together(hosts.first() and _ours(experiment, pack, claims)):
+            if not hosts.together(hosts.first() and _ours(experiment, pack, claims)):
+                continue
+            if hosts.together(hosts.first() and begun.hopeless(experiment.directory, pack)):
+                if hosts.first():
+                    begun.part(experiment.directory, pack)
+                waiting.extend(begun.alone(pack, experiment.machine))
+            else:
                 _train(experiment, store, pack, trainers, report)
 
 
 def _ours(experiment: Experiment, pack: Pack, claims: ExitStack) -> bool:
-    """Claims every run of a pack; false where one has ended, or is another's."""
+    """Claims every run of a pack; false where one has ended, is another's, or has failed too often."""
     for item in pack.planned:
         path = run_directory(experiment.directory, item.run.id)
-        if not claims.enter_context(claimed(path)) or ended(experiment.directory, item.run.id):
+        if not claims.enter_context(claimed(path, len(pack.planned))) or ended(experiment.directory, item.run.id):
+            return False
+        # That the process before died is known only now, and another may have failed since this one began.
+        failure = failures.read(path)
+        if failure and failure.final:
             return False
     return True
 
@@ -80,11 +95,15 @@ def _train(
     folders = [run_directory(experiment.directory, run.id) for run in runs]
     shared = folders[0] if pack.places == 1 else pack_directory(experiment.directory, pack.id)
     if hosts.first():
+        if pack.places > 1:
+            begun.begin(experiment.directory, pack)
         for run, folder in zip(runs, folders, strict=True):
             write_json(folder / "config.json", {"id": run.id, "run": run.config, "experiment": experiment})
     program = shape_of(runs[0]), pack.places
     try:
         if program not in trainers:
+            # Packs come by shape: one that is through seldom comes again, and its tokens must make room.
+            trainers.clear()
             trainers[program] = Trainer(runs[0], store, experiment.corpus.seed, experiment.machine, pack.places)
         measured = train_population(trainers[program], runs, folders, shared, report)
     except jax.errors.JaxRuntimeError as error:
@@ -95,22 +114,32 @@ def _train(
     if hosts.first():
         if pack.places > 1:
             write_json(shared / DONE, {run.id: rows for run, rows in zip(runs, measured, strict=True)})
-            _hand_out_what_is_done(experiment)
+            _hand_out(experiment, shared / DONE)
         else:
-            write_json(folders[0] / "rows.json", measured[0])
+            _end(folders[0], measured[0])
     # The other processes ask the disk next, and must find the rows there.
     hosts.together(True)
     for rows in measured:
         report(rows[-1])
 
 
-def _hand_out_what_is_done(experiment: Experiment) -> None:
+def _hand_out(experiment: Experiment, done: Path) -> None:
     """Gives each run of a pack that has ended its rows; a kill between two of them must not undo the pack."""
-    for done in pack_directory(experiment.directory, "").glob(f"*/{DONE}"):
-        for run, rows in json.loads(done.read_text()).items():
-            write_json(run_directory(experiment.directory, run) / "rows.json", rows)
-        # Every run has a checkpoint of its own by now.
-        shutil.rmtree(done.parent, ignore_errors=True)
+    try:
+        rows_of = json.loads(done.read_text())
+    except FileNotFoundError:
+        # Another process has begun since, and handed them out.
+        return
+    for run, rows in rows_of.items():
+        _end(run_directory(experiment.directory, run), rows)
+    # Every run has a checkpoint of its own by now.
+    shutil.rmtree(done.parent, ignore_errors=True)
+
+
+def _end(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes a run's rows, with which it has ended."""
+    write_json(folder / "rows.json", rows)
+    failures.forget(folder)
 
 
 def too_large(experiment: Experiment, pack: Pack) -> str:

@@ -4,6 +4,9 @@ Orbax writes the arrays in a thread of its own while training goes on; a manifes
 added last (`manifest.py`), and only then the checkpoint counts. A checkpoint also holds the rows measured so far, so
 that going on needs nothing but the newest one that is whole. With several processes all write their arrays to one
 shared folder, and process 0 does the rest.
+
+Nothing that may be gone on from is removed before what replaces it is whole. So a checkpoint of as many steps as one
+that is there, which a run that was stopped at the end of a segment makes when it goes on, is first written beside it.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import copy
 import errno
 import logging
 import os
+import re
 import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +29,7 @@ import orbax.checkpoint as ocp
 from mixscale.errors import InputError, listed
 from mixscale.experiment import to_json
 from mixscale.train import manifest
+from mixscale.train.hosts import alike
 
 if TYPE_CHECKING:
     from mixscale.train.step import State
@@ -35,6 +40,18 @@ SLACK = 1_000_000
 """Bytes that a checkpoint may take beyond its arrays."""
 
 log = logging.getLogger(__name__)
+
+
+class Number(NamedTuple):
+    """What a checkpoint's folder is called: `done`, or `done.edition` until it has replaced those of as many steps."""
+
+    done: int
+    """optimiser steps done in all segments together"""
+    edition: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.done}.{self.edition}" if self.edition else str(self.done)
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,8 @@ class Checkpoints:
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=at_once)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._newest_whole: Number | None = None
+        """the one that was restored or saved last; every process knows the same"""
 
     def save(
         self,
@@ -82,7 +101,8 @@ class Checkpoints:
         """Copies the states and returns; the files are written, checked and counted in the background.
 
         Args:
-            done: number of the checkpoint; those from here on, which were not gone on from, are replaced.
+            done: number of the checkpoint; those from here on are replaced: at once where they were not gone on from,
+                else when this one is whole.
             live: the state that trains; it may be donated as soon as this returns.
             trunk: the state a branch will return to, None outside of branches.
             position: JSON that comes back with the states.
@@ -95,10 +115,12 @@ class Checkpoints:
         self.wait()
         states = {"live": live._asdict()} | ({} if trunk is None else {"trunk": trunk._asdict()})
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(states)))
+        before = self._newest_whole
+        number = Number(done, before.edition + 1 if before and before.done == done else 0)
         if jax.process_index() == 0:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for later in self.numbers():
-                if later >= done:
+            for later in self._there():
+                if later >= number:
                     self._remove(later)
         facts = {
             "about": self._about,
@@ -110,10 +132,10 @@ class Checkpoints:
             "arrays": _described(live),
         }
         try:
-            self._orbax.save(self._folder(done), args=ocp.args.PyTreeSave(states), force=True)
+            self._orbax.save(self._folder(number), args=ocp.args.PyTreeSave(states), force=True)
         except Exception as error:
             raise self._told(error) from error
-        self._thread = threading.Thread(target=self._finish, args=(done, facts), name="checkpoint")
+        self._thread = threading.Thread(target=self._finish, args=(number, facts), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
@@ -139,36 +161,33 @@ class Checkpoints:
 
         Raises:
             InputError: it is of another model, tokenizer or optimiser, each named field by field.
+            OSError: a file of one that may be whole cannot be read just now.
         """
         self.wait()
-        done, told = self._newest(stable, only) if jax.process_index() == 0 else (-1, [])
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            done = int(multihost_utils.broadcast_one_to_all(np.int32(done)))
+        number, told = self._newest(stable, only) if jax.process_index() == 0 else (None, [])
+        number = Number(*(int(n) for n in alike(np.array(number or (-1, 0), np.int32))))
         for sentence in told:
             log.warning(sentence)
-        if done < 0:
+        if number.done < 0:
             return None
-        facts = manifest.read(self._folder(done))
-        self._check_same(done, facts, like)
+        facts = manifest.read(self._folder(number))
+        self._check_same(number, facts, like)
         names = ("live", "trunk") if facts["trunk"] else ("live",)
         wanted = {"params": like.params} | ({} if like.opt is None else {"opt": like.opt})
         item = dict.fromkeys(names, wanted)
         found = self._orbax.restore(
-            self._folder(done),
+            self._folder(number),
             args=ocp.args.PyTreeRestore(
                 item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=like.opt is None
             ),
         )
         states = [like._replace(**found[name]) if name in names else None for name in ("live", "trunk")]
-        return Restored(done, *states, facts["position"], tuple(told))
+        self._newest_whole = number
+        return Restored(number.done, *states, facts["position"], tuple(told))
 
     def numbers(self) -> list[int]:
         """Checkpoints that are there, oldest first, whole or not."""
-        if not self._directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+        return sorted({number.done for number in self._there()})
 
     def keep_newest(self) -> None:
         """Removes all but the newest, the best and the last stable, when a run has ended."""
@@ -187,69 +206,88 @@ class Checkpoints:
         finally:
             self._orbax.close()
 
-    def _finish(self, done: int, facts: dict[str, Any]) -> None:
+    def _there(self) -> list[Number]:
+        """As `numbers`, those of as many steps apart."""
+        try:
+            names = [re.fullmatch(r"(\d+)(?:\.(\d+))?", path.name) for path in self._directory.iterdir()]
+        except manifest.MISSING:
+            return []
+        return sorted(Number(int(name[1]), int(name[2] or 0)) for name in names if name)
+
+    def _finish(self, number: Number, facts: dict[str, Any]) -> None:
         """In the thread: once the arrays are on the disk, makes the checkpoint count and removes what it replaces."""
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                manifest.write(self._folder(done), facts)
+                manifest.write(self._folder(number), facts)
                 self._prune(KEEP)
+            self._newest_whole = Number(number.done)
         except Exception as error:
             self._error = error
 
-    def _newest(self, stable: bool, only: int | None) -> tuple[int, list[str]]:
-        """Number of the newest checkpoint that is whole, -1 where there is none, and what is wrong with newer ones."""
+    def _newest(self, stable: bool, only: int | None) -> tuple[Number | None, list[str]]:
+        """The newest checkpoint that is whole, None where there is none, and what is wrong with newer ones."""
         spoilt = []
-        for done in reversed(self.numbers()):
-            if only not in (None, done):
+        for number in reversed(self._there()):
+            if only not in (None, number.done):
                 continue
             try:
-                if stable and not manifest.read(self._folder(done))["stable"]:
+                if stable and not manifest.read(self._folder(number))["stable"]:
                     continue
-                manifest.verify(self._folder(done))
+                manifest.verify(self._folder(number))
             except manifest.Damaged as why:
-                spoilt.append(f"checkpoint {self._folder(done)} {why}")
+                spoilt.append(f"checkpoint {self._folder(number)} {why}")
                 continue
-            return done, [f"{sentence}; going on from checkpoint {done}" for sentence in spoilt]
-        return -1, [
+            return number, [f"{sentence}; going on from checkpoint {number.name}" for sentence in spoilt]
+        return None, [
             f"{sentence}; none is left that is whole, so a run STARTS AGAIN FROM ITS FIRST STEP" for sentence in spoilt
         ]
 
-    def _check_same(self, done: int, facts: dict[str, Any], like: State) -> None:
+    def _check_same(self, number: Number, facts: dict[str, Any], like: State) -> None:
         """Raises InputError where a checkpoint was made with something else than this run."""
         wrong = list(manifest.differences(self._about, facts["about"]))
         wrong = wrong or list(manifest.differences(_described(like), facts["arrays"]))
         if wrong:
             raise InputError(
-                f"checkpoint {self._folder(done)} is of another run: {listed(wrong)}; "
+                f"checkpoint {self._folder(number)} is of another run: {listed(wrong)}; "
                 "give the settings it was made with, or another folder"
             )
 
     def _prune(self, newest: int) -> None:
         """Removes finished checkpoints that need not be kept, and what kills have left of unfinished ones."""
-        facts = {}
-        for done in self.numbers():
+        found: dict[int, dict[str, Any]] = {}
+        for number in reversed(self._there()):
+            if number.done in found:
+                self._remove(number)
+                continue
             try:
-                facts[done] = manifest.read(self._folder(done))
+                found[number.done] = manifest.read(self._folder(number)) | {"number": number}
             except manifest.Damaged:
-                self._remove(done)
+                self._remove(number)
+            except OSError:
+                # It may be whole, and is looked at again once another was saved.
+                continue
+        facts = dict(sorted(found.items()))
+        for done, f in facts.items():
+            if f["number"].edition:
+                self._folder(f["number"]).rename(self._folder(Number(done)))
         kept = set(list(facts)[-newest:])
         kept |= set([done for done, f in facts.items() if f["stable"]][-1:])
         scored = [(f["best"], -done) for done, f in facts.items() if f["best"] is not None]
         kept |= {-negative for _, negative in sorted(scored)[:1]}
         for done in facts:
             if done not in kept:
-                self._remove(done)
+                self._remove(Number(done))
         for path in self._directory.glob("*tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _remove(self, done: int) -> None:
+    def _remove(self, number: Number) -> None:
         # Without its manifest first: half of a removal must not look like damage.
-        (self._folder(done) / manifest.FILE).unlink(missing_ok=True)
-        shutil.rmtree(self._folder(done))
+        (self._folder(number) / manifest.FILE).unlink(missing_ok=True)
+        shutil.rmtree(self._folder(number))
 
-    def _folder(self, done: int) -> Path:
-        return self._directory / str(done)
+    def _folder(self, number: Number) -> Path:
+        return self._directory / number.name
 
     def _check_room(self, needed: int) -> None:
         """Raises OSError on a full disk, which Orbax's storage would report from its threads and in its own words."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixscale.errors import InputError
@@ -47,6 +51,25 @@ def alike(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
+class Agreement:
+    """What any process asked for, in every process, one question late, so that no host waits for its devices.
+
+    An answer at once would come after all that the devices were given before the question.
+    """
+
+    def __init__(self) -> None:
+        self._before: jax.Array | None = None
+
+    def asked(self, flag: bool) -> bool:
+        """Whether any flag was raised at the question before this one; of a process alone, whether its own is now."""
+        if jax.process_count() == 1:
+            return flag
+        over, any_of_all = _voting()
+        mine = jax.make_array_from_callback((jax.device_count(),), over, lambda _: np.array([flag]))
+        before, self._before = self._before, any_of_all(mine)
+        return before is not None and bool(before.addressable_data(0))
+
+
 def any_of(flag: bool) -> bool:
     """Whether any process raised its flag."""
     if jax.process_count() == 1:
@@ -54,3 +77,11 @@ def any_of(flag: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+@cache
+def _voting() -> tuple[jax.sharding.NamedSharding, Any]:
+    """Where flags go, one a device, and what finds out whether any is raised."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), "device")
+    each, whole = (jax.sharding.NamedSharding(mesh, spec) for spec in (jax.P("device"), jax.P()))
+    return each, jax.jit(jnp.any, out_shardings=whole)

@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 from mixscale.train.checkpoint import Checkpoints
-from mixscale.train.hosts import any_of, first
+from mixscale.train.hosts import Agreement, any_of, first
 from mixscale.train.interrupt import Interrupt
 from mixscale.train.member import Member, Position, Progress, Report
 from mixscale.train.metrics import MetricLog
 from mixscale.train.observers import observers
-from mixscale.train.parent import Parent, open_parent
+from mixscale.train.parent import open_parent
 from mixscale.train.profile import Profile
 from mixscale.train.rows import Draw
 from mixscale.train.run import Run
@@ -102,20 +102,28 @@ class _Loop:
     ):
         self._directories = directories
         self._trainer, self._checkpoints, self._report, self._interrupt = trainer, checkpoints, report, interrupt
-        parents = [open_parent(run.train.parent, trainer.of_one, trainer.kind(run)) for run in runs]
-        self.members = [_member(trainer, run, parent) for run, parent in zip(runs, parents, strict=True)]
+        self._agreement = Agreement()
         # Idle places repeat the last run: they draw nothing and their state stays as it starts.
         self._idle = trainer.population - len(runs)
         self._weight_decay = [run.optimiser.weight_decay for run in [*runs, *[runs[-1]] * self._idle]]
         self._done, self._pending, self._trunk, seconds = 0, None, None, 0.0
-        self._live = trainer.start([run.seed for run in runs] + [runs[-1].seed] * self._idle)
-        self._live = trainer.inherit(self._live, parents)
-        found = checkpoints.restore(self._live)
-        if found is not None:
+        found = checkpoints.restore(trainer.of_all)
+        positions = [Position.read(m) for m in found.position["members"]] if found else [Position() for _ in runs]
+        # Parents are asked once: afterwards their folders may go.
+        parents = [
+            open_parent(run.train.parent, trainer.of_one, trainer.kind(run)) if position.seen is None else None
+            for run, position in zip(runs, positions, strict=True)
+        ]
+        for position, parent in zip(positions, parents, strict=True):
+            if position.seen is None:
+                position.seen = parent.drawn if parent else {}
+        self.members = [_member(trainer, run, position) for run, position in zip(runs, positions, strict=True)]
+        if found is None:
+            start = trainer.start([run.seed for run in runs] + [runs[-1].seed] * self._idle)
+            self._live = trainer.inherit(start, parents)
+        else:
             self._live, self._trunk, self._done = found.live, found.trunk, found.done
             seconds = found.position["seconds"]
-            for member, recorded in zip(self.members, found.position["members"], strict=True):
-                member.position = Position.read(recorded)
         self._began = time.perf_counter() - seconds * len(runs)
         self._speed = Speed(self.members[0].flops_per_token, trainer.layout.mesh.devices.flat, runs[0].train.dtype)
 
@@ -147,8 +155,11 @@ class _Loop:
         """Gives run r a checkpoint of its own, as if it had been trained alone."""
         member = self.members[r]
         position = {"seconds": self._seconds(), "members": [member.recorded()]}
+        best = None if stable else member.mean_loss
         with closing(Checkpoints(self._directories[r] / "checkpoints", self._trainer.about([member.run]))) as own:
-            own.save(member.position.done, self._trainer.alone(self._live, r), None, position, stable=stable)
+            own.save(member.position.done, self._trainer.alone(self._live, r), None, position, best, stable)
+            if member.position.ended:
+                own.keep_newest()
 
     def _fork(self) -> None:
         """Keeps the state of every run that begins a branch."""
@@ -208,17 +219,18 @@ class _Loop:
             losses = self._trainer.held_out_losses(self._live)
         best, stable, back = None, False, [False] * len(self.members)
         for r in leaving:
-            member = self.members[r]
-            if member.segment.measure:
+            member, segment = self.members[r], self.members[r].segment
+            if segment.measure:
                 kept = member.measured(losses[r], False, self._seconds())
                 self.logs[r].write({f"held_out/{d}": loss for d, loss in kept.items()}, member.position.done)
-                best = None if member.segment.branch or not kept else float(np.mean(list(kept.values())))
-            elif not member.segment.branch:
+                best = None if segment.branch else member.mean_loss
+            elif not segment.branch:
                 stable = True
-                if self._trainer.population > 1:
-                    self.export(r, stable=True)
             if not member.position.ended:
                 back[r] = member.leave()
+            if self._trainer.population > 1 and not segment.branch and not member.position.ended:
+                # What the checkpoints of a run alone would be: one to begin from, or perhaps its best.
+                self.export(r, stable=not segment.measure)
         if any(back):
             self._live = self._trainer.merge(self._padded(back), self._trunk, self._live)
         if not any(member.position.on_branch for member in self.members):
@@ -227,7 +239,7 @@ class _Loop:
 
     def _stop_if_asked(self) -> None:
         """Saves and ends where a signal asked any of the processes for it."""
-        if any_of(self._interrupt.asked):
+        if self._agreement.asked(self._interrupt.asked):
             self._read()
             self._save()
             self._checkpoints.wait()
@@ -245,6 +257,5 @@ class _Loop:
         return marks + [False] * self._idle
 
 
-def _member(trainer: Trainer, run: Run, parent: Parent | None) -> Member:
-    seen = parent.drawn if parent else {}
-    return Member(run, trainer.store, trainer.sampler(run, seen), trainer.offered(run), seen)
+def _member(trainer: Trainer, run: Run, position: Position) -> Member:
+    return Member(run, trainer.store, trainer.sampler(run, position.seen), trainer.offered(run), position)

@@ -1,7 +1,8 @@
 """What is written last into a checkpoint's folder: the checksum of every file, and what the checkpoint is of.
 
 A folder without a manifest is a checkpoint that was never finished; one whose files differ from its manifest is
-damaged. The module knows files and JSON, and nothing of arrays.
+damaged. A file that is there and cannot be read just now makes it neither: that is an error, because a checkpoint that
+counts as damaged is replaced. The module knows files and JSON, and nothing of arrays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from mixscale.files import replaced
 
 FILE = "manifest"
+MISSING = (FileNotFoundError, NotADirectoryError)
+"""What says that a file is not there; whatever else stops a reader may pass."""
 
 
 class Damaged(Exception):
@@ -41,13 +44,14 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
         Damaged: there is no manifest, or it is not as it was written.
+        OSError: it cannot be read just now.
     """
     try:
         digest, _, body = (folder / FILE).read_bytes().partition(b"\n")
-    except FileNotFoundError:
+    except MISSING:
         raise Damaged("was never finished") from None
     except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror})") from error
+        raise _unread(folder, FILE, error) from error
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise Damaged("is damaged: its manifest is not as it was written")
     return json.loads(body)
@@ -57,14 +61,15 @@ def verify(folder: Path) -> dict[str, Any]:
     """The facts of a checkpoint whose files all are as they were written.
 
     Raises:
-        Damaged: a file is missing, cannot be read or has changed.
+        Damaged: a file is missing or has changed.
+        OSError: one cannot be read just now.
     """
     facts = read(folder)
     files: dict[str, str] = facts["files"]
     with ThreadPoolExecutor() as pool:
-        for name, digest in zip(files, pool.map(lambda name: _found(folder / name), files), strict=True):
+        for name, digest in zip(files, pool.map(lambda name: _found(folder, name), files), strict=True):
             if digest != files[name]:
-                raise Damaged(f"is damaged: its file {name} " + (digest if " " in digest else "has changed"))
+                raise Damaged(f"is damaged: its file {name} " + ("has changed" if digest else "is missing"))
     return facts
 
 
@@ -83,14 +88,19 @@ def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
         yield f"{name} is {here!r} here and {there!r} there"
 
 
-def _found(path: Path) -> str:
-    """Checksum of a file, or words that say why there is none."""
+def _found(folder: Path, name: str) -> str:
+    """Checksum of a file; empty where there is none."""
     try:
-        return _digest(path)
-    except FileNotFoundError:
-        return "is missing"
+        return _digest(folder / name)
+    except MISSING:
+        return ""
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        raise _unread(folder, name, error) from error
+
+
+def _unread(folder: Path, name: str, error: OSError) -> OSError:
+    why = f"{error.strerror}; start again once it can be read, or remove {folder} to go on from the one before it"
+    return OSError(error.errno, why, str(folder / name))
 
 
 def _digest(path: Path) -> str:

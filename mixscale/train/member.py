@@ -37,6 +37,8 @@ class Position:
     spikes: Spikes = field(default_factory=Spikes)
     trunk_spikes: Spikes | None = None
     """those to return to, while on a branch"""
+    seen: dict[str, int] | None = None
+    """rows of each domain that its parents had drawn; None before they were asked"""
     drawn: dict[str, int] = field(default_factory=dict)
     """rows of each domain so far, those of its parents included"""
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -56,17 +58,14 @@ class Member:
         store: whose domains its rows name.
         sampler: what it draws.
         offered: rows that each domain offers it.
-        seen: rows of each domain that its parent had drawn.
+        position: where it stands.
     """
 
-    def __init__(
-        self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, int], seen: Mapping[str, int]
-    ):
-        self.run, self._store, self._sampler, self._offered, self._seen = run, store, sampler, offered, seen
+    def __init__(self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, int], position: Position):
+        self.run, self._store, self._sampler, self._offered, self.position = run, store, sampler, offered, position
         self._total = steps_of(run.train.tokens, run.train, store.context)
         self._plan = segments(run.optimiser, run.train, store.context)
         self.steps = sum(segment.last - segment.first for segment in self._plan)
-        self.position = Position()
         self._rates: tuple[int, np.ndarray] | None = None
 
     @property
@@ -130,6 +129,13 @@ class Member:
             self.position.ended, self.position.on_branch = True, False
         return kept
 
+    @property
+    def mean_loss(self) -> float | None:
+        """Over all domains, of what was measured last; None where nothing was, or the run diverged."""
+        last = self.position.rows[-1] if self.position.rows else {}
+        losses = [value for name, value in last.items() if name.startswith("loss/")]
+        return None if not losses or None in losses else sum(losses) / len(losses)
+
     def tokens(self) -> dict[str, int]:
         """Tokens of every domain drawn so far, its parent's not among them: the ledger."""
         drawn = self._sampler.counts(self.position.step * self.run.train.batch)
@@ -137,8 +143,8 @@ class Member:
 
     def recorded(self) -> dict[str, Any]:
         """The position, for a checkpoint."""
-        context = self._store.context
-        self.position.drawn = {d: n // context + self._seen.get(d, 0) for d, n in self.tokens().items()}
+        context, seen = self._store.context, self.position.seen or {}
+        self.position.drawn = {d: n // context + seen.get(d, 0) for d, n in self.tokens().items()}
         return asdict(self.position)
 
     def _row(self, losses: dict[str, float], seconds: float) -> dict[str, Any]:

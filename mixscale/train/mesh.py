@@ -7,6 +7,7 @@ placements ask for it.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +31,8 @@ RULES: dict[str, str | tuple[str, ...]] = {
 """Axis of the mesh that a named dimension is spread over; dimensions without a rule are whole on every device."""
 
 Dimensions = tuple[str | None, ...]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
     needed = math.prod(size.values())
     automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
     devices = jax.devices()[:needed]
+    if needed < jax.device_count():
+        words = " x ".join(f"{axis}={n}" for axis, n in size.items())
+        log.warning(f"mesh {words} leaves {jax.device_count() - needed} of {jax.device_count()} devices idle")
     return Layout(jax.make_mesh(tuple(size[a] for a in AXES), AXES, axis_types=automatic, devices=devices))
 
 
@@ -116,12 +122,12 @@ def filled(mesh: Mesh) -> dict[str, int]:
         raise InputError(f"mesh {words}: sizes are at least 1, and -1 may stand at one axis")
     known = math.prod(size for size in asked.values() if size != -1)
     size = dict(asked)
-    if open_axes:
-        if devices % known:
-            raise InputError(f"mesh {words} on {devices} devices: {known} does not divide them")
-        size[open_axes[0]] = devices // known
     if known > devices:
         raise InputError(f"mesh {words} takes {known} devices and there are {devices}; give a smaller one, or -1")
+    if devices % known:
+        raise InputError(f"mesh {words} on {devices} devices: {known} does not divide them; give -1 at one axis")
+    if open_axes:
+        size[open_axes[0]] = devices // known
     if jax.process_count() > 1 and math.prod(size.values()) != devices:
         raise InputError(f"mesh {words} leaves out some of the {devices} devices of {jax.process_count()} processes")
     return size

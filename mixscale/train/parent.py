@@ -32,7 +32,7 @@ def open_parent(folder: str, like: State, kind: dict[str, Any]) -> Parent | None
     Its last state at full rate where it has one (stable-then-decay), else its last one.
 
     Raises:
-        InputError: there is no checkpoint, or it is of another model, tokenizer or optimiser.
+        InputError: there is no checkpoint, it is of another model, tokenizer or optimiser, or the run diverged.
     """
     if not folder:
         return None
@@ -43,6 +43,11 @@ def open_parent(folder: str, like: State, kind: dict[str, Any]) -> Parent | None
                 f"train.parent '{folder}' holds no run that has ended; give the folder of one that has, DIR/runs/ID"
             )
         (member,) = newest.position["members"]
+        last = member["rows"][-1]
+        if last["status"] == "diverged":
+            raise InputError(
+                f"train.parent '{folder}' diverged at step {last['step']}; give the folder of a run that did not"
+            )
         if not member["stable"]:
             return Parent(newest.live, member["drawn"])
         stable = checkpoints.restore(like, stable=True)

@@ -5,7 +5,7 @@ Which rows these are is the sampler's to say, in either case; here is only how t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -98,18 +98,23 @@ class Streamed:
     def dispatch(self, draws: Sequence[Draw], batch: int, steps: int) -> jax.Array:
         shape = (len(draws), steps, batch, self._store.context + 1)
         sharding = self._layout.placed("run", None, "batch", None)
-        runs, sequences = _local(sharding, shape)
+        wanted = Wanted.by(sharding.addressable_devices_indices_map(shape).values(), shape)
         dtype = next(iter(self._files.values())).dtype
-        mine = np.zeros((len(runs), steps, len(sequences), shape[3]), dtype)
-        for r in runs:
-            if not len(draws[r].learning_rate_S):
-                continue
-            rows = self._ahead(draws[r], batch, sequences)
-            for s in range(len(draws[r].learning_rate_S)):
-                mine[r - runs.start, s] = next(rows)
-        return jax.make_array_from_process_local_data(sharding, mine, shape)
+        mine_rxSxbxT1 = np.zeros((len(wanted.runs), steps, len(wanted.sequences), shape[3]), dtype)
+        for r, draw in enumerate(draws):
+            if not len(draw.learning_rate_S):
+                # It has ended, perhaps before all that was read for it.
+                self._open.pop(draw.run.id, None)
+            elif r in wanted.runs:
+                rows = self._ahead(draw, batch, wanted.sequences)
+                for s in range(len(draw.learning_rate_S)):
+                    mine_rxSxbxT1[np.searchsorted(wanted.runs, r), s] = next(rows)
+        for run in self._open.keys() - {draw.run.id for draw in draws}:
+            # Of a population before this one, which ended before all that was read for it.
+            del self._open[run]
+        return jax.make_array_from_callback(shape, sharding, lambda block: mine_rxSxbxT1[wanted.at(block)])
 
-    def _ahead(self, draw: Draw, batch: int, sequences: range) -> Iterator[np.ndarray]:
+    def _ahead(self, draw: Draw, batch: int, sequences: np.ndarray) -> Iterator[np.ndarray]:
         """This process's rows of every step from `draw.first` on; goes on where the last dispatch ended."""
         at, rows = self._open.get(draw.run.id, (-1, iter(())))
         if at != draw.first:
@@ -121,12 +126,44 @@ class Streamed:
             del self._open[draw.run.id]
         return rows
 
-    def _read(self, draw: Draw, batch: int, sequences: range) -> Iterator[np.ndarray]:
+    def _read(self, draw: Draw, batch: int, sequences: np.ndarray) -> Iterator[np.ndarray]:
         import grain
 
         source = _Steps(draw.sampler, self.offered(draw.run), self._files, batch, sequences)
         options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=AHEAD)
         return iter(grain.MapDataset.source(source).slice(slice(draw.first, None)).to_iter_dataset(options))
+
+
+Block = tuple[slice, ...]
+"""Of an array, the part that one device holds."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the devices of a process hold of (R, S, B, T+1): of some runs, some sequences of each batch.
+
+    They need not be neighbours: a mesh of TPUs follows the wires, and a host's devices may stand anywhere on it.
+    """
+
+    runs: np.ndarray
+    sequences: np.ndarray
+
+    @classmethod
+    def by(cls, blocks: Iterable[Block | None], shape: tuple[int, ...]) -> Wanted:
+        """All that is in `blocks` of an array of this shape."""
+        held = [block for block in blocks if block is not None]
+        runs, sequences = (
+            np.unique(np.concatenate([np.arange(shape[dim])[block[dim]] for block in held])) for dim in (0, 2)
+        )
+        return cls(runs, sequences)
+
+    def at(self, block: Block) -> Block:
+        """Where a block is in an array of what is wanted; within a block all are neighbours."""
+        runs, sequences = (
+            slice(*np.searchsorted(numbers, [part.start or 0, numbers[-1] + 1 if part.stop is None else part.stop]))
+            for numbers, part in ((self.runs, block[0]), (self.sequences, block[2]))
+        )
+        return runs, slice(None), sequences
 
 
 @dataclass(frozen=True)
@@ -137,15 +174,16 @@ class _Steps:
     of_run: dict[str, np.ndarray]
     files: dict[str, np.ndarray]
     batch: int
-    sequences: range
-    """of a batch, those that are wanted"""
+    sequences: np.ndarray
+    """of a batch, those that are wanted, in rising order"""
 
     def __len__(self) -> int:
         return self.sampler.sequences // self.batch
 
     def __getitem__(self, step: Any) -> np.ndarray:
         first = int(step) * self.batch
-        domain_b, row_b = self.sampler.draws(first + self.sequences.start, first + self.sequences.stop)
+        domain_B, row_B = self.sampler.draws(first, first + self.batch)
+        domain_b, row_b = domain_B[self.sequences], row_B[self.sequences]
         out_bxT1 = np.empty((len(row_b), next(iter(self.files.values())).shape[1]), self._dtype())
         for j, domain in enumerate(self.sampler.domains):
             here_b = domain_b == j
@@ -158,33 +196,34 @@ class _Steps:
 
 def make_rows(store: TokenStore, layout: Layout, seed: int, machine: Machine) -> Rows:
     """Resident where the store's training rows are within `machine.resident_gb`."""
-    width = (2 if store.vocab_size <= 1 << 16 else 4) * (store.context + 1)
-    size = width * sum(facts["train_rows"] for facts in store.facts.values())
-    kind = Resident if size <= machine.resident_gb * 1e9 else Streamed
+    kind = Resident if row_bytes(store) <= machine.resident_gb * 1e9 else Streamed
     return kind(store, layout, seed)
 
 
-@lru_cache(maxsize=8)
+def row_bytes(store: TokenStore) -> int:
+    """Bytes of a store's training rows."""
+    width = (2 if store.vocab_size <= 1 << 16 else 4) * (store.context + 1)
+    return width * sum(facts["train_rows"] for facts in store.facts.values())
+
+
 def offered(store: TokenStore, train: Train, seed: int) -> dict[str, np.ndarray]:
     """Of every domain all rows, or the share that makes a run repeat its data like its target; int32 (rows,)."""
-    return {domain: _offered(store.facts[domain]["train_rows"], domain, train, seed) for domain in store.domains}
+    return _offered(store, None if train.like_tokens is None else (train.tokens, train.like_tokens), seed)
 
 
-def _offered(rows: int, domain: str, train: Train, seed: int) -> np.ndarray:
-    if train.like_tokens is None:
+@lru_cache(maxsize=64)
+def _offered(store: TokenStore, share: tuple[int, int] | None, seed: int) -> dict[str, np.ndarray]:
+    # Of a whole population, so that no dispatch makes them anew: runs that are offered all rows have one entry.
+    return {domain: _of_domain(store.facts[domain]["train_rows"], domain, share, seed) for domain in store.domains}
+
+
+def _of_domain(rows: int, domain: str, share: tuple[int, int] | None, seed: int) -> np.ndarray:
+    if share is None:
         return np.arange(rows, dtype=np.int32)
-    keep = max(1, min(rows, round(rows * train.tokens / train.like_tokens)))
+    keep = max(1, min(rows, round(rows * share[0] / share[1])))
     return np.sort(epoch_order(seed, f"{domain}/offered", 0, rows)[:keep])
 
 
 def _firsts(store: TokenStore) -> list[int]:
     """Number of each domain's first row among all."""
     return [0, *np.cumsum([store.facts[d]["train_rows"] for d in store.domains])[:-1].tolist()]
-
-
-def _local(sharding: jax.sharding.NamedSharding, shape: tuple[int, ...]) -> tuple[range, range]:
-    """The runs and the sequences of a batch that this process's devices hold, out of (R, S, B, T+1)."""
-    held = [index for index in sharding.addressable_devices_indices_map(shape).values() if index is not None]
-    bounds = [[index[dim].indices(shape[dim])[:2] for index in held] for dim in (0, 2)]
-    runs, sequences = (range(min(a for a, _ in b), max(z for _, z in b)) for b in bounds)
-    return runs, sequences

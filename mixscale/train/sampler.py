@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -47,8 +48,9 @@ class Sampler:
         for domain in self.domains:
             if rows.get(domain, 0) < 1:
                 raise InputError(f"mixture gives domain '{domain}' weight {mixture[domain]:g}, but it has no rows")
-        self._rows = {d: rows[d] for d in self.domains}
-        self._seed, self.sequences = seed, sequences
+        self._rows, self.sequences = {d: rows[d] for d in self.domains}, sequences
+        # Two of each domain, because readers ahead of the devices are in the next pass before all have left this one.
+        self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=rows[d])) for d in self.domains}
         self._domain_N = apportion(mixture.array(self.domains), sequences)
         # How often the domain of each sequence was drawn before it, once for all dispatches.
         self._before_N = np.empty(sequences, np.int32)
@@ -64,7 +66,7 @@ class Sampler:
             here = np.flatnonzero(domain_n == j)
             epoch_n, place_n = np.divmod(before_n[here], self._rows[domain])
             for epoch in np.unique(epoch_n):
-                order_R = epoch_order(self._seed, domain, int(epoch), self._rows[domain])
+                order_R = self._order[domain](int(epoch))
                 row_n[here[epoch_n == epoch]] = order_R[place_n[epoch_n == epoch]]
         return domain_n.astype(np.int32), row_n
 
@@ -103,16 +105,22 @@ def apportion(weights_K: np.ndarray, sequences: int) -> np.ndarray:
     return domain_N
 
 
-@lru_cache(maxsize=64)
 def epoch_order(seed: int, domain: str, epoch: int, rows: int) -> np.ndarray:
-    """Permutation of a domain's rows in its `epoch`-th pass, int32 (rows,).
+    """Permutation of a domain's rows in its `epoch`-th pass, int32 (rows,); one array for all who hold it.
 
     Sorts the raw stream of a Philox generator keyed by the arguments, because raw streams, unlike shuffles, are
     promised not to change between NumPy versions.
     """
-    digest = hashlib.sha256(f"{seed}/{domain}/{epoch}".encode()).digest()
-    keys_R = np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)).random_raw(rows)
-    return np.argsort(keys_R, kind="stable").astype(np.int32)
+    order_R = _HELD.get((seed, domain, epoch, rows))
+    if order_R is None:
+        digest = hashlib.sha256(f"{seed}/{domain}/{epoch}".encode()).digest()
+        keys_R = np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)).random_raw(rows)
+        order_R = _HELD[seed, domain, epoch, rows] = np.argsort(keys_R, kind="stable").astype(np.int32)
+    return order_R
+
+
+_HELD: WeakValueDictionary[tuple[int, str, int, int], np.ndarray] = WeakValueDictionary()
+"""Permutations that some sampler holds: the runs of a population mostly share a seed."""
 
 
 def _quantised(weights_K: np.ndarray) -> np.ndarray:

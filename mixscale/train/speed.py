@@ -85,7 +85,7 @@ def peak_flops(devices: Sequence[jax.Device], dtype: str) -> float | None:
 @lru_cache
 def _measured(dtype: str, size: int = 1024, times: int = 5) -> float:
     """FLOP/s of a product of square matrices on this process's cores, the best of a few."""
-    x = jnp.ones((size, size), dtype, device=jax.devices("cpu")[0])
+    x = jnp.ones((size, size), dtype, device=jax.local_devices(backend="cpu")[0])
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
     seconds = []

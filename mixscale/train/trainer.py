@@ -50,7 +50,8 @@ class Trainer:
         population: R, runs trained together in one program.
 
     Attributes:
-        of_one: shapes and places of the state of a run alone.
+        of_all: shapes and places of the state of a population.
+        of_one: of that of a run alone.
 
     Raises:
         InputError: the run was planned with another store, or its shape or mesh is impossible.
@@ -74,7 +75,8 @@ class Trainer:
         self._rows = make_rows(store, self.layout, corpus_seed, machine)
         self._held_out = HeldOut(store, run.train.validation_rows, corpus_seed, run.train.batch)
         self._held_out_NxBxT1 = self.layout.put(self._held_out.rows_NxBxT1, None, "batch", None)
-        self._state = jax.tree.map(lambda x: x.sharding, abstract(program, self.layout, population))
+        self.of_all = abstract(program, self.layout, population)
+        self._state = jax.tree.map(lambda x: x.sharding, self.of_all)
         whole = self.layout.placed()
         self.of_one = abstract(program, self.layout, 1)
         self._init = jax.jit(program.init, out_shardings=self._state)

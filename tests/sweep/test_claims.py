@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mixscale.sweep import claims, failures
+from mixscale.errors import Interrupted, Unfinished
+from mixscale.sweep import claims, failures, reached
 
 RACER = """
 import errno, fcntl, sys, time
@@ -22,7 +24,7 @@ from mixscale.sweep import claims
 def no_locks(*_):
     raise OSError(errno.ENOLCK, "no locks here")
 
-if sys.argv[1] != "same machine":
+if "same machine" not in sys.argv[1]:
     fcntl.flock = no_locks
     claims.this_machine = lambda: sys.argv[2]
 for line in sys.stdin:
@@ -45,6 +47,32 @@ with claims.claimed(Path(sys.argv[1])) as free:
 """
 
 
+HICCUP = """
+import errno, os, sys, threading, time
+from pathlib import Path
+from mixscale.sweep import claims
+
+def away(self):
+    global left
+    left -= self.name.startswith("claim.")
+    if 0 <= left < 3:
+        raise OSError(errno.ESTALE, "stale file handle", str(self))
+    return os.path.exists(self)
+
+claims.BEAT, left, Path.exists = 0.05, 3, away
+with claims.claimed(Path(sys.argv[1])):
+    print("claimed", flush=True)
+    sys.stdin.readline()
+"""
+LOCKER = """
+import fcntl, sys
+with open(sys.argv[1], "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    sys.stdin.readline()
+"""
+
+
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", script, *arguments], text=True, **pipes)
@@ -63,7 +91,7 @@ def leave_behind(folder: Path) -> None:
     os.utime(lease, (0, time.time() - claims.LEASE - 1))
 
 
-@pytest.mark.parametrize("case", ["same machine", "other machine", "left behind"])
+@pytest.mark.parametrize("case", ["same machine", "other machine", "left behind", "left behind to the same machine"])
 def test_of_two_processes_that_race_for_a_run_exactly_one_wins_each_time(case, tmp_path):
     racers = [start(RACER, case, name) for name in ("one", "two")]
     for process in racers:
@@ -73,7 +101,7 @@ def test_of_two_processes_that_race_for_a_run_exactly_one_wins_each_time(case, t
     wins = []
     for index in range(1000):
         folder = tmp_path / str(index)
-        if case == "left behind":
+        if "left behind" in case:
             leave_behind(folder)
         moment = time.time() + 0.0005
         for process in racers:
@@ -103,7 +131,7 @@ def test_a_killed_process_gives_its_claim_back_at_once_and_is_remembered(tmp_pat
         failure = failures.read(tmp_path)
         assert (failure.kind, failure.times) == ("unfinished", 1)
         assert str(process.pid) in failure.why
-    assert failures.read(tmp_path) is None, "it went well this time"
+    assert failures.read(tmp_path).times == 1, "nothing failed since"
 
 
 def test_a_claim_of_another_machine_holds_until_it_was_silent_for_long(tmp_path):
@@ -137,7 +165,91 @@ def test_what_fails_inside_a_claim_is_recorded_and_an_interrupt_is_not(tmp_path)
     assert failures.read(tmp_path).times == 2
     assert "no such number" in failures.read(tmp_path).why
     assert not failures.read(tmp_path).final
-    fail(failures.Unfinished("told to stop"))
+    fail(Interrupted(signal.SIGTERM))
     assert failures.read(tmp_path).times == 2
+    fail(Unfinished("the devices failed"))
+    assert failures.read(tmp_path).why == "the devices failed"
+    assert failures.read(tmp_path).final
     fail(failures.InputError("no such domain"))
     assert failures.read(tmp_path).final
+
+
+def test_a_file_server_that_is_away_for_a_moment_does_not_end_the_heartbeat(tmp_path):
+    process = start(HICCUP, str(tmp_path))
+    assert process.stdout.readline() == "claimed\n"
+    lease = tmp_path / "claim.1"
+    os.utime(lease, (0, 1))
+    until = time.monotonic() + 20
+    while lease.stat().st_mtime == 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lease.stat().st_mtime > 1
+    tell(process, "")
+    assert process.wait() == 0
+
+
+def test_deaths_count_only_where_the_run_got_no_further_in_between(tmp_path):
+    def die_at(step: int) -> failures.Failure:
+        reached.note(tmp_path, reached.Reached(step, 1000, 0, 0, 0.0, 0.0))
+        # As of this machine: its lock is free, so it is dead.
+        newest = max(tmp_path.glob("claim.*"), key=lambda lease: int(lease.suffix[1:]))
+        os.utime(newest)
+        with claims.claimed(tmp_path) as free:
+            assert free
+        return failures.read(tmp_path)
+
+    with claims.claimed(tmp_path):
+        pass
+    assert [die_at(step).times for step in (100, 200, 300, 400)] == [1, 1, 1, 1]
+    assert [(die_at(step).times, failures.read(tmp_path).final) for step in (400, 350)] == [(2, False), (3, True)]
+    # Further than 350, but not further than ever.
+    assert die_at(390).times == 4
+
+
+def test_nobody_waits_for_a_run_that_is_held(tmp_path, monkeypatch):
+    def wait(seconds: float) -> None:
+        raise AssertionError(f"waited {seconds} s")
+
+    with claims.claimed(tmp_path):
+        monkeypatch.setattr(claims.time, "sleep", wait)
+        assert claims.holder(tmp_path).pid == os.getpid()
+        with claims.claimed(tmp_path) as theirs:
+            assert not theirs
+        monkeypatch.undo()
+
+
+def test_a_run_at_which_somebody_looks_just_now_is_free(tmp_path, monkeypatch):
+    with claims.claimed(tmp_path):
+        pass
+    with open(tmp_path / "lock") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        monkeypatch.setattr(claims.time, "sleep", lambda seconds: fcntl.flock(looked_at, fcntl.LOCK_UN))
+        with claims.claimed(tmp_path) as free:
+            monkeypatch.undo()
+            assert free
+
+
+def test_a_lock_that_a_file_server_keeps_for_a_dead_node_does_not_hold_its_run(tmp_path):
+    folder = tmp_path / "run"
+    leave_behind(folder)
+    server = start(LOCKER, str(folder / "lock"))
+    assert server.stdout.readline() == "locked\n"
+    with claims.claimed(folder) as free:
+        assert free
+        # Without the lock, the lease alone says that this process lives, also to its own machine.
+        with claims.claimed(folder) as theirs:
+            assert not theirs
+        tell(server, "")
+        server.wait()
+        assert claims.holder(folder).pid == os.getpid()
+        with claims.claimed(folder) as theirs:
+            assert not theirs
+    assert claims.holder(folder) is None
+    with claims.claimed(folder) as free:
+        assert free
+
+
+def test_a_process_of_this_machine_that_has_the_lock_lives_however_long_it_was_silent(tmp_path):
+    with claims.claimed(tmp_path):
+        os.utime(tmp_path / "claim.1", (0, time.time() - 2 * claims.LEASE))
+        with claims.claimed(tmp_path) as theirs:
+            assert not theirs

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 
 from mixscale.errors import InputError
 from mixscale.experiment import Model
+from mixscale.train import manifest
 from mixscale.train.checkpoint import Checkpoints
 from mixscale.train.step import State
 
@@ -91,6 +95,77 @@ def test_the_newest_two_the_best_and_the_last_stable_are_kept(state, tmp_path):
         assert checkpoints.restore(shapes_of(live), stable=True).done == 20
         checkpoints.keep_newest()
         assert checkpoints.numbers() == [20, 30, 70]
+
+
+@contextmanager
+def unreadable(file: Path) -> Iterator[None]:
+    """While it is entered, opening the file fails as on a file server that is away; a link in a circle does that."""
+    aside = file.rename(file.with_name("aside"))
+    file.symlink_to(file)
+    yield
+    file.unlink()
+    aside.rename(file)
+
+
+@pytest.mark.parametrize("name", [manifest.FILE, "_METADATA"])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_no_damaged_one(name, state, tmp_path):
+    live = on_mesh(state, data=1)
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        checkpoints.save(8, live, None, {})
+    with (
+        unreadable(tmp_path / "8" / name),
+        closing(Checkpoints(tmp_path, ABOUT)) as checkpoints,
+        pytest.raises(OSError, match=f"start again once it can be read.*{name}"),
+    ):
+        checkpoints.restore(shapes_of(live))
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        assert checkpoints.restore(shapes_of(live)).done == 8
+
+
+def test_a_checkpoint_that_cannot_be_read_while_others_are_saved_stays(state, tmp_path):
+    live = on_mesh(state, data=1)
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        checkpoints.save(8, live, None, {}, best=1.0)
+        checkpoints.wait()
+        with unreadable(tmp_path / "8" / manifest.FILE):
+            for done in (16, 24, 32):
+                checkpoints.save(done, live, None, {}, best=2.0)
+            checkpoints.wait()
+        checkpoints.keep_newest()
+        assert checkpoints.numbers() == [8, 32]
+
+
+def test_a_checkpoint_that_was_gone_on_from_stays_until_the_one_that_replaces_it_is_whole(state, tmp_path):
+    live = on_mesh(state, data=1)
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        checkpoints.save(8, live, None, {"segment": 0})
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        checkpoints.restore(shapes_of(live))
+        # As a kill in the middle of it would, this leaves no more than a part.
+        checkpoints.save(8, State({"w": np.array([open])}, None), None, {})
+        with pytest.raises(ValueError, match="Unsupported data type"):
+            checkpoints.wait()
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        assert checkpoints.restore(shapes_of(live)).position == {"segment": 0}
+        checkpoints.save(8, live, None, {"segment": 1})
+        checkpoints.save(8, live, None, {"segment": 2})
+    with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
+        assert checkpoints.restore(shapes_of(live)).position == {"segment": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["8"]
+
+
+def test_of_two_checkpoints_of_as_many_steps_the_one_that_was_to_replace_the_other_counts(state, tmp_path):
+    """A kill may come after it is whole, and before the other is removed."""
+    live = on_mesh(state, data=1)
+    for name, segment in (("other", 1), ("here", 0)):
+        with closing(Checkpoints(tmp_path / name, ABOUT)) as checkpoints:
+            checkpoints.save(8, live, None, {"segment": segment})
+    shutil.copytree(tmp_path / "other" / "8", tmp_path / "here" / "8.1")
+    with closing(Checkpoints(tmp_path / "here", ABOUT)) as checkpoints:
+        assert checkpoints.restore(shapes_of(live)).position == {"segment": 1}
+        checkpoints.keep_newest()
+        assert checkpoints.restore(shapes_of(live)).position == {"segment": 1}
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["8"]
 
 
 def test_a_checkpoint_of_something_else_is_refused_field_by_field(state, tmp_path):

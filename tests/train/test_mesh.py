@@ -90,10 +90,19 @@ def test_muon_and_an_average_are_spread_like_the_weights():
     )
 
 
+def test_devices_that_a_mesh_leaves_idle_are_told(caplog):
+    make_layout(Mesh(data=2, fsdp=2), MODEL, BATCH, 1, 1)
+    make_layout(Mesh(), MODEL, BATCH, 1, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "mesh run=1 x data=2 x fsdp=2 x tensor=1 leaves 4 of 8 devices idle"
+    ]
+
+
 @pytest.mark.parametrize(
     ("mesh", "population", "accumulate", "words"),
     [
-        (Mesh(data=3), 1, 1, ["train.batch 8", "mesh.data=3", "multiple of 3"]),
+        (Mesh(data=3), 1, 1, ["data=3", "8 devices", "3 does not divide"]),
+        (Mesh(data=2, tensor=3), 1, 1, ["8 devices", "6 does not divide"]),
         (Mesh(data=99), 1, 1, ["data=99", "99 devices", "there are 8"]),
         (Mesh(data=-1, fsdp=3), 1, 1, ["8 devices", "3 does not divide"]),
         (Mesh(data=-1, fsdp=-1), 1, 1, ["-1 may stand at one axis"]),

@@ -1,9 +1,12 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
-from mixscale.train.sampler import Sampler, apportion
+from mixscale.train.sampler import Sampler, apportion, epoch_order
 
 ROWS = {"a": 30, "b": 50, "c": 7, "unused": 9}
 
@@ -29,6 +32,19 @@ def test_any_part_of_a_run_is_the_same_read_alone():
     assert drawn(whole, 137, 402) == drawn(whole, 0, 500)[137:402]
     again = Sampler(Mixture({"a": 0.5, "b": 0.3, "c": 0.2}), ROWS, seed=3, sequences=500)
     assert drawn(again, 0, 500) == drawn(whole, 0, 500)
+
+
+def test_the_order_of_a_pass_is_made_once_for_a_run_however_many_train_beside_it():
+    samplers = [Sampler(Mixture({"a": 0.5, "b": 0.5}), ROWS, seed, 20) for seed in range(100)]
+    orders = []
+    for seed, sampler in enumerate(samplers):
+        sampler.draws(0, 20)
+        orders.append(weakref.ref(epoch_order(seed, "a", 0, ROWS["a"])))
+    gc.collect()
+    assert all(order() is not None for order in orders)
+    del sampler, samplers
+    gc.collect()
+    assert not any(order() is not None for order in orders)
 
 
 def test_a_longer_run_begins_like_a_shorter_one():

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mixscale.errors import Unfinished
 from mixscale.experiment import Experiment
 from mixscale.sweep import failures
@@ -36,17 +38,28 @@ def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) 
     from mixscale.sweep.progress import SweepProgress
 
     directory = experiment.directory
-    left = [p for p in planned if not ended(directory, p.run.id)]
+    left = _left(experiment, planned)
     if not left:
         return
     for item in left:
-        failures.forget(run_directory(directory, item.run.id))
+        failures.forgive(run_directory(directory, item.run.id))
     train: Train = import_module(f"mixscale.sweep.engines.{type(experiment.engine).__name__.lower()}").train
     with SweepProgress(planned, left) as progress:
         train(experiment, store_path, left, progress)
-    missing = [p.run.id for p in left if not ended(directory, p.run.id)]
+    missing = _left(experiment, left)
     if missing:
         raise Unfinished(
             f"{len(missing)} runs are being trained by another process (`mixscale status {directory}`); start again "
             "when it is done"
         )
+
+
+def _left(experiment: Experiment, planned: list[Planned]) -> list[Planned]:
+    """Those that have not ended. Where hosts train together, process 0 says which: others see its disk late."""
+    left = [not ended(experiment.directory, p.run.id) for p in planned]
+    if experiment.machine.hosts.coordinator:
+        from mixscale.train import hosts
+
+        hosts.join(experiment.machine.hosts)
+        left = hosts.alike(np.array(left, bool))
+    return [p for p, is_left in zip(planned, left, strict=True) if is_left]

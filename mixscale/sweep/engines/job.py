@@ -11,6 +11,7 @@ from mixscale.experiment import Experiment
 from mixscale.sweep import failures
 from mixscale.sweep.directory import ended, run_directory
 from mixscale.sweep.engines.here import SINGLE_THREAD
+from mixscale.sweep.failures import Failure
 from mixscale.sweep.plan import Planned
 from mixscale.sweep.standing import Notes
 from mixscale.sweep.worker import work
@@ -42,7 +43,7 @@ class Job:
         notes = Notes(self.experiment.directory, lambda message: None)
         left = self.planned
         while left:
-            failed = {item.run.id: self._failed(item) for item in left}
+            failed = {item.run.id: self._failure(item) for item in left}
             try:
                 work(self.experiment, self.store_path, left, notes)
                 return
@@ -54,15 +55,14 @@ class Job:
                     raise
             left = [item for item in left if self._open(item)]
 
-    def _failed(self, item: Planned) -> int:
-        failure = failures.read(run_directory(self.experiment.directory, item.run.id))
-        return failure.times if failure else 0
+    def _failure(self, item: Planned) -> Failure | None:
+        return failures.read(run_directory(self.experiment.directory, item.run.id))
 
-    def _recorded_since(self, failed: dict[str, int]) -> bool:
+    def _recorded_since(self, before: dict[str, Failure | None]) -> bool:
         """Whether what failed belongs to a run, which is then tried again or left alone; else the job is broken."""
-        return any(self._failed(item) > failed[item.run.id] for item in self.planned if item.run.id in failed)
+        found = {item.run.id: self._failure(item) for item in self.planned}
+        return any(found[run] not in (None, failure) for run, failure in before.items())
 
     def _open(self, item: Planned) -> bool:
-        directory = self.experiment.directory
-        failure = failures.read(run_directory(directory, item.run.id))
-        return not ended(directory, item.run.id) and not (failure and failure.final)
+        failure = self._failure(item)
+        return not ended(self.experiment.directory, item.run.id) and not (failure and failure.final)
