@@ -44,6 +44,7 @@ COLUMNS = {
         "share": ("share", "{:.0%}"),
         "product_gflops": ("GFLOP/s of the products", "{:.0f}"),
         "step_gflops": ("of the step", "{:.0f}"),
+        "torch_gflops": ("of the products in PyTorch", "{:.0f}"),
     },
     "mfu": {
         "shape": ("parameters", "{}"),

@@ -46,7 +46,7 @@ def test_products_of_the_account_are_those_of_the_model(benchmark_of):
     """Together they come to the FLOPs that the model is said to take, attention counted whole."""
     roofline, shapes = benchmark_of("training.roofline"), benchmark_of("training.shapes")
     shape = shapes.Shape(CONFIG, 2, 8, 40, 1)
-    flops = sum(times * of_one for times, _, _, of_one in roofline.products(shape, "float32"))
+    flops = sum(p.times * p.flops for p in roofline.products(shape, "float32"))
     tokens = shape.batch * shape.context
     norms = 6.0 * tokens * (CONFIG.layers * (2 * CONFIG.d_model + 2 * 8) + CONFIG.d_model)
     above = 6.0 * tokens * CONFIG.layers * shape.context * CONFIG.d_model
