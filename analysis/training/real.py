@@ -63,7 +63,9 @@ def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, 
     for number in range(rounds):
         # The first dispatch compiles, and the second is handed over while the first is computed.
         stamps = _stamps(trainer, replace(run, seed=number))[2:]
-        whole.append(_each(stamps[0], stamps[-1], len(stamps) - 1))
+        (first, began), (last, ended) = stamps[0], stamps[-1]
+        # Where a segment ends a dispatch is shorter, so steps are counted.
+        whole.append(_each(began, ended, (last - first) / steps))
         began = _clocks()
         for _ in range(dispatches):
             alone()
@@ -78,17 +80,17 @@ def _clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _each(began: tuple[float, float], ended: tuple[float, float], count: int) -> tuple[float, float]:
+def _each(began: tuple[float, float], ended: tuple[float, float], count: float) -> tuple[float, float]:
     return (ended[0] - began[0]) / count, (ended[1] - began[1]) / count
 
 
-def _stamps(trainer: Trainer, run: Run) -> list[tuple[float, float]]:
-    """Times at which a run handed over its dispatches."""
+def _stamps(trainer: Trainer, run: Run) -> list[tuple[int, tuple[float, float]]]:
+    """After each dispatch of a run, its steps so far and the time."""
     from mixscale.train import train_run
 
-    stamps: list[tuple[float, float]] = []
+    stamps: list[tuple[int, tuple[float, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
-        train_run(trainer, run, Path(folder), lambda _: stamps.append(_clocks()))
+        train_run(trainer, run, Path(folder), lambda progress: stamps.append((progress.done, _clocks())))
     return stamps
 
 
