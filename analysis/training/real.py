@@ -59,9 +59,12 @@ def outside(out: Path, shape: Shape, dispatches: int, rounds: int) -> dict[str, 
     trainer = Trainer(run, store, 0, replace(asked.machine, steps_per_dispatch=steps, checkpoint_steps=6 * steps))
     alone = job(replace(shape, steps=steps), "float32")
     alone()
+    # Compiles all that a run needs, that which begins a branch and copies a state for a checkpoint included.
+    short = replace(run, train=replace(run.train, tokens=3 * steps * shape.batch * shape.context))
+    _stamps(trainer, short)
     whole, loop = [], []
     for number in range(rounds):
-        # The first dispatch compiles, and the second is handed over while the first is computed.
+        # The second dispatch is handed over while the first is computed; from then on one is always on the way.
         stamps = _stamps(trainer, replace(run, seed=number))[2:]
         (first, began), (last, ended) = stamps[0], stamps[-1]
         # Where a segment ends a dispatch is shorter, so steps are counted.
