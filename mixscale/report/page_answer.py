@@ -68,7 +68,9 @@ def _against(found: Findings, name: str) -> tuple[str, str, str, str]:
         return label, value, f"{basis}: {c.verdict}", c.verdict if c.verdict in ("better", "worse") else ""
     value, low, high = found.candidates[name].above
     verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-    told = f"by the law ({number(low, high - low)} to {number(high, high - low)}): {verdict}"
+    # The interval is of what is told: how much lower the optimum is, or how much higher.
+    ends = (low, high) if value >= 0 else (-high, -low)
+    told = f"by the law ({number(ends[0], high - low)} to {number(ends[1], high - low)}): {verdict}"
     if found.candidates[name].breaks:
         told += "; it does not keep the constraints"
     css = "" if verdict == "not distinguishable" else verdict

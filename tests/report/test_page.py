@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
 from mixscale import report
 from mixscale.errors import InputError
 from mixscale.optimum import solve
+from mixscale.report import page_answer
 from mixscale.report.figures import NAMES, style
 from mixscale.report.page_domains import domains
 from mixscale.report.wording import capital
@@ -218,3 +220,12 @@ def test_a_fit_of_another_table_is_refused(written, tmp_path):
     frame.to_parquet(folder / "runs.parquet")
     with pytest.raises(InputError, match=r"'loss/\$code\$' of the fit is not in the run table"):
         report.write(folder)
+
+
+@pytest.mark.parametrize("above", [(0.0011, -0.0005, 0.0029), (-0.0011, -0.0029, 0.0005)])
+def test_an_interval_by_the_law_is_of_the_difference_that_is_told(above):
+    baseline = SimpleNamespace(above=above, breaks=[])
+    found = SimpleNamespace(comparisons={}, candidates={"natural": baseline})
+    _, value, told, _ = page_answer._against(found, "natural")
+    assert value == f"0.0011 {'lower' if above[0] > 0 else 'higher'}"
+    assert "(−0.0005 to 0.0029)" in told
