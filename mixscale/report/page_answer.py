@@ -6,7 +6,7 @@ from mixscale.report.candidates import STARTING
 from mixscale.report.findings import Findings
 from mixscale.report.markup import Markup, bar, join, table, tag, tiles
 from mixscale.report.material import Material
-from mixscale.report.sentences import sentences
+from mixscale.report.sentences import refuted, sentences
 from mixscale.report.summary import HEADINGS
 from mixscale.report.terms_said import NAMES, POINT, decision, extrapolated, goal
 from mixscale.report.wording import amount, count, little, number, percent, signed
@@ -28,6 +28,7 @@ def head(material: Material, found: Findings) -> Markup:
             tag("p", " · ".join(facts), "facts"),
             tag("p", f"Goal: {goal(found)}", "facts"),
             tag("p", sentences(found)[0], "lead"),
+            *(tag("p", told, "decision no") for told in refuted(found)),
             *(tag("p", told, css) for told in decision(found)),
         ]
     )

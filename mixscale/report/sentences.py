@@ -23,12 +23,29 @@ NAMED = 8
 def sentences(found: Findings) -> list[str]:
     """All sentences, the most important first."""
     unit = f" {found.unit}" if found.unit else ""
-    told = [_optimum(found), *terms_said.decision(found), *terms_said.expected(found), *terms_said.asked(found)]
+    told = [
+        _optimum(found),
+        *refuted(found),
+        *terms_said.decision(found),
+        *terms_said.expected(found),
+        *terms_said.asked(found),
+    ]
     told += [_comparison(name, c, found, unit) for name, c in _ordered(found)]
     told += _untrained(found)
     told += _prediction(found, unit)
     told += [*_held_out(found, unit), _noise(found, unit)]
     return told + terms_said.doubts(found) + _unfinished(found) + _strangers(found)
+
+
+def refuted(found: Findings) -> list[str]:
+    """What to do where training said otherwise than the law."""
+    better = [NAMES[name] for name, c in _ordered(found) if c.verdict == "worse"]
+    if not better:
+        return []
+    return [
+        f"Do not use it: trained, it is worse than {listed(better)}, so the law is wrong there. Train more mixtures "
+        "(`mixscale design FIT` names those that say most) and fit again."
+    ]
 
 
 def _strangers(found: Findings) -> list[str]:

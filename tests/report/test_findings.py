@@ -287,3 +287,13 @@ def test_bounds_are_told_and_who_does_not_keep_them(planted, tmp_path):
     assert f"It is held by {domain} at most {percent(0.05)} (−" in said
     assert found.candidates["uniform"].breaks == [f"{domain} at most {percent(0.05)}"]
     assert "the uniform mixture do not keep all constraints" in said
+
+
+def test_an_optimum_that_lost_when_trained_is_not_to_be_used(found):
+    def with_verdicts(verdict: str) -> list[str]:
+        changed = {name: dataclasses.replace(c, verdict=verdict) for name, c in found.comparisons.items()}
+        return sentences(dataclasses.replace(found, comparisons=changed))
+
+    assert with_verdicts("worse")[1].startswith("Do not use it: trained, it is worse than the uniform mixture")
+    for verdict in ("better", "not distinguishable", "same mixture"):
+        assert not any("Do not use it" in told for told in with_verdicts(verdict))
