@@ -35,6 +35,8 @@ import tyro
 from pyarrow import parquet
 
 from mixscale.corpus import TokenStore, build_store, documents, embedded_names
+from mixscale.corpus.build import WORK
+from mixscale.corpus.encode import REASON
 from mixscale.experiment import Cleaning, Corpus, Embedded, Jsonl, Parquet, Source, Tokenizer
 
 FILE_BYTES = 50_000_000
@@ -176,7 +178,7 @@ def measured(corpus: Corpus) -> Measured:
     peak, first = 0.0, 0.0
     while process.poll() is None:
         peak = max(peak, held_by(process.pid))
-        if not first and list(Path(corpus.cache).glob("*.unfinished/work/reasons")):
+        if not first and list(Path(corpus.cache).glob(f"*.unfinished/{WORK}/{REASON}")):
             first = time.monotonic()
         time.sleep(0.2)
     ended = time.monotonic()

@@ -38,8 +38,8 @@ def sentences(found: Findings) -> list[str]:
 
 
 def refuted(found: Findings) -> list[str]:
-    """What to do where training said otherwise than the law."""
-    better = [NAMES[name] for name, c in _ordered(found) if c.verdict == "worse"]
+    """What to do where training said otherwise than the law; a mixture that breaks the constraints may be better."""
+    better = [NAMES[name] for name, c in _ordered(found) if c.verdict == "worse" and not found.candidates[name].breaks]
     if not better:
         return []
     return [

@@ -295,5 +295,10 @@ def test_an_optimum_that_lost_when_trained_is_not_to_be_used(found):
         return sentences(dataclasses.replace(found, comparisons=changed))
 
     assert with_verdicts("worse")[1].startswith("Do not use it: trained, it is worse than the uniform mixture")
+    free = {name: dataclasses.replace(c, breaks=["docs at most 1%"]) for name, c in found.candidates.items()}
+    constrained = dataclasses.replace(found, candidates=free)
+    assert found.comparisons["natural"].verdict == "worse"
+    assert any("Do not use it" in told for told in sentences(found))
+    assert not any("Do not use it" in told for told in sentences(constrained))
     for verdict in ("better", "not distinguishable", "same mixture"):
         assert not any("Do not use it" in told for told in with_verdicts(verdict))

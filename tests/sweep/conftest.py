@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip("slurmd starts jobs, for which this test would have to be root")
     pytest.importorskip("submitit", reason="submitit is not installed; `pip install 'mixscale[slurm]'`")
     # A path of a socket has a hundred characters at most, and pytest's folders have long names.
-    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/slurm-XXXXXX"], capture_output=True, text=True).stdout.strip())
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     processes = []
     before = os.environ.get("SLURM_CONF")
     try:
