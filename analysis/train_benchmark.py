@@ -6,7 +6,7 @@
     python analysis/train_benchmark.py --docs docs/performance.md
 
 Parts: `twin` (tokens a second against the twin in PyTorch), `losses` (what bfloat16 products do to the loss),
-`outside` (what a run costs beyond its compiled loop), `launch` (time to the first step, and of the second launch),
+`outside` (what a run costs beside the computing), `launch` (time to the first step, and of the second launch),
 `population` (runs together against one by one), `roofline` (matrix products alone against the step) and `mfu`
 (accelerators only). What a part measured is kept in OUT/PART.json. `docs/performance.md` says what each number means.
 """
@@ -87,10 +87,9 @@ def losses(benchmark: Benchmark, out: Path) -> Rows:
 
 
 def outside(benchmark: Benchmark, out: Path) -> Rows:
-    from training import real
+    from training.outside import outside
 
-    dispatches, rounds = (10, 1) if benchmark.quick else (14, max(1, benchmark.rounds // 3))
-    found = {name: real.outside(out, shape, dispatches, rounds) for name, shape in shapes(benchmark).items()}
+    found = {name: outside(out, shape, 10 if benchmark.quick else 28) for name, shape in shapes(benchmark).items()}
     return [{"shape": name} | row for name, row in found.items()]
 
 

@@ -195,6 +195,18 @@ def timings(found: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index().rename(columns=names)
 
 
+def draws(found: pd.DataFrame) -> pd.DataFrame:
+    rows = found[(found["table"] == "draws") & (found["status"] == "done")]
+    if len(rows) == 0:
+        return pd.DataFrame()
+    names = {
+        "split": "optimum under",
+        "trials": "draws that keep them",
+        "excess": "its goal minus that of the best draw",
+    }
+    return rows[list(names)].rename(columns=names)
+
+
 def missing(found: pd.DataFrame) -> pd.DataFrame:
     """What could not be measured, and why."""
     rows = found[found["status"] == "cannot"]
@@ -217,6 +229,7 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "planted": planted,
     "proposals": proposals,
     "timings": timings,
+    "draws": draws,
     "missing": missing,
 }
 

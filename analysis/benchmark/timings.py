@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmark import tables
 from benchmark.cells import Cell
+from benchmark.draws import against_draws
 from mixscale import laws, optimum
 from mixscale.optimum import Constraints, Goal, Group
 from mixscale.runs import RunTable
@@ -40,6 +41,9 @@ def cells(data: Path, quick: bool, resamples: int) -> Iterator[Cell]:
         about = {"table": "timings", "split": name, "runs": 0, "seed": 0, "method": "ours"}
         key = f"timings/{name}"
         yield Cell(key, about, lambda question=question: (_timed(question()), None))
+    if not quick:
+        about = {"table": "draws", "split": "all constraints", "runs": 512, "seed": 0, "method": "ours"}
+        yield Cell("draws/all constraints", about, lambda: ([against_draws(*_everything(data, draws))], None))
 
 
 def _timed(job: Callable) -> list[dict]:
@@ -69,7 +73,13 @@ def _solved(data: Path, resamples: int) -> Callable:
 
 
 def _constrained(data: Path, resamples: int, robust: str = "point") -> Callable:
-    """Every kind of constraint at once."""
+    fit, constraints, uniform, n_tokens = _everything(data, resamples)
+    asked = {"goal": Goal(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": n_tokens}
+    return lambda: optimum.solve(fit, **asked)
+
+
+def _everything(data: Path, resamples: int) -> tuple[laws.LawFit, Constraints, dict[str, float], float]:
+    """A fit, every kind of constraint at once, the mixture in use, and D."""
     fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
     first, second, third, fourth, *_ = fit.domains
     uniform = dict.fromkeys(fit.domains, 1 / len(fit.domains))
@@ -85,8 +95,7 @@ def _constrained(data: Path, resamples: int, robust: str = "point") -> Callable:
         max_kl=1.0,
         max_tv=0.6,
     )
-    asked = {"goal": Goal(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": 1e9}
-    return lambda: optimum.solve(fit, **asked)
+    return fit, constraints, uniform, 1e9
 
 
 def synthetic(rows: int, targets: int = 8, domains: int = 6, seed: int = 0) -> RunTable:

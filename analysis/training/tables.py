@@ -18,9 +18,9 @@ COLUMNS = {
     "outside": {
         "shape": ("N", "{}"),
         "run_s": ("seconds of 32 steps in a run", "{:.3f}"),
-        "loop_s": ("in the compiled loop alone", "{:.3f}"),
-        "share": ("outside", "{:.1%}"),
-        "cpu_share": ("outside, of processor time", "{:.1%}"),
+        "idle": ("nothing to compute, of the time", "{:.2%}"),
+        "host": ("other threads beside it, of the cores' time", "{:.2%}"),
+        "share": ("outside, at most", "{:.1%}"),
     },
     "launch": {
         "launch": ("launch", "{}"),
@@ -62,6 +62,7 @@ def markdown(part: str, rows: Sequence[dict[str, object]]) -> str:
     columns = COLUMNS[part]
     lines = [[title for title, _ in columns.values()], ["---"] * len(columns)]
     lines += [
-        ["" if row[name] is None else form.format(row[name]) for name, (_, form) in columns.items()] for row in rows
+        ["" if row.get(name) is None else form.format(row[name]) for name, (_, form) in columns.items()]
+        for row in rows
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
