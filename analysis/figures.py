@@ -20,7 +20,7 @@ import tyro
 from mixscale import figures, laws
 from mixscale.errors import InputError, nearest
 from mixscale.laws import LawFit
-from mixscale.optimum import solve
+from mixscale.optimum import Optimum, solve
 from mixscale.runs import RunTable
 
 NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "drift", "parallel")
@@ -41,13 +41,20 @@ class Figures:
     only: str = ""
     """figures, with commas: predicted, proportion, ternary, ranks, learning, drift, parallel; all where not given"""
     weights: dict[str, float] = field(default_factory=dict)
-    """weight of each target in the objective; all alike where none is given"""
+    """weight of each target in the objective; where none is given those of the optimum that RUNS holds, else all
+    alike"""
     curve: tuple[str, ...] = ("additive", "exponential", "linear")
     """laws of the learning curve"""
     repeats: int = 3
     """random subsets of each size in the learning curve"""
     resamples: int = 100
     """refits behind the bands"""
+
+    @cached_property
+    def objective(self) -> dict[str, float] | None:
+        """Weights as they were asked for, or as the optimum in the sweep's folder was solved for."""
+        solved = self.runs / "optimum.json"
+        return self.weights or (dict(Optimum.load(solved).weights) if solved.is_file() else None)
 
     @cached_property
     def table(self) -> RunTable:
@@ -63,11 +70,11 @@ def main(asked: Figures) -> None:
     names = [n.strip() for n in asked.only.split(",") if n.strip()] or list(NAMES)
     if unknown := [n for n in names if n not in NAMES]:
         raise InputError(f"--only names '{unknown[0]}', which is no figure{nearest(unknown[0], NAMES)}")
-    weights = asked.weights or None
+    weights = asked.objective
     draw: dict[str, Callable[[], figures.Picture]] = {
         "predicted": lambda: figures.predicted_observed(asked.fitted, weights),
-        "proportion": lambda: figures.proportion(asked.fitted),
-        "ternary": lambda: figures.ternary(asked.fitted),
+        "proportion": lambda: figures.proportion(asked.fitted, weights=weights),
+        "ternary": lambda: figures.ternary(asked.fitted, weights=weights),
         "ranks": lambda: figures.ranks(asked.table, weights),
         "learning": lambda: figures.learning_curve(
             figures.learning(asked.table, asked.curve, repeats=asked.repeats, weights=weights)

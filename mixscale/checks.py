@@ -37,7 +37,7 @@ def check(experiment: Experiment) -> None:
     """Raises InputError where a value is out of range, seeds collide or names do not match."""
     for name, least in LEAST.items():
         value = _field(experiment, name)
-        if value < least:
+        if not value >= least:  # NaN is not
             raise InputError(f"{name} is {value}; it must be at least {least}")
     for name in SHARES:
         value = _field(experiment, name)

@@ -49,9 +49,21 @@ def show_plan(experiment: Experiment) -> None:
     print(f"{described(packs(planned, experiment.machine, store), experiment.machine, store)}\n")
     total, basis = costs["seconds"].sum() / workers, "as measured here" if known else "a guess until one run has ended"
     print(
-        f"{len(planned)} runs, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "
-        f"{workers} at a time: about {total / 60:.0f} minutes ({basis}), {workers * costs['MB'].max():.0f} MB; "
-        f"the verification adds {len(experiment.verify.seeds)} runs for each of up to 4 mixtures"
+        f"{len(planned)} runs now, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "
+        f"{workers} at a time: about {total / 60:.0f} minutes ({basis}), {workers * costs['MB'].max():.0f} MB\n"
+        f"{_verification(experiment)}"
+    )
+
+
+def _verification(experiment: Experiment) -> str:
+    """What `mixscale run` trains beyond the design once there is an optimum, in a sentence."""
+    rivals, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
+    if not seeds:
+        return "and none to verify the optimum, as verify.seeds is empty"
+    mixtures = ", ".join(("it", *rivals)) + " and the best of the grid"
+    count = (len(rivals) + 2) * seeds
+    return (
+        f"and {count} to verify the optimum once there is one: {mixtures}, {seeds} seeds each; fewer if some coincide"
     )
 
 

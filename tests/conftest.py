@@ -29,7 +29,14 @@ from mixscale.experiment import (  # noqa: E402
 )
 
 DOMAINS = ("code", "fiction", "romance")
+LONG = ("sweep", "train")
+"""Rooms whose tests take longest."""
 SEPARATOR = "=== next document ==="
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that of several processes none is left with them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 @pytest.fixture(scope="session")

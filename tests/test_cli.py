@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixscale.cli import main
+from mixscale.cli import ON_TABLE, main
 from mixscale.laws import fit
 from mixscale.runs import RunTable
 
@@ -123,6 +123,37 @@ def test_a_table_with_scores_is_imported_and_fitted(tmp_path, capsys):
     assert (told["pred/acc"] < told["hi/acc"]).all()
 
 
+ON_CONFIG = ("run", "corpus", "mixtures", "plan", "sweep")
+POSITIONAL = dict.fromkeys(ON_CONFIG, "CONFIG") | {
+    "status": "DIR",
+    "collect": "DIR",
+    "fit": "RUNS",
+    "predict": "FIT MIXTURES",
+    "optimum": "FIT",
+    "design": "[FIT]",
+    "export": "OPTIMUM",
+    "report": "DIR",
+    "export-model": "RUN",
+    "import csv": "TABLE",
+    "import wandb": "EXPORT",
+    "import tensorboard": "LOGS",
+    "import regmix": "MIXTURES LOSSES",
+    "import olmix": "RATIOS METRICS",
+}
+
+
+def test_every_command_names_what_it_is_given_and_shows_an_example(capsys):
+    known = {*ON_CONFIG, *ON_TABLE, "import"} - {"laws"}
+    assert known == {command.split()[0] for command in POSITIONAL}
+    for command, given in POSITIONAL.items():
+        with pytest.raises(SystemExit) as stop:
+            main([*command.split(), "--help"])
+        told = capsys.readouterr().out
+        assert stop.value.code == 0
+        assert f" {given}" in " ".join(told.split("\n\n")[0].split()), command
+        assert f"\n  mixscale {command} " in told, command
+
+
 def test_a_misspelt_command_option_or_config_is_answered_with_the_nearest(capsys, tmp_path):
     refused(capsys, ["swep", CONFIG], ["swep", "'sweep'"])
     refused(capsys, ["imprt", "x.csv"], ["imprt", "'import'"])
@@ -181,6 +212,50 @@ def test_bounds_that_cannot_be_met_are_named(fitted, tmp_path, capsys):
     refused(capsys, ["optimum", str(fitted), "--lower", "web", "0.7", "code", "0.6", *out], ["1.3"])
     refused(capsys, ["optimum", str(fitted), "--upper", "wep", "0.7", *out], ["wep", "web"])
     refused(capsys, ["optimum", str(fitted), "--weights", "web", "-1", *out], ["web", "-1"])
+
+
+BAD = {
+    "optimum FIT --upper wiki 0.3": ["upper bound", "'wiki'", "no such domain", "web, code, books"],
+    "optimum FIT --current DIR/header.csv": ["--current", "header.csv", "has no row"],
+    "optimum FIT --current DIR/list.json": ["--current", "list.json", "weights by domain"],
+    "optimum FIT --current web 0.5 code 0.3": ["--current", "sum to 0.8", "web=0.625"],
+    "optimum FIT --available code 1e9 --n-tokens 0": ["n_tokens is 0", "positive"],
+    "optimum FIT --n-tokens nan": ["n_tokens is nan", "positive"],
+    "optimum FIT --n-params -1": ["n_params is -1", "positive"],
+    "optimum FIT --group a=web+web:0.2:0.5": ["group 'a'", "'web' twice"],
+    "optimum FIT --prior web 0.5 code 0.5 --max-tv 5": ["max_tv is 5", "0 to 1"],
+    "optimum FIT --prior web 0.5 code 0.5": ["--prior means nothing without", "--max-tv"],
+    "optimum FIT --tolerance 0.1": ["--tolerance means nothing without --keep"],
+    "optimum FIT --epochs 2": ["--epochs means nothing without --available"],
+    "optimum FIT --level 0.5": ["--level means nothing without --robust quantile"],
+    "optimum FIT --points 3": ["--points means nothing without --pareto"],
+    "predict FIT DIR/header.csv --out DIR/p.csv": ["no row"],
+    "design FIT --budget-flops nan --sizes 1e6 --tokens 1e6": ["budget of nan"],
+    "design --domains web,code --natural web 0.5 code 0.6": ["--natural", "sum to 1.1"],
+    "design --domains web,code --anywhere": ["--anywhere means nothing without a fit"],
+    "export DIR/header.csv --to yaml": ["header.csv", "has no row"],
+    "import csv DIR --out DIR/x.csv": ["is a folder; give a file"],
+    "status DIR --every 0": ["--every is 0", "above zero"],
+}
+
+
+@pytest.mark.parametrize("typed", BAD)
+def test_what_cannot_be_meant_gets_a_sentence(typed, fitted, tmp_path, capsys):
+    (tmp_path / "header.csv").write_text("mix/web,mix/code,mix/books\n")
+    (tmp_path / "list.json").write_text("[1]")
+    arguments = [part.replace("FIT", str(fitted)).replace("DIR", str(tmp_path)) for part in typed.split()]
+    refused(capsys, arguments, BAD[typed])
+
+
+def test_a_prior_that_lacks_a_domain_and_does_not_pull_leaves_no_gaps(fitted, tmp_path, capsys):
+    typed = "--prior web 0.5 code 0.5 --group a=web+code:tied --current web 0.4 code 0.4 books 0.2 --keep web"
+    assert main(["optimum", str(fitted), *typed.split(), "--out", str(tmp_path / "o.json")]) == 0
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_a_size_that_the_law_does_not_know_is_told(fitted, tmp_path, capsys):
+    assert main(["optimum", str(fitted), "--n-params", "1e9", "--out", str(tmp_path / "o.json")]) == 0
+    assert "at the table's size and not at 1e+09" in capsys.readouterr().out
 
 
 def test_what_is_missing_on_disk_is_named(fitted, tmp_path, capsys):

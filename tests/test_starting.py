@@ -189,10 +189,9 @@ def test_baselines_are_trained_and_told_beside_the_optimum(asked, store):
 def test_the_report_knows_every_starting_mixture_by_name():
     from mixscale.report.candidates import CANDIDATES
     from mixscale.report.figures import style
-    from mixscale.report.summary import HEADINGS
-    from mixscale.report.terms_said import NAMES
+    from mixscale.report.names import LABELS, PHRASES
 
     assert set(get_args(StartingName)) < set(CANDIDATES)
-    for known in (style.COLOURS, style.MARKERS, style.LABELS, HEADINGS, NAMES):
+    for known in (style.COLOURS, style.MARKERS, LABELS, PHRASES):
         assert set(CANDIDATES) <= set(known)
     assert len({(style.COLOURS[n], style.MARKERS[n]) for n in CANDIDATES}) == len(CANDIDATES)

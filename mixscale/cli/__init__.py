@@ -117,7 +117,8 @@ def _configured(command: str, rest: list[str]) -> Experiment:
     if not rest or rest[0].startswith("-"):
         doc = ON_CONFIG[command].__doc__ or ""
         if rest and rest[0] in ("-h", "--help"):
-            print(f"usage: mixscale {command} CONFIG [--FIELD VALUE ...]\n\n{doc}\n")
+            print(f"usage: mixscale {command} CONFIG [--FIELD VALUE ...]\n\n{doc}\n\nFor example:\n")
+            print(f"  mixscale {command} configs/quickstart.py --train.tokens 1000000\n")
             print(f"`mixscale {command} CONFIG --help` lists the fields of a config, with their values.")
             raise SystemExit(0)
         raise InputError(f"`mixscale {command}` needs a config first, for example configs/quickstart.py")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
 
 
-def export_model(run: Positional[Path], /, out: Path, step: int | None = None, store: Path | None = None) -> None:
+def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | None = None) -> None:
     """Writes a trained run as safetensors, with its tokenizer, in the layout that `transformers` loads.
+
+    For example:
+      mixscale export-model runs/quickstart/runs/ID --out model
 
     Args:
         run: folder of the run, DIR/runs/ID.

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from mixscale.errors import InputError
+
+Folder = Annotated[Positional[Path], arg(metavar="DIR")]
 
 
-def status(directory: Positional[Path], /, watch: bool = False, every: float = 5.0) -> None:
+def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> None:
     """Shows how far a sweep is: ended, running, waiting and failed runs, FLOPs spent, time left.
 
+    For example:
+      mixscale status runs/quickstart --watch
+
     Args:
-        directory: of the experiment, for example runs/quickstart.
+        directory: the experiment's folder.
         watch: go on showing it until nothing is left to train.
         every: seconds between two looks.
     """
@@ -21,6 +29,8 @@ def status(directory: Positional[Path], /, watch: bool = False, every: float = 5
 
     from mixscale.sweep.status import Status, shown
 
+    if not every > 0:
+        raise InputError(f"--every is {every:g}; give a number of seconds above zero")
     console = Console()
     now = Status.read(directory)
     if not watch:
@@ -33,11 +43,14 @@ def status(directory: Positional[Path], /, watch: bool = False, every: float = 5
             live.update(shown(now), refresh=True)
 
 
-def collect(directory: Positional[Path], /) -> None:
+def collect(directory: Folder, /) -> None:
     """Gathers the rows of every run that has ended into runs.csv and runs.parquet.
 
+    For example:
+      mixscale collect runs/quickstart
+
     Args:
-        directory: of the experiment, for example runs/quickstart.
+        directory: the experiment's folder.
     """
     from mixscale.sweep.collect import collect as gather
     from mixscale.sweep.labels import read_plans

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from mixscale.errors import InputError
 from mixscale.files import replaced
 
+Runs = Annotated[Positional[Path], arg(metavar="RUNS")]
+Fit = Annotated[Positional[Path], arg(metavar="FIT")]
+Mixtures = Annotated[Positional[Path], arg(metavar="MIXTURES")]
+Solved = Annotated[Positional[Path], arg(metavar="OPTIMUM")]
+Folder = Annotated[Positional[Path], arg(metavar="DIR")]
+
 
 def fit(
-    runs: Positional[Path],
+    runs: Runs,
     /,
     out: Path,
     law: str = "auto",
@@ -23,6 +29,9 @@ def fit(
     seed: int = 0,
 ) -> None:
     """Fits a law to every target of a run table and saves it.
+
+    For example:
+      mixscale fit runs/quickstart --law auto --out runs/quickstart/fit
 
     Args:
         runs: a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN and loss/TARGET.
@@ -62,8 +71,11 @@ def laws() -> None:
     print(described())
 
 
-def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, level: float = 0.9) -> None:
+def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> None:
     """Predicts the losses of a table of mixtures: columns pred/TARGET, lo/TARGET, hi/TARGET.
+
+    For example:
+      mixscale predict runs/quickstart/fit ask.csv --out predicted.csv
 
     Args:
         fit: folder written by `mixscale fit`.
@@ -83,7 +95,7 @@ def predict(fit: Positional[Path], mixtures: Positional[Path], /, out: Path, lev
 
 
 def optimum(
-    fit: Positional[Path],
+    fit: Fit,
     /,
     weights: dict[str, float] = {},  # noqa: B006  (tyro reads it, nothing writes it)
     worst: bool = False,
@@ -112,6 +124,9 @@ def optimum(
 ) -> None:
     """Solves for the mixture with the lowest weighted mean loss (a score counts negatively), prints and saves it.
 
+    For example:
+      mixscale optimum runs/quickstart/fit --upper wiki 0.3 --weights code 2 docs 1 --out another.json
+
     Args:
         fit: folder written by `mixscale fit`.
         weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
@@ -126,7 +141,8 @@ def optimum(
         fixed: exact weight of a domain, as in `--fixed code 0.1`.
         group: bounds on a sum of weights, as in `--group text=web+wiki:0.2:0.5`; with `text=web+wiki:tied` they keep
             their proportions in the prior or the current mixture.
-        available: unique tokens of a domain, as in `--available code 3e9 wiki 5e8`; needs --n-tokens.
+        available: unique tokens of a domain, as in `--available code 3e9 wiki 5e8`; needs --n-tokens. Domains not
+            named are not capped, and have what they had in the table where the law counts repeats.
         epochs: how often available tokens may be read.
         current: the mixture in use, as in `--current web 0.5 code 0.5`, or a JSON or CSV file of it.
         keep: targets that must not be worse than at the current mixture, as in `--keep code wiki`.
@@ -146,6 +162,14 @@ def optimum(
     from mixscale.laws import LawFit
     from mixscale.optimum import asked
 
+    near = max_kl is not None or max_tv is not None or kl_weight or any(g.tied for g in asked.groups(group).values())
+    _refuse_idle(
+        ("--tolerance", tolerance != 0 and not keep, "--keep TARGET"),
+        ("--epochs", epochs != 4 and not available, "--available DOMAIN TOKENS"),
+        ("--level", level != 0.9 and robust != "quantile", "--robust quantile"),
+        ("--points", points != 11 and not pareto, "--pareto TARGET TARGET"),
+        ("--prior", prior and not near, "--max-kl, --max-tv, --kl-weight or a tied --group"),
+    )
     fitted, path = LawFit.load(fit), out or fit.parent / "optimum.json"
     must_be(path, "file")
     constraints = room.Constraints(
@@ -169,7 +193,7 @@ def optimum(
 
 
 def design(
-    fit: Positional[Path | None] = None,
+    fit: Annotated[Positional[Path | None], arg(metavar="[FIT]")] = None,
     /,
     domains: str = "",
     runs: int = 8,
@@ -190,11 +214,9 @@ def design(
     """Chooses the mixtures to run: before any table from names of domains, or next, to settle a fit's optimum.
 
     Before any table, the runs after which all mixtures are predicted best:
-
       mixscale design --domains web,code,books --runs 12 --out mixtures.csv
 
     With a fit, the runs after which the least doubt about its optimum is left, within a budget:
-
       mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
 
     Each row adds to those above it; the column doubt says what is left. About 3 (K + 1) runs of K domains are a start.
@@ -223,7 +245,8 @@ def design(
         must_be(out, "file")
     if fit is None:
         scale = {"sizes": sizes, "tokens": tokens, "n_params": n_params, "n_tokens": n_tokens}
-        command.refuse(scale | {"budget_flops": budget_flops, "weights": weights}, "without a fit")
+        idle = {"budget_flops": budget_flops, "weights": weights, "anywhere": anywhere}
+        command.refuse(scale | idle, "without a fit")
         if candidates is None:
             chosen = command.first(domains, runs, natural, lower, upper, seed)
         else:
@@ -243,7 +266,7 @@ def design(
 
 
 def export(
-    optimum: Positional[Path],
+    optimum: Solved,
     /,
     to: Literal["maxtext", "levanter", "olmo-core", "olmix", "megatron", "nemo", "torchtitan", "hf", "yaml", "json"],
     paths: tuple[str, ...] = (),
@@ -254,7 +277,6 @@ def export(
     """Writes a mixture as another trainer reads it.
 
     For example:
-
       mixscale export optimum.json --to megatron --paths web=/data/web_text code=/data/code_text --out blend.txt
 
     Args:
@@ -276,8 +298,11 @@ def export(
     command.run(optimum, to, paths, mean_tokens, epochs, out)
 
 
-def report(directory: Positional[Path], /) -> None:
+def report(directory: Folder, /) -> None:
     """Writes figures, result.json and the page of a folder with runs, fit and optimum.
+
+    For example:
+      mixscale report runs/quickstart
 
     Args:
         directory: folder that holds runs.parquet or runs.csv, fit/ and optimum.json.
@@ -285,6 +310,13 @@ def report(directory: Positional[Path], /) -> None:
     from mixscale import report as report_room
 
     print(f"page: {report_room.write(directory)}")
+
+
+def _refuse_idle(*options: tuple[str, object, str]) -> None:
+    """Refuses an option that was given without the one that it counts with."""
+    for name, idle, beside in options:
+        if idle:
+            raise InputError(f"{name} means nothing without {beside}; give {beside} too, or leave {name} out")
 
 
 def must_be(out: Path, kind: str) -> None:

@@ -24,7 +24,11 @@ def first(domains: str, runs: int, natural, lower, upper, seed: int) -> pd.DataF
     names = tuple(d.strip() for d in domains.split(",") if d.strip()) or tuple(natural)
     if not names:
         raise InputError("`mixscale design` needs a fit, --domains such as web,code,books, or --candidates")
-    return optimal_design(names, runs, natural or None, lower or None, upper or None, seed)
+    try:
+        centre = Mixture(natural) if natural else None
+    except InputError as error:
+        raise InputError(f"--natural: {error}") from error
+    return optimal_design(names, runs, centre, lower or None, upper or None, seed)
 
 
 def first_of(candidates: Path, runs: int, seed: int) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def _check_budget(runs: int, budget_flops: float | None, cost_N: np.ndarray) -> 
         return
     if not np.isfinite(cost_N).all():
         raise InputError("a budget in FLOPs needs the size and the tokens of a run to count by; give sizes and tokens")
-    if budget_flops < cost_N.min():
+    if not budget_flops >= cost_N.min():
         raise InputError(
             f"a budget of {budget_flops:.3g} FLOPs does not pay for the cheapest run, which costs {cost_N.min():.3g}; "
             "raise it, or offer smaller sizes or fewer tokens"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
@@ -22,6 +23,8 @@ from mixscale.runs import RunTable
 
 HELD_OUT = 1 / 3
 """Share of the mixtures that a learning curve is judged on, where the table holds none out itself."""
+SAME = 1e-9
+"""How far below one a rank correlation is one but for rounding."""
 BEYOND = 10.0
 """How far beyond the table the drift of the optimum is drawn."""
 
@@ -94,16 +97,17 @@ def learning_curve(measured: pd.DataFrame) -> canvas.Picture:
     names = list(dict.fromkeys(measured["law"]))
     for name, look in zip(names, canvas.colours(len(names)), strict=True):
         rows = measured[measured["law"] == name]
-        for axes, value in ((left, rows["mae"]), (right, 1 - rows["rho"])):
+        lost = (1 - rows["rho"]).where(rows["rho"] < 1 - SAME, 0.0)
+        for axes, value in ((left, rows["mae"]), (right, lost)):
             axes.plot(rows["runs"], value, "o", color=look["color"], markersize=3, alpha=0.35, markeredgewidth=0)
-            mean = value.groupby(rows["runs"]).median()
-            axes.plot(mean.index, mean, label=name, marker="o", markersize=4, **look)
+            middle = value.groupby(rows["runs"]).median()
+            axes.plot(middle.index, middle, label=name, marker="o", markersize=4, **look)
     ticks = sorted(measured["runs"].unique())
     for axes, label in ((left, "mean absolute error"), (right, "1 − rank correlation")):
-        axes.set(xscale="log", yscale="log", xlabel="mixtures fitted", ylabel=label)
+        axes.set(xscale="log", xlabel="mixtures fitted", ylabel=label)
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        _label_decades(axes.yaxis, "{:g}".format)
+        _logarithmic(axes)
     left.set_title("on mixtures held out of every fit")
     fig.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=len(names))
     return fig
@@ -147,6 +151,25 @@ def drift(fit: LawFit, weights: dict[str, float] | None = None, points: int = 7)
     handles = [*axes_2[0].get_legend_handles_labels()[0], Patch(color=style.GRID, label="beyond the table")]
     fig.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
     return fig
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis upwards of what is drawn; where some of that is zero, so is its lower end."""
+    value_R = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    value_R = value_R[np.isfinite(value_R)]
+    above_R = value_R[value_R > 0]
+    if len(above_R) == len(value_R):
+        axes.set_yscale("log")
+        _label_decades(axes.yaxis, "{:g}".format)
+        return
+    least, most = (above_R.min(), above_R.max()) if len(above_R) else (0.1, 1.0)
+    axes.set_yscale("symlog", linthresh=least, linscale=0.4)
+    exponents = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
+    decades = [d * 10.0**e for e in exponents for d in (1, 2, 5) if least <= d * 10.0**e <= 1.2 * most]
+    ticks = [0.0, *decades]
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks], fontsize=7)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(-0.15 * least, 1.4 * most)
 
 
 def _label_decades(axis: Axis, said: Callable[[float], str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -76,6 +76,13 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic)
+
+
+def objective_name(weights: Mapping[str, float] | None, targets: int) -> str:
+    """What a mean over so many targets is called: `weighted` only where some count for more than others."""
+    given = list((weights or {}).values())
+    unequal = bool(given) and (len(given) < targets or not np.allclose(given, given[0]))
+    return f"{'weighted ' if unequal else ''}mean of the targets"
 
 
 def said(value: float) -> str:

@@ -23,7 +23,11 @@ def predicted_observed(fit: LawFit, weights: dict[str, float] | None = None) -> 
     """
     weight_T = fit.signs_T * fit.target_weights(weights)
     several = len(fit.targets) > 1
-    shown = [(weight_T, "objective: weighted mean")] if several else []
+    shown = (
+        [(weight_T, canvas.objective_name(weights, len(fit.targets)).removesuffix(" of the targets"))]
+        if several
+        else []
+    )
     order = np.argsort(-np.abs(weight_T), kind="stable")[:MOST]
     shown += [(np.eye(len(fit.targets))[t], fit.targets[t]) for t in np.sort(order)]
     columns = min(4, len(shown))
@@ -50,15 +54,20 @@ def predicted_observed(fit: LawFit, weights: dict[str, float] | None = None) -> 
 
 @style.styled
 def proportion(
-    fit: LawFit, n_params: float | None = None, n_tokens: float | None = None, at: dict[str, float] | None = None
+    fit: LawFit,
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+    at: dict[str, float] | None = None,
+    weights: dict[str, float] | None = None,
 ) -> canvas.Picture:
     """Loss against the weight of each domain, with the law where the other domains keep their proportions.
 
-    A panel shows the loss on the domain itself where that is a target, and the mean of all targets otherwise.
+    A panel shows the loss on the domain itself where that is a target, and the objective otherwise.
 
     Args:
         n_params, n_tokens: N and D of the curve, for a law with scale; the largest of the table where not given.
         at: the mixture whose proportions the others keep; the mean of the runs where none is given.
+        weights: of the targets in the objective; all alike where none are given.
     """
     points = fit.seen.points
     scale = scale_of(fit, n_params, n_tokens)
@@ -71,7 +80,11 @@ def proportion(
     fig = canvas.picture(0.8 + rows * (1.35 if columns == 5 else 1.7))
     for k, axes in enumerate(canvas.panels(fig, count, columns)):
         own = fit.domains[k] in fit.targets
-        one_T = np.eye(len(fit.targets))[fit.targets.index(fit.domains[k])] if own else fit.target_weights(None)
+        one_T = (
+            np.eye(len(fit.targets))[fit.targets.index(fit.domains[k])]
+            if own
+            else fit.signs_T * fit.target_weights(weights)
+        )
         weight_Q = min(1.0, max(1.05 * h_RxK[:, k].max(), 0.05)) * np.linspace(0, 1, 101) ** 2  # finer where it bends
         h_QxK = along(centre_K, k, weight_Q)
         mean_Q = fit.predict(h_QxK, **scale) @ one_T

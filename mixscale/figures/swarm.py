@@ -15,6 +15,7 @@ from mixscale.errors import InputError
 from mixscale.figures import canvas
 from mixscale.mixture import Mixture
 from mixscale.report.figures import style
+from mixscale.report.names import label
 from mixscale.runs import RunTable, sign_of
 
 MANY = 80
@@ -33,23 +34,32 @@ def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> np
     """
     columns = {table.column_of(t): w for t, w in weights.items()} if weights else None
     if columns is None:
-        losses = [t for t in table.targets if t.startswith("loss/")]
-        columns = dict.fromkeys(losses or table.targets, 1.0)
+        columns = dict.fromkeys(targets_of(table), 1.0)
     weight_T = np.array([w * sign_of(t) for t, w in columns.items()]) / sum(columns.values())
     return table.frame[list(columns)].to_numpy(float) @ weight_T
+
+
+def targets_of(table: RunTable) -> list[str]:
+    """The targets of an objective: the losses, or all where there are none."""
+    return [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
 
 
 @style.styled
 def parallel(
     table: RunTable, weights: Mapping[str, float] | None = None, optimum: Mixture | None = None
 ) -> canvas.Picture:
-    """Every mixture as a line over the domains, coloured by its objective; the best run and the optimum stand out.
+    """Every mixture as a line over the domains, coloured by its objective; the best one and the optimum stand out.
 
-    Rows of the largest scale are shown, and of each run its last. Weights are drawn by their square root, so that
-    small ones can be told apart.
+    Rows of the largest scale are shown, and of each run its last, but none that verified an optimum: they are of no
+    grid. The best mixture is that of the lowest objective over its seeds, held-out ones left aside. Weights are drawn
+    by their square root, so that small ones can be told apart.
     """
     rows = at_one_scale(table.complete().final())
+    role_R = rows.frame["role"].fillna("fit").to_numpy() if "role" in rows.frame else np.full(len(rows), "fit")
+    if (role_R == "fit").any():
+        rows, role_R = rows.where(role_R != "verify"), role_R[role_R != "verify"]
     value_R, h_RxK = objective(rows, weights), rows.mixtures_RxK
+    best = _best(value_R, h_RxK, role_R)
     order_K = np.argsort(-h_RxK.mean(axis=0), kind="stable")
     h_RxK, domains = np.sqrt(h_RxK[:, order_K]), [rows.domains[k] for k in order_K]
     fig = canvas.picture(3.3)
@@ -67,9 +77,9 @@ def parallel(
         bundle = [lines[r] for r in chosen]
         axes.add_collection(LineCollection(bundle, array=value_R[chosen], cmap=canvas.CMAP, norm=norm,
                                            rasterized=len(bundle) > 300, **look))  # fmt: skip
-    axes.plot(
-        place_K, h_RxK[value_R.argmin()], color=style.INK, linewidth=1.8, label="best run", marker="o", markersize=3
-    )
+    swept = "origin" in rows.frame
+    axes.plot(place_K, h_RxK[best], color=style.INK, linewidth=1.8, label=label("best", swept), marker="o",
+              markersize=3)  # fmt: skip
     if optimum is not None:
         axes.plot(place_K, np.sqrt(optimum.array(domains)), color=canvas.OPTIMUM, linewidth=1.8, label="optimum",
                   marker="*", markersize=6)  # fmt: skip
@@ -84,10 +94,18 @@ def parallel(
     axes.grid(True, axis="x", color=style.FAINT, linewidth=0.5)
     axes.grid(False, axis="y")
     bar = fig.colorbar(ScalarMappable(norm, canvas.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label("weighted mean of the targets", fontsize=7.5)
+    bar.set_label(canvas.objective_name(weights, len(targets_of(table))), fontsize=7.5)
     bar.outline.set_visible(False)
     fig.legend(loc="outside upper left", ncols=2)
     return fig
+
+
+def _best(value_R: np.ndarray, h_RxK: np.ndarray, role_R: np.ndarray) -> int:
+    """A row of the mixture whose seeds have the lowest mean, of those that may be fitted where there are any."""
+    kind_R = np.unique(h_RxK.round(9), axis=0, return_inverse=True)[1].reshape(-1)
+    mean_R = pd.Series(value_R).groupby(kind_R).transform("mean").to_numpy()
+    fitted_R = (role_R == "fit") | (not (role_R == "fit").any())
+    return int(np.where(fitted_R, mean_R, np.inf).argmin())
 
 
 @style.styled

@@ -20,11 +20,17 @@ LEVELS = 12
 
 
 @style.styled
-def ternary(fit: LawFit, n_params: float | None = None, n_tokens: float | None = None) -> canvas.Picture:
-    """The law's loss on a triangle, a panel a target and one for their mean; a star marks each panel's best mixture.
+def ternary(
+    fit: LawFit,
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+    weights: dict[str, float] | None = None,
+) -> canvas.Picture:
+    """The law's loss on a triangle, a panel a target and one for the objective, each with its best mixture as a star.
 
     Args:
         n_params, n_tokens: where a law with scale is drawn; the largest of the table where not given.
+        weights: of the targets in the objective; all alike where none are given.
 
     Raises:
         InputError: the fit has not exactly three domains.
@@ -37,7 +43,7 @@ def ternary(fit: LawFit, n_params: float | None = None, n_tokens: float | None =
     loss_QxT = fit.predict(h_QxK, **scale)
     shown = [(np.eye(len(fit.targets))[t], name) for t, name in enumerate(fit.targets)][:7]
     if len(shown) > 1:
-        shown.append((fit.signs_T * fit.target_weights(None), "mean of the targets"))
+        shown.append((fit.signs_T * fit.target_weights(weights), canvas.objective_name(weights, len(fit.targets))))
     columns = 2 if len(shown) == 4 else min(len(shown), 3)
     side = canvas.WIDTH / max(columns, 2)
     fig = canvas.picture(-(-len(shown) // columns) * (0.85 * side + 0.4) + 0.3)
@@ -53,7 +59,7 @@ def ternary(fit: LawFit, n_params: float | None = None, n_tokens: float | None =
         axes.scatter(*place_Rx2.T, c=seen_R, s=16, edgecolors="white", linewidths=0.6, zorder=4, clip_on=False, **look)
         axes.plot(*(h_QxK[value_Q.argmin()] @ CORNERS_3x2), zorder=5, clip_on=False, **canvas.STAR)
         _frame(axes, fit.domains)
-        axes.text(0.0, 0.99, style.short(name, 26), fontsize=9, transform=axes.transAxes, va="top")
+        axes.set_title(style.short(name, 26))
         bar = fig.colorbar(filled, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, shrink=0.6)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=6.5, length=2)
@@ -89,7 +95,7 @@ def _frame(axes: Axes, domains: tuple[str, ...]) -> None:
     """
     axes.set_axis_off()
     axes.set_aspect("equal")
-    axes.set(xlim=(-0.2, 1.2), ylim=(-0.17, HEIGHT + 0.13))
+    axes.set(xlim=(-0.2, 1.2), ylim=(-0.17, HEIGHT + 0.1))
     axes.plot(*CORNERS_3x2[[0, 1, 2, 0]].T, color=style.INK, linewidth=0.8, zorder=3, clip_on=False)
     for k in range(3):
         here, right, there = CORNERS_3x2[k], CORNERS_3x2[(k + 1) % 3], CORNERS_3x2[(k + 2) % 3]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mixscale.errors import InputError, listed, nearest
 from mixscale.importers import formats
 from mixscale.importers.columns import Columns
 from mixscale.importers.logs import tensorboard as read_logs
 from mixscale.runs import RunTable
+
+Table = Annotated[Positional[Path], arg(metavar="TABLE")]
+Export = Annotated[Positional[Path], arg(metavar="EXPORT")]
 
 HELP = """Makes a run table of what another tool wrote, for `mixscale fit`.
 
@@ -31,12 +35,15 @@ For example, a table with columns name, w_web, w_code, loss_web, acc_qa, and per
 `mixscale import FORMAT --help` lists the options of a format."""
 
 
-def csv(table: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
+def csv(table: Table, /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
     """Imports a wide table, one row a measurement: .csv (comma, semicolon, tab or |), .tsv or .parquet.
 
     Columns that a run table knows by their own name (run, seed, step, n_params, n_tokens, mix/DOMAIN, loss/TARGET ...)
     are taken as they are; those that nothing names are left out. A pattern is what the names of some columns begin
     with (w_), or a whole name with braces where the domain or target stands (eval/{target}/loss).
+
+    For example:
+      mixscale import csv table.csv --run name --mix w_ --loss loss_ --normalise --out runs.csv
 
     Args:
         table: the file.
@@ -45,12 +52,15 @@ def csv(table: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Columns]
     _save(formats.csv(table, columns), out)
 
 
-def wandb(export: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
+def wandb(export: Export, /, out: Path, columns: OmitArgPrefixes[Columns] = Columns()) -> None:  # noqa: B008
     """Imports the CSV file that Weights & Biases exports of a project's table of runs (Runs, download, CSV).
 
     A run is told by its ID, or by its Name where there is no ID. State finished is complete, any other stopped. A
     pattern is what the names of some columns begin with (config.mix.), or a whole name with braces where the domain or
     target stands (eval/{target}/loss).
+
+    For example:
+      mixscale import wandb log.csv --mix config.mix. --loss 'eval/{target}/loss' --normalise --out runs.csv
 
     Args:
         export: the file.
@@ -60,7 +70,7 @@ def wandb(export: Positional[Path], /, out: Path, columns: OmitArgPrefixes[Colum
 
 
 def tensorboard(
-    logs: Positional[Path],
+    logs: Annotated[Positional[Path], arg(metavar="LOGS")],
     /,
     out: Path,
     config: str = "config.json",
@@ -86,14 +96,17 @@ def tensorboard(
 
 
 def regmix(
-    mixtures: Positional[Path],
-    losses: Positional[Path],
+    mixtures: Annotated[Positional[Path], arg(metavar="MIXTURES")],
+    losses: Annotated[Positional[Path], arg(metavar="LOSSES")],
     /,
     out: Path,
     n_params: float | None = None,
     n_tokens: float | None = None,
 ) -> None:
     """Imports a pair of files as RegMix publishes them, joined on `index`.
+
+    For example:
+      mixscale import regmix train_mixture_1m.csv train_pile_loss_1m.csv --out runs.csv
 
     Args:
         mixtures: CSV with columns index and train_the_pile_DOMAIN.
@@ -106,8 +119,8 @@ def regmix(
 
 
 def olmix(
-    ratios: Positional[Path],
-    metrics: Positional[Path],
+    ratios: Annotated[Positional[Path], arg(metavar="RATIOS")],
+    metrics: Annotated[Positional[Path], arg(metavar="METRICS")],
     /,
     out: Path,
     higher_is_better: tuple[str, ...] = (),
@@ -115,6 +128,9 @@ def olmix(
     n_tokens: float | None = None,
 ) -> None:
     """Imports a pair of files as olmix reads them, joined on `run`; metrics are bits per byte, lower is better.
+
+    For example:
+      mixscale import olmix ratios.csv metrics.csv --higher-is-better 'acc*' --out runs.csv
 
     Args:
         ratios: CSV with columns run and one for each domain.

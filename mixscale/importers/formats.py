@@ -120,7 +120,7 @@ def read_table(file: str | Path, text: Sequence[str]) -> pd.DataFrame:
     """The rows of a file, its separator and decimal sign found in it; columns in `text` stay as written."""
     file = Path(file)
     if not file.is_file():
-        raise InputError(f"table '{file}' does not exist")
+        raise InputError(f"table '{file}' {'is a folder; give a file' if file.is_dir() else 'does not exist'}")
     if file.suffix == ".parquet":
         return read_frame(file)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, listed
 from mixscale.laws.families import UNLIMITED, Points
 from mixscale.runs import RunTable, sign_of
 
@@ -71,6 +71,11 @@ class Observations:
     @property
     def y_scaled_TxR(self) -> np.ndarray:
         return self.scale.inward(self.y_TxR)
+
+    @property
+    def level_R(self) -> np.ndarray:
+        """Number of the size and token count of each row, those within a percent of each other being one."""
+        return _groups(np.column_stack([levels(self.points.n_R), levels(self.points.d_R)]))
 
     def replicates(self) -> tuple[np.ndarray, int]:
         """How far each row is from the mean of the rows of the same point, shape (T, R), and the freedom of that."""
@@ -140,6 +145,7 @@ def observe(
     else:
         rows = _one_scale(rows, notes)
     columns = _columns(rows, targets)
+    notes += _not_fitted(rows, columns, targets)
     names = tuple(c.split("/", 1)[1] for c in columns)
     h_RxK = rows.mixtures_RxK
     group_R = _groups(h_RxK)
@@ -176,6 +182,27 @@ def _columns(rows: RunTable, targets: Sequence[str] | None) -> tuple[str, ...]:
         both = " and ".join(c for c in columns if c.split("/", 1)[1] == twice[0])
         raise InputError(f"target '{twice[0]}' is both {both}; fit one of them")
     return columns
+
+
+def _not_fitted(rows: RunTable, columns: tuple[str, ...], targets: Sequence[str] | None) -> list[str]:
+    """A sentence that names the targets of the table that are left out, and why."""
+    if not (left := [c for c in rows.targets if c not in columns]):
+        return []
+    why = "only others were asked for" if targets else "where there are losses, these alone are"
+    one = len(left) == 1
+    return [
+        f"{'target' if one else 'targets'} {listed(left)} {'is' if one else 'are'} not fitted: {why} "
+        f"(--target {left[0]} asks for {'it' if one else 'the first'})"
+    ]
+
+
+def levels(value_R: np.ndarray) -> np.ndarray:
+    """Number of each row's level, ascending; values within a percent are one."""
+    order_R = np.argsort(value_R, kind="stable")
+    sorted_R = value_R[order_R]
+    rank_R = np.empty(len(value_R), dtype=int)
+    rank_R[order_R] = np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])
+    return rank_R
 
 
 def _check_scale(rows: RunTable, sizes: int, tokens: int, notes: list[str]) -> None:

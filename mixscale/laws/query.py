@@ -6,12 +6,12 @@ name in tables and in the order of the fit's domains in arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError, nearest
+from mixscale.errors import InputError, listed, nearest
 from mixscale.laws.families import UNLIMITED, Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.selection import AnyLaw
@@ -57,19 +57,30 @@ def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple
     """What a table asks: its mixtures, shape (Q, K), and n_params, n_tokens and unique tokens, None if not given.
 
     Raises:
-        InputError: the domains of the table and the fit differ, or a value is no number.
+        InputError: the domains of the table and the fit differ, there is no row, or a value is no number.
     """
     given = [c.removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
     missing, extra = [d for d in domains if d not in given], [d for d in given if d not in domains]
     if missing or extra:
         parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
-        raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}")
+        remedy = "; write 0 for a domain that is not used" if missing else ""
+        raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}{remedy}")
+    if not len(frame):
+        raise InputError("the table of mixtures has no row; give one for each mixture")
     h_QxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in domains])
     n_params, n_tokens = (
         numeric(frame[c]).to_numpy(dtype=np.float64) if used and c in frame else None
         for c, used in (("n_params", law.uses_scale), ("n_tokens", law.uses_scale or law.uses_unique))
     )
     return h_QxK, n_params, n_tokens, _unique_columns(domains, frame) if law.uses_unique else None
+
+
+def no_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
+    """The error where something is said of a domain that there is not; `what` begins its sentence."""
+    close = nearest(name, domains)
+    hint = close if "did you mean" in close else ""
+    there = listed(list(domains))
+    return InputError(f"{what} names '{name}', but there is no such domain; the domains are {there}{hint}")
 
 
 def target_weights(seen: Observations, weights: Mapping[str, float] | None) -> np.ndarray:
@@ -144,7 +155,7 @@ def _unique(value, seen: Observations, h_QxK: np.ndarray) -> np.ndarray:
     domains = seen.domains
     if isinstance(value, Mapping):
         if unknown := [d for d in value if d not in domains]:
-            raise InputError(f"unique tokens of '{unknown[0]}', which the fit has not{nearest(unknown[0], domains)}")
+            raise no_domain("the number of unique tokens", unknown[0], domains)
         value = [value.get(d, np.nan) for d in domains]
     u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
     bad_QxK = (u_QxK <= 0) & (h_QxK > 0)

@@ -6,7 +6,7 @@ order of `domains`; losses in the targets' own units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws import beyond, diagnosis, engine, query, storage
+from mixscale.laws import beyond, diagnosis, engine, isolation, query, storage
 from mixscale.laws.calibration import LEVEL, Calibration
 from mixscale.laws.families import Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.selection import AnyLaw
+from mixscale.laws.skill import LEAST, Skill
 from mixscale.runs import sign_of
 
 
@@ -217,6 +218,34 @@ class LawFit:
         }
         return frame.assign(**columns)
 
+    def at_rows(self, h_K: np.ndarray) -> np.ndarray:
+        """Losses of one mixture at the size, tokens and text of every fitted row, shape (R, T)."""
+        points = self.seen.points
+        return self._losses(self.theta_TxP, points._replace(h_RxK=np.tile(h_K, (points.count, 1)))).T
+
+    def skill(self, goal: Callable[[np.ndarray], np.ndarray] | None = None) -> Skill:
+        """Whether the law tells mixtures apart that it has not seen, in a goal.
+
+        Args:
+            goal: of the losses of all fitted rows, (R, T) in their order, to one number a row; None: their mean, in
+                which a score counts negatively.
+        """
+        seen, domains = self.seen, len(self.domains)
+        if not self.family.uses_mixture:
+            return Skill(0, domains)
+        tested_R = np.isfinite(self.held_TxR).all(axis=0)
+        middle_RxT = self.at_rows(np.unique(seen.points.h_RxK, axis=0).mean(axis=0))
+        of = goal or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
+        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (seen.y_TxR.T, self.held_TxR.T, middle_RxT))
+        first_G = np.unique(seen.group_R, return_index=True)[1]
+        count_G = isolation.counts(seen.points.h_RxK[first_G], np.arange(len(first_G)))
+        differ, group_R = (y_R - middle_R, held_R - middle_R), seen.group_R[tested_R]
+        found = Skill.of(*differ, seen.level_R[tested_R], group_R, count_G[group_R], domains)
+        if found.mixtures >= min(LEAST, len(np.unique(group_R))):
+            return found
+        # Where hardly two runs are of one size, what size explains is the law's to say.
+        return Skill.of(*differ, np.zeros(len(y_R), dtype=int), group_R, count_G[group_R], domains)
+
     def summary(self) -> str:
         """A few lines a person can read."""
         lines = [
@@ -233,6 +262,9 @@ class LawFit:
             error = np.nanmean(np.abs(self.held_TxR[t] - self.seen.y_TxR[t]))
             noise = self.noise[target]
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
+        if self.family.uses_mixture:
+            found = self.skill()
+            lines.append(f"warning: {found.warning}" if found.warning else found.said())
         if self.uses_scale:
             known = "misses" if self.missed_TxR.any() else "is taken, as nothing was left out there, to miss"
             told = f"{known} about {self.drift:.0%} of what the loss changes on the way"

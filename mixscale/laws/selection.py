@@ -144,10 +144,10 @@ def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -
 
     Returns:
         errors of shape (C, T, N), and how much each row counts, shape (N,): all rows of a mixture as much as the one
-        row of another, so that a run with a hundred checkpoints is one run.
+        row of another, so that a run with a hundred checkpoints is one run, and as much as the split says of it.
     """
     y_TxN, group_N = seen.y_scaled_TxR[:, of_R], seen.group_R[of_R]
-    count_N = 1.0 / np.bincount(group_N)[group_N]
+    count_N = candidates[0].split.count_R[of_R] / np.bincount(group_N)[group_N]
     naive_Tx1, whole_Tx1 = (
         np.average(np.abs(y - np.median(y, axis=1, keepdims=True)), axis=1, weights=w, keepdims=True)
         for y, w in ((y_TxN, count_N), (seen.y_scaled_TxR, None))
@@ -161,8 +161,8 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
     """Order candidates by their error on rows they have not seen.
 
     The error of a law on a target is its mean absolute error over that of the target's median; `error` is the mean
-    over targets and then over mixtures. `worse_by` and its standard error `noise` come from paired differences to the
-    best, by mixture.
+    over targets and then over mixtures, those far from all others counting less. `worse_by` and its standard error
+    `noise` come from paired differences to the best, by mixture.
 
     Returns:
         the ranking (law, parameters, error, worse_by, noise, rho; best first), the chosen law (the simplest of those
@@ -171,9 +171,12 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
     tested_R = candidates[0].split.tested_R
     y_TxR, group_R = seen.y_scaled_TxR[:, tested_R], seen.group_R[tested_R]
     error_CxTxR, count_R = _errors(candidates, seen, tested_R)
+    count_G = np.bincount(group_R, count_R)
+    count_G, there_G = count_G[count_G > 0], count_G > 0
     error_CxG = np.stack([np.bincount(group_R, count_R * e_R) for e_R in np.abs(error_CxTxR).mean(axis=1)])
-    error_CxG = error_CxG[:, np.bincount(group_R) > 0]
-    order = np.argsort(error_CxG.mean(axis=1), kind="stable")
+    error_CxG = error_CxG[:, there_G] / count_G
+    share_G = count_G / count_G.sum()
+    order = np.argsort(error_CxG @ share_G, kind="stable")
     best = order[0]
     rows = []
     for i in order:
@@ -182,9 +185,9 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
             {
                 "law": candidates[i].law.name,
                 "parameters": candidates[i].law.n_params(len(seen.domains)),
-                "error": float(error_CxG[i].mean()),
-                "worse_by": float(extra_G.mean()),
-                "noise": float(extra_G.std() / np.sqrt(len(extra_G))),
+                "error": float(share_G @ error_CxG[i]),
+                "worse_by": float(share_G @ extra_G),
+                "noise": float(np.linalg.norm(share_G * (extra_G - share_G @ extra_G))),
                 "rho": _mean_spearman(candidates[i].held_TxR[:, tested_R], y_TxR),
             }
         )

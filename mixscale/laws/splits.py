@@ -6,13 +6,15 @@ of a run, are never on both sides where the question is about mixtures.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from mixscale.errors import InputError, nearest
+from mixscale.laws import isolation
 from mixscale.laws.families import Points
-from mixscale.laws.observations import Observations
+from mixscale.laws.observations import Observations, levels
 
 FOLDS = 10
 QUESTIONS = {
@@ -34,10 +36,12 @@ class Split:
 
     Attributes:
         kept_FxR: 1 for rows that are fitted, 0 for others. fold_R: the fold that tests each row, -1 for none.
+        count_R: how much each row's mixture counts when laws are compared.
     """
 
     kept_FxR: np.ndarray
     fold_R: np.ndarray
+    count_R: np.ndarray
 
     @property
     def tested_R(self) -> np.ndarray:
@@ -53,11 +57,11 @@ def split(seen: Observations, question: str, seed: int) -> Split:
     if question not in QUESTIONS:
         raise InputError(f"question '{question}' is not known{nearest(question, QUESTIONS)}")
     if question == "mixtures":
-        return by_mixture(seen.group_R, seed)
+        return _among(seen, by_mixture(seen.group_R, seed))
     if question == "larger-d":
         return _larger(_longer(seen.points), "token count", "n_tokens")
     larger = _larger(_levels(seen.points.n_R), "size", "n_params")
-    return larger if question == "larger-n" else _crossed(larger, by_mixture(seen.group_R, seed))
+    return larger if question == "larger-n" else _crossed(larger, _among(seen, by_mixture(seen.group_R, seed)))
 
 
 def by_mixture(group_R: np.ndarray, seed: int) -> Split:
@@ -67,15 +71,20 @@ def by_mixture(group_R: np.ndarray, seed: int) -> Split:
         raise InputError("all rows are of one mixture or run, so none can be left out to test a law; add runs")
     fold_G = np.arange(groups) % min(FOLDS, groups)
     fold_R = np.random.default_rng(seed).permutation(fold_G)[group_R]
-    return Split((fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64), fold_R)
+    kept_FxR = (fold_R != np.arange(int(fold_R.max()) + 1)[:, None]).astype(np.float64)
+    return Split(kept_FxR, fold_R, np.ones(len(fold_R)))
+
+
+def _among(seen: Observations, by_mixture: Split) -> Split:
+    """Mixtures count as they are among those that stay in."""
+    first_G, group_R = np.unique(seen.group_R, return_index=True, return_inverse=True)[1:]
+    count_G = isolation.counts(seen.points.h_RxK[first_G], by_mixture.fold_R[first_G])
+    return dataclasses.replace(by_mixture, count_R=count_G[group_R])
 
 
 def _levels(value_R: np.ndarray) -> np.ndarray:
-    """Number of each row's level, ascending; values within a percent are one, and many values a few levels."""
-    order_R = np.argsort(value_R, kind="stable")
-    sorted_R = value_R[order_R]
-    rank_R = np.empty(len(value_R), dtype=int)
-    rank_R[order_R] = np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])
+    """Number of each row's level, ascending; many values are a few levels."""
+    rank_R = levels(value_R)
     count = int(rank_R.max()) + 1
     return rank_R if count <= 2 * STEPS else rank_R * 2 * STEPS // count
 
@@ -105,7 +114,7 @@ def _larger(level_R: np.ndarray, what: str, column: str) -> Split:
     fold_R = np.full(len(level_R), -1)
     for fold, level in enumerate(steps):
         fold_R[level_R == level] = fold
-    return Split(np.stack([(level_R < v).astype(np.float64) for v in steps]), fold_R)
+    return Split(np.stack([(level_R < v).astype(np.float64) for v in steps]), fold_R, np.ones(len(fold_R)))
 
 
 def _crossed(larger: Split, mixture: Split) -> Split:
@@ -115,4 +124,4 @@ def _crossed(larger: Split, mixture: Split) -> Split:
     fold_R = np.where(larger.tested_R, larger.fold_R * folds + mixture.fold_R, -1)
     testing_F, fold_N = np.unique(fold_R[fold_R >= 0], return_inverse=True)
     fold_R[fold_R >= 0] = fold_N
-    return Split(kept_FxR[testing_F], fold_R)
+    return Split(kept_FxR[testing_F], fold_R, mixture.count_R)

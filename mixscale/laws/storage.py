@@ -80,6 +80,7 @@ def _about(fit: LawFit) -> dict[str, Any]:
         "scale": {"n_params": scale.n, "n_tokens": scale.d},
         "params": fit.params,
         "param_intervals": fit.param_intervals(),
+        "skill": fit.skill().to_json(),
         "cross_validation": fit.cross_validation.to_dict(orient="records"),
         **{name: getattr(fit, name) for name in PLAIN},
     }

@@ -15,8 +15,9 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
+from mixscale.laws.skill import Skill
 from mixscale.mixture import Mixture
-from mixscale.optimum.answer import Answer, Job, answers, check_possible
+from mixscale.optimum.answer import EXCEEDED, Answer, Job, answers, check_possible
 from mixscale.optimum.constraints import Constraints, Group, bounds
 from mixscale.optimum.goal import Goal
 from mixscale.optimum.pareto import pareto
@@ -65,8 +66,8 @@ def solve(
     begin_QxK = starts(question, rng)
     question = _with_bests(question, begin_QxK)
     free = _without_constraints(question)
-    main, draws, unbound = _solved(question, begin_QxK, free, rng)
-    return _described(question, main, draws, unbound)
+    main, draws, own, unbound = _solved(question, begin_QxK, free, rng)
+    return _described(question, main, draws, own, unbound)
 
 
 def _with_bests(question: Question, begin_QxK: np.ndarray) -> Question:
@@ -84,11 +85,12 @@ def _with_bests(question: Question, begin_QxK: np.ndarray) -> Question:
 
 def _solved(
     question: Question, begin_QxK: np.ndarray, free: Question | None, rng: np.random.Generator
-) -> tuple[Answer, Answer, Answer | None]:
-    """The optimum, that of each resample by itself, and that without constraints where there are any.
+) -> tuple[Answer, Answer, Answer, Answer | None]:
+    """The optimum, that of each resample by itself (twice), and that without constraints where there are any.
 
-    A constraint to keep a target is always meant by the fitted law, so that all resamples choose among the same
-    mixtures. A convex law needs no other start for a resample, so that all are one batch.
+    First a target is kept by the fitted law, so that all resamples choose among the same mixtures and regrets can be
+    told; then by the resample's own law, since what keeps it is as much in doubt as what is best. A convex law needs
+    no other start for a resample, so that all are one batch.
     """
     fit, few = question.fit, 1 if question.fit.family.convex else AFTER
     theta_Sx1xTxP = fit.theta_SxTxP[affordable(fit, few)][:, None]
@@ -96,18 +98,20 @@ def _solved(
     begin = [begin_QxK, *(starts(q, rng) for q in asked[1:])]
     single = [dataclasses.replace(q, goal=dataclasses.replace(q.goal, robust="point")) for q in asked]
     jobs = [Job(q, fit.theta_TxP[None, None], b, q.ceilings) for q, b in zip(single, begin, strict=True)]
+    kept = [question.ceilings, *([question.ceilings_by(theta_Sx1xTxP[:, 0])] if question.ceilings else [])]
     if fit.family.convex:
-        *points, draws = answers(*jobs, Job(single[0], theta_Sx1xTxP, begin_QxK, question.ceilings))
+        found = answers(*jobs, *(Job(single[0], theta_Sx1xTxP, begin_QxK, c) for c in kept))
+        points, draws = found[: len(jobs)], found[len(jobs) :]
         check_possible(question, points[0])
     else:
         points = answers(*jobs)
         check_possible(question, points[0])
-        [draws] = answers(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], question.ceilings))
+        draws = answers(*(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], c) for c in kept))
     if question.goal.robust != "point":
         # Many laws at once make a descent dear, so it starts where the fitted law alone ended.
         begin = begin if fit.family.convex else [p.best_QxK[:few] for p in points]
         points = robust(asked, theta_Sx1xTxP[:, 0], begin, points[0].h_BxK)
-    return points[0], draws, None if free is None else points[1]
+    return points[0], draws[0], draws[-1], None if free is None else points[1]
 
 
 def _without_constraints(question: Question) -> Question | None:
@@ -119,9 +123,9 @@ def _without_constraints(question: Question) -> Question | None:
     return dataclasses.replace(question, constraints=Constraints(available=asked.available, epochs=np.inf))
 
 
-def _described(question: Question, main: Answer, draws: Answer, free: Answer | None) -> Optimum:
-    fit, at = question.fit, question.at
-    best_K, draws_SxK = main.h_BxK[0], draws.h_BxK
+def _described(question: Question, main: Answer, draws: Answer, own: Answer, free: Answer | None) -> Optimum:
+    fit, at, skill = question.fit, question.at, question.skill()
+    best_K, draws_SxK = main.h_BxK[0], _region(draws, own)
     mixture = Mixture.from_array(fit.domains, best_K)
     h_1xK = mixture.array()[None]
     weights = dict(zip(fit.targets, map(float, question.weight_T), strict=True))
@@ -150,7 +154,8 @@ def _described(question: Question, main: Answer, draws: Answer, free: Answer | N
         unconstrained=None if free is None else Mixture.from_array(fit.domains, free.h_BxK[0]),
         given_up=None if free is None else float(main.value_B[0] - free.value_B[0]),
         expected_regret=_expected_regret(question, best_K, draws),
-        notes=_notes(question, main, draws),
+        notes=_notes(question, main, own, skill),
+        skill=skill,
         constraints=question.constraints,
         counted_from=_counted_from(question),
         question=question,
@@ -188,14 +193,28 @@ def _compared(question: Question, best: Optimum) -> Optimum:
     )
 
 
-def _notes(question: Question, main: Answer, draws: Answer) -> tuple[str, ...]:
-    notes = []
+def _region(draws: Answer, own: Answer) -> np.ndarray:
+    """Optima of the resamples by whose own law some mixture keeps every target, or of all where there is none."""
+    possible_S = own.excess_B <= EXCEEDED
+    return own.h_BxK[possible_S] if possible_S.any() else draws.h_BxK
+
+
+def _notes(question: Question, main: Answer, own: Answer, skill: Skill) -> tuple[str, ...]:
+    notes = [skill.warning] if skill.warning else []
+    count, lost = len(own.h_BxK), int((own.excess_B > EXCEEDED).sum())
+    if lost:
+        rest = "regions are without these" if lost < count else "regions are of what keeps them by the fitted law"
+        notes.append(f"by {lost} of {count} resamples no mixture keeps every target; {rest}")
     all_draws = len(question.fit.theta_SxTxP)
-    if len(draws.h_BxK) < all_draws:
-        notes.append(f"the law is large, so regions and regrets are from {len(draws.h_BxK)} of {all_draws} resamples")
-    theta_SxTxP = question.fit.theta_SxTxP[: len(draws.h_BxK)]
+    if count < all_draws:
+        notes.append(f"the law is large, so regions and regrets are from {count} of {all_draws} resamples")
+    theta_SxTxP = question.fit.theta_SxTxP[:count]
     if question.goal.robust != "point" and (few := len(weighed(question, theta_SxTxP))) < all_draws:
         notes.append(f"the goal is over {few} of {all_draws} resamples")
+    if not question.fit.uses_scale and question.n_params is not None:
+        notes.append(
+            f"the law has no scale, so this is the optimum at the table's size and not at {question.n_params:.4g}"
+        )
     if not main.converged_B[0]:
         notes.append("Newton's method did not converge; the optimum is the best mixture it met")
     return tuple(notes)

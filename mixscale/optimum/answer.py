@@ -74,8 +74,10 @@ class Job:
     def programme(self) -> tuple[Programme, Shape]:
         """All descents: those of one problem stand together."""
         count, ceilings = len(self.starts_QxK), self.ceilings
-        if ceilings and len(ceilings.limit_BxC) > 1:
-            ceilings = dataclasses.replace(ceilings, limit_BxC=np.repeat(ceilings.limit_BxC, count, axis=0))
+        if ceilings:
+            each = {name: getattr(ceilings, name) for name in ("limit_BxC", "theta_BxTxP")}
+            each = {name: np.repeat(x, count, axis=0) for name, x in each.items() if len(x) > 1}
+            ceilings = dataclasses.replace(ceilings, **each)
         repeated = (np.repeat(x, count, axis=0) for x in (self.theta_BxSxTxP, self.reference_BxSxT))
         batch, shape = programme(self.question, *repeated, ceilings, ELASTIC[0], self.count)
         return started(self.question, batch, shape, self.starts_QxK), shape

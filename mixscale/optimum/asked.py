@@ -9,7 +9,7 @@ from pathlib import Path
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.optimum.constraints import Group
-from mixscale.runs import read_frame
+from mixscale.runs import numeric, read_frame
 
 TIED = "tied"
 
@@ -63,13 +63,17 @@ def _from_file(path: Path) -> Mixture:
     if not path.is_file():
         raise InputError(f"there is no file '{path}'; write DOMAIN WEIGHT DOMAIN WEIGHT, or a file")
     if path.suffix != ".json":
-        row = read_frame(path).iloc[0]
-        weights = {str(c).removeprefix("mix/"): float(row[c]) for c in row.index if str(c).startswith("mix/")}
-        if not weights:
-            raise InputError(f"'{path}' has no columns mix/DOMAIN")
-        return Mixture.normalised(weights)
+        frame = read_frame(path)
+        names = [str(c) for c in frame.columns if str(c).startswith("mix/")]
+        if not names or not len(frame):
+            raise InputError(f"'{path}' has no {'row' if names else 'columns mix/DOMAIN'}, and its first row is taken")
+        return Mixture.normalised({c.removeprefix("mix/"): float(numeric(frame[c]).iloc[0]) for c in names})
     try:
         about = json.loads(path.read_text())
+        if not isinstance(about, dict):
+            raise InputError(
+                f'\'{path}\' holds no mixture; write weights by domain, such as {{"web": 0.7, "code": 0.3}}'
+            )
         return Mixture({str(d): float(w) for d, w in about.get("mixture", about).items()})
     except InputError:
         raise

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mixscale.errors import InputError, nearest
+from mixscale.errors import InputError
+from mixscale.laws.query import no_domain
 from mixscale.mixture import Mixture
 
 EPOCHS = 4.0
@@ -68,6 +69,8 @@ class Constraints:
                 raise InputError(f"{name} is {value:g}, but there is no prior to be near; give prior")
             if value is not None and not (np.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value:g}; it must be finite and not negative")
+        if self.max_tv is not None and self.max_tv > 1:
+            raise InputError(f"max_tv is {self.max_tv:g}; a total variation distance lies in 0 to 1")
         for target, tolerance in self.keep.items():
             if not (np.isfinite(tolerance) and tolerance >= 0):
                 raise InputError(f"keep allows '{target}' to be worse by {tolerance:g}; give 0 or more")
@@ -124,7 +127,7 @@ def bounds(
     low_K, high_K = np.zeros(len(domains)), np.ones(len(domains))
     for kind, given, bound_K in (("lower", lower, low_K), ("upper", upper, high_K)):
         for domain, value in (given or {}).items():
-            bound_K[_index(domain, domains, f"{kind} bound")] = _share(value, f"{kind} bound of '{domain}'")
+            bound_K[_index(domain, domains, f"the {kind} bound")] = _share(value, f"{kind} bound of '{domain}'")
     for domain, low, high in zip(domains, low_K, high_K, strict=True):
         if low > high:
             raise InputError(f"bounds of '{domain}' contradict each other: lower {low:g} is above upper {high:g}")
@@ -204,7 +207,7 @@ def _bound_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Ro
 
 def _fixed_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Row]:
     for domain, value in constraints.fixed.items():
-        one_K = np.eye(len(domains))[_index(domain, domains, "fixed weight")]
+        one_K = np.eye(len(domains))[_index(domain, domains, "a fixed weight")]
         yield from _exactly(f"fixed {domain}", one_K, _share(value, f"fixed weight of '{domain}'"))
 
 
@@ -212,6 +215,8 @@ def _group_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Ro
     for name, group in constraints.groups.items():
         if not group.domains:
             raise InputError(f"group '{name}' has no domain")
+        if twice := [d for d in group.domains if group.domains.count(d) > 1]:
+            raise InputError(f"group '{name}' names '{twice[0]}' twice; name each domain once")
         sum_K = np.zeros(len(domains))
         for domain in group.domains:
             sum_K[_index(domain, domains, f"group '{name}'")] = 1
@@ -237,7 +242,7 @@ def _available_rows(constraints: Constraints, domains: Sequence[str], n_tokens: 
         for domain in constraints.epochs:
             _index(domain, domains, "a cap on epochs")
     for domain, tokens in constraints.available.items():
-        one_K = np.eye(len(domains))[_index(domain, domains, "available tokens")]
+        one_K = np.eye(len(domains))[_index(domain, domains, "available text")]
         epochs = constraints.epochs_of(domain)
         if not (np.isfinite(tokens) and tokens >= 0):
             raise InputError(f"available tokens of '{domain}' are {tokens:g}; give a number from 0 up")
@@ -264,7 +269,7 @@ def _exactly(name: str, coefficient_K: np.ndarray, value: float, more: str = "")
 
 def _index(domain: str, domains: Sequence[str], what: str) -> int:
     if domain not in domains:
-        raise InputError(f"{what} of '{domain}', which the fit has not{nearest(domain, domains)}")
+        raise no_domain(what, domain, domains)
     return list(domains).index(domain)
 
 

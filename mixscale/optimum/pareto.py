@@ -91,6 +91,7 @@ def both(ours: Ceilings | None, theirs: Ceilings | None) -> Ceilings | None:
         ours.names + theirs.names, ours.said + theirs.said, ours.bounds + theirs.bounds,
         np.r_[ours.unit_C, theirs.unit_C], np.concatenate([ours.share_CxT, theirs.share_CxT]),
         np.concatenate([np.tile(ours.limit_BxC, (b, 1)), theirs.limit_BxC], axis=1),
+        ours.theta_BxTxP,
     )  # fmt: skip
 
 

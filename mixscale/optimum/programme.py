@@ -57,7 +57,8 @@ def programme(
     goals = [as_rows(*of_goal, reference_SxT, count) for reference_SxT in reference_BxSxT]
     goal, size = goals[0], question.size
     used_U = np.flatnonzero(np.abs(ceilings.share_CxT).max(axis=0)) if ceilings else np.zeros(0, dtype=int)
-    kept_BxUxP = np.broadcast_to(fit.theta_TxP[used_U], (b, len(used_U), p))
+    by_BxTxP = ceilings.theta_BxTxP if ceilings else fit.theta_TxP[None]
+    kept_BxUxP = np.broadcast_to(by_BxTxP[:, used_U], (b, len(used_U), p))
     share_CxF, level_BxC, names = _curved(question, ceilings, used_U, s * t, b)
     elastic = len(names) > 0
     lift_CxE = np.zeros((len(share_CxF), len(body.free_X) - len(fit.domains) + len(goal.slope_E) + elastic))
@@ -82,7 +83,8 @@ def programme(
         "limit_L": np.r_[body.limit_L, np.zeros(len(sign_PxX))],
         "equal_QxX": equal_QxX,
         "equal_Q": equal_Q,
-        "prior_K": np.ones(len(fit.domains)) if question.prior_K is None else question.prior_K,
+        # A prior that does not pull may lack domains, from which the divergence would be infinite.
+        "prior_K": question.prior_K if question.constraints.pulls else np.ones(len(fit.domains)),
     }
     return (
         Programme(

@@ -15,6 +15,7 @@ from mixscale.errors import InputError, nearest
 from mixscale.laws import engine
 from mixscale.laws.families import Points
 from mixscale.laws.result import LawFit
+from mixscale.laws.skill import Skill
 from mixscale.optimum.constraints import Constraints, as_array, reference
 from mixscale.optimum.goal import Goal, as_rows
 from mixscale.optimum.polytope import Polytope, polytope
@@ -26,9 +27,10 @@ HAIR = 1e-7
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Sums of the fitted law's scaled losses that must not exceed limits: `share_CxT f <= limit_BxC`, by name.
+    """Sums of scaled losses that must not exceed limits: `share_CxT f <= limit_BxC`, by name.
 
-    `bounds` are what was asked for, `unit_C` the units of these that make one of the limits.
+    `bounds` are what was asked for, `unit_C` the units of these that make one of the limits, `theta_BxTxP` the laws
+    that the losses are by: one for all problems, or each problem's own.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,7 @@ class Ceilings:
     unit_C: np.ndarray
     share_CxT: np.ndarray
     limit_BxC: np.ndarray
+    theta_BxTxP: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,26 @@ class Question:
         """KL(h || prior) in nats, shape (Q,)."""
         return divergence(h_QxK, self.prior_K)
 
+    def skill(self) -> Skill:
+        """What the law foretells of this goal at mixtures that it has not seen; its doubt and penalties stay out."""
+        since_RxT = self._since_at_rows()
+        none_1xT = np.zeros((1, len(self.weight_T)))
+
+        def value(y_RxT: np.ndarray) -> np.ndarray:
+            cost_RxT = y_RxT * self.sign_T - since_RxT
+            return self.goal.of_scenario(cost_RxT[None], none_1xT, self.weight_T)[0]
+
+        return self.fit.skill(value)
+
+    def _since_at_rows(self) -> np.ndarray:
+        """What targets are counted from at the size of every fitted row, shape (R, T), or (1, T) for zero."""
+        if self.goal.relative_to == "current" and self.current_K is not None:
+            return self.sign_T * self.fit.at_rows(self.current_K)
+        if self.goal.relative_to == "best" and self.best_TxK is not None:
+            own = [self.fit.at_rows(h_K)[:, t] for t, h_K in enumerate(self.best_TxK)]
+            return self.sign_T * np.stack(own, axis=1)
+        return np.zeros((1, len(self.weight_T)))
+
     def target(self, name: str) -> int:
         """Place of a target that must be kept.
 
@@ -162,7 +185,11 @@ class Question:
 
     @cached_property
     def ceilings(self) -> Ceilings | None:
-        """What keeps targets from becoming worse than at the current mixture, by the fitted law.
+        """`ceilings_by` the fitted law."""
+        return self.ceilings_by(self.fit.theta_TxP[None])
+
+    def ceilings_by(self, theta_BxTxP: np.ndarray) -> Ceilings | None:
+        """What keeps targets from becoming worse than at the current mixture, by each of these laws.
 
         Raises:
             InputError: a target is unknown, or there is no current mixture.
@@ -176,16 +203,16 @@ class Question:
         for name in keep:
             index_C.append(self.target(name))
             names.append(self.fit.targets[index_C[-1]])
-        cost_T = self.costs(self.fit.theta_TxP[None], self.current_K[None])[0, 0]
+        cost_BxT = self.costs(theta_BxTxP, self.current_K[None])[:, 0]
         room_C = np.array(list(keep.values()))
-        limit_C = ((cost_T - self.offset_T)[index_C] + room_C) / self.unit_T[index_C] + HAIR
+        limit_BxC = ((cost_BxT - self.offset_T)[:, index_C] + room_C) / self.unit_T[index_C] + HAIR
         said = tuple(
-            f"keep {n} {self.sign_T[i] * (cost_T[i] + room):.4f}"
+            f"keep {n} {self.sign_T[i] * (cost_BxT[0, i] + room):.4f}"
             for n, i, room in zip(names, index_C, room_C, strict=True)
         )
         return Ceilings(
             tuple(f"keep {n}" for n in names), said, tuple(room_C), self.unit_T[index_C],
-            np.eye(len(self.fit.targets))[index_C], limit_C[None],
+            np.eye(len(self.fit.targets))[index_C], limit_BxC, theta_BxTxP,
         )  # fmt: skip
 
     def broken(self, h_K: np.ndarray, tolerance: float = 1e-6) -> tuple[str, ...]:
@@ -210,7 +237,8 @@ class Question:
             share_CxT, limit_C = rows.price_F[None], -np.array([rows.shift])
         count = len(limit_C)
         names, unit_C = ("goal",) * count, np.full(count, self.size)
-        return Ceilings(names, names, (0.0,) * count, unit_C, share_CxT / self.size, limit_C[None] / self.size)
+        by = self.fit.theta_TxP[None]
+        return Ceilings(names, names, (0.0,) * count, unit_C, share_CxT / self.size, limit_C[None] / self.size, by)
 
 
 def ask(
@@ -219,7 +247,8 @@ def ask(
     """The question in what `solve` was given.
 
     Raises:
-        InputError: the same is said in two ways, or the current mixture is none of the fit's domains.
+        InputError: the same is said in two ways, the current mixture is none of the fit's domains, or a scale is not
+            positive.
     """
     if goal is not None and weights:
         raise InputError("weights of the targets are given beside a goal; give them in the goal")
@@ -227,5 +256,8 @@ def ask(
         raise InputError("bounds are given beside constraints; give them in the constraints")
     if constraints is None:
         constraints = Constraints(lower=lower or {}, upper=upper or {})
+    for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value:g}; it must be positive and finite")
     current_K = None if current is None else as_array(current, fit.domains, "the current mixture")
     return Question(fit, goal or Goal(weights), constraints, current_K, n_params, n_tokens)

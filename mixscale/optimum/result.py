@@ -17,6 +17,7 @@ from mixscale.errors import InputError
 from mixscale.files import replaced
 from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
+from mixscale.laws.skill import Skill
 from mixscale.mixture import Mixture
 from mixscale.optimum import words
 from mixscale.optimum.constraints import Constraints, from_json, to_json
@@ -45,7 +46,8 @@ class Optimum:
             left-out runs show (`LawFit.widening`).
         objective: weighted mean of targets there, scores negated, with the interval for a new run (value, lo, hi).
         predicted: each target there (value, lo, hi).
-        draws_SxK: the optimum of each resample under the same constraints, in the order of the mixture's domains.
+        draws_SxK: the optimum of each resample under the same constraints, in the order of the mixture's domains; a
+            target is kept by the resample's own law, and resamples by which no mixture keeps it are left out.
         convex: whether the law, and so the whole problem, is convex and was solved: this is the global optimum.
         weights: of the targets, summing to one. lower, upper: bounds of every domain that were asked for.
         n_params, n_tokens: where a law with scale was solved.
@@ -56,6 +58,8 @@ class Optimum:
             resample's own optimum under the same constraints.
         current: the mixture in use. gain: how much better the optimum is. current_breaks: what it does not keep.
         kept: for each target that must not become worse, the share of resamples by which it does not.
+        skill: what the law foretells of the goal at mixtures it has not seen, which decides whether one may be chosen
+            by it; None in files of earlier versions.
         notes: what a reader should know. constraints: that were asked for. counted_from: for each target the mixture
             where it is best, where the goal counts from that.
         question: what was solved; None in an optimum that was loaded, see `of`.
@@ -84,14 +88,23 @@ class Optimum:
     current_breaks: tuple[str, ...] = ()
     kept: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    skill: Skill | None = None
     constraints: Constraints = Constraints()
     counted_from: dict[str, Mixture] = dataclasses.field(default_factory=dict)
     question: Question | None = None
 
     @property
     def justified(self) -> bool | None:
-        """Whether leaving the current mixture is: the gain's interval lies above zero. None without a current one."""
-        return None if self.gain is None else self.gain[1] > 0
+        """Whether leaving the current mixture is: the gain's interval lies above zero, and the law is to be believed.
+
+        None without a current one.
+        """
+        return None if self.gain is None else self.gain[1] > 0 and self.warning is None
+
+    @property
+    def warning(self) -> str | None:
+        """Why nothing may be chosen by the law, in a sentence without an end; None where something may."""
+        return None if self.skill is None else self.skill.warning
 
     def regret(self, mixture: Mapping[str, float]) -> Estimate:
         """How much worse `mixture` is than the optimum by the law: (difference, lo, hi), paired over the resamples.
@@ -171,6 +184,7 @@ class Optimum:
         about = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del about["question"]
         about["goal"] = dataclasses.asdict(self.goal)
+        about["skill"] = None if self.skill is None else self.skill.to_json()
         about["prices"] = [dataclasses.asdict(p) for p in self.prices]
         about["draws"] = about.pop("draws_SxK").tolist()
         about["constraints"] = to_json(self.constraints)
@@ -195,6 +209,7 @@ class Optimum:
                 about[name] = None if about.get(name) is None else tuple(about[name])
             for name in ("predicted", "interval"):
                 about[name] = {key: tuple(values) for key, values in about[name].items()}
+            about["skill"] = None if about.get("skill") is None else Skill.from_json(about["skill"])
             about["goal"] = Goal(**about.get("goal", {}))
             about["prices"] = tuple(Price(**p) for p in about.get("prices", ()))
             about["counted_from"] = {t: Mixture(m) for t, m in about.get("counted_from", {}).items()}

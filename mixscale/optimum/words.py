@@ -18,14 +18,16 @@ def summary(best: Optimum) -> str:
         if best.convex
         else "the best found, which may not be the optimum,"
     )
+    warning = [f"not supported: {best.warning}"] if best.warning else []
     parts = [
+        warning,
         [f"{kind} of law {best.law}, for {best.goal.said()}"],
         _mixture(best),
         _values(best),
         _prices(best),
         _regret(best),
         _change(best),
-        [f"note: {note}" for note in best.notes],
+        [f"note: {note}" for note in best.notes if note != best.warning],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 

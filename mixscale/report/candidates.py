@@ -15,15 +15,17 @@ import pandas as pd
 from mixscale.experiment.starting import StartingName
 from mixscale.mixture import Mixture
 from mixscale.report.material import Material, same_mixture
-from mixscale.report.statistics import standard_error
+from mixscale.report.seeds import NewSeeds
+from mixscale.report.statistics import Noise, standard_error
 from mixscale.report.terms import broken
 
 Interval = tuple[float, float]
 STARTING = tuple(name for name in get_args(StartingName) if name not in ("natural", "uniform"))
 """Starting mixtures that are compared where they were trained to verify."""
-CANDIDATES = ("optimum", "current", "best", "natural", "uniform", *STARTING, "unconstrained")
-"""Mixtures that are compared: the law's answer, the one in use, the best trained for the fit, the two that need no
-law, other starting mixtures that were trained, and what the law would answer without constraints."""
+CANDIDATES = ("optimum", "current", "natural", "uniform", *STARTING, "best", "unconstrained")
+"""Mixtures that are compared, in the order of all tables and figures: the law's answer, the one in use, the two that
+need no law, other starting mixtures that were trained, the best that was fitted, and what the law would answer without
+constraints."""
 SOLVED = ("optimum", "current", "unconstrained")
 """Those of them that the optimum itself names."""
 
@@ -34,6 +36,11 @@ class Estimate:
 
     predicted: float
     interval: Interval
+    """of the law, for a run with the seeds that it was fitted to"""
+    of_run: Interval
+    """for a run with a new seed"""
+    of_mean: Interval
+    """for the mean over the seeds that were trained; that of a run where none was"""
     observed: dict[str, float]
     mean: float | None
     standard_error: float | None
@@ -53,8 +60,13 @@ class Candidate:
     """constraints that it does not keep, in words"""
 
 
-def candidates(material: Material) -> dict[str, Candidate]:
-    """The compared mixtures that can be known: trained to verify, or else computed from what the table has."""
+def candidates(material: Material, noise: dict[str, Noise | None]) -> dict[str, Candidate]:
+    """The compared mixtures that can be known: trained to verify, or else computed from what the table has.
+
+    Args:
+        noise: of a seed, for `goal` and each target.
+    """
+    new = {column: NewSeeds.of(material, of) for column, of in noise.items()}
     found = {}
     for name in CANDIDATES:
         rows = _verified(material, name)
@@ -65,7 +77,7 @@ def candidates(material: Material) -> dict[str, Candidate]:
         else:
             mixture = _untrained(material, name)
         if mixture is not None and not material.unknown(mixture):
-            found[name] = _candidate(material, name, mixture, rows[_agrees(material, rows, mixture)])
+            found[name] = _candidate(material, name, mixture, rows[_agrees(material, rows, mixture)], new)
     return found
 
 
@@ -133,25 +145,34 @@ def _natural(material: Material) -> Mixture | None:
     return Mixture.normalised(dict(zip(material.domains, rows[columns].max(), strict=True)))
 
 
-def _candidate(material: Material, name: str, mixture: Mixture, rows: pd.DataFrame) -> Candidate:
+def _candidate(
+    material: Material, name: str, mixture: Mixture, rows: pd.DataFrame, new: dict[str, NewSeeds]
+) -> Candidate:
     h_1xK = mixture.array(material.domains)[None]
     by_seed = rows.groupby("seed")[["goal", *material.targets]].mean()
     value, low, high = (float(v[0]) for v in material.objective(h_1xK))
     values_1xT, low_1xT, high_1xT = material.predict_at_scale(h_1xK)
     targets = {
-        t: _estimate(values_1xT[0, i], (low_1xT[0, i], high_1xT[0, i]), by_seed[t])
+        t: _estimate(values_1xT[0, i], (low_1xT[0, i], high_1xT[0, i]), by_seed[t], new[t])
         for i, t in enumerate(material.targets)
     }
     above = None if name == "optimum" else material.optimum.regret(mixture)
     breaks = [] if name in ("optimum", "unconstrained") else broken(material, h_1xK[0])
-    return Candidate(dict(mixture), _estimate(value, (low, high), by_seed["goal"]), targets, above, breaks)
+    goal = _estimate(value, (low, high), by_seed["goal"], new["goal"])
+    return Candidate(dict(mixture), goal, targets, above, breaks)
 
 
-def _estimate(predicted: float, interval: Interval, by_seed: pd.Series) -> Estimate:
+def _estimate(predicted: float, interval: Interval, by_seed: pd.Series, new: NewSeeds) -> Estimate:
+    known = len(by_seed) > 0 and set(by_seed.index) <= set(new.fitted)
+    of_run, of_mean = (
+        interval if known else tuple(map(float, new.of_mean(seeds, predicted, *interval)))
+        for seeds in (1, max(len(by_seed), 1))
+    )
     observed = {seed_name(s): float(v) for s, v in by_seed.items()}
     mean = float(by_seed.mean()) if len(by_seed) else None
     low, high = map(float, interval)
-    return Estimate(float(predicted), (low, high), observed, mean, standard_error(by_seed.to_numpy()))
+    error = standard_error(by_seed.to_numpy())
+    return Estimate(float(predicted), (low, high), of_run, of_mean, observed, mean, error)
 
 
 def seed_name(value: Any) -> str:

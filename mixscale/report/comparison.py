@@ -38,30 +38,57 @@ class Comparison:
 
 
 def comparisons(candidates: dict[str, Candidate], noise: Noise | None) -> dict[str, Comparison]:
-    """The optimum against every other candidate, where both were trained."""
-    trained = {name: c for name, c in candidates.items() if c.goal.observed}
+    """The optimum against every other candidate by the goal, where both were trained."""
+    return _compared(candidates, {name: c.goal.observed for name, c in candidates.items()}, noise)
+
+
+def target_comparisons(
+    candidates: dict[str, Candidate], noise: dict[str, Noise | None], sign: dict[str, float]
+) -> dict[str, dict[str, Comparison]]:
+    """The optimum against every other candidate by each target alone, where both were trained.
+
+    Args:
+        noise: of each target. sign: -1 of a score, whose differences are negated as everywhere; else 1.
+    """
+    found: dict[str, dict[str, Comparison]] = {}
+    for target, of in sign.items():
+        values = {n: {s: of * v for s, v in c.targets[target].observed.items()} for n, c in candidates.items()}
+        for name, compared in _compared(candidates, values, noise[target]).items():
+            found.setdefault(name, {})[target] = compared
+    return found
+
+
+def _compared(
+    candidates: dict[str, Candidate], values: dict[str, dict[str, float]], noise: Noise | None
+) -> dict[str, Comparison]:
+    """By values of each candidate, by seed; lower is better."""
+    trained = {name: candidates[name] for name, of in values.items() if of}
     if "optimum" not in trained:
         return {}
-    left = _left(list(trained.values()))
-    optimum = trained.pop("optimum")
-    return {name: _comparison(optimum, other, left, noise) for name, other in trained.items()}
+    left = _left(trained, values)
+    return {
+        name: _comparison(_same(trained["optimum"], other), values["optimum"], values[name], left, noise)
+        for name, other in trained.items()
+        if name != "optimum"
+    }
 
 
-def _left(trained: list[Candidate]) -> Residual | None:
+def _left(trained: dict[str, Candidate], values: dict[str, dict[str, float]]) -> Residual | None:
     """What neither mixture nor seed explains, over the candidates; those of one mixture share its runs."""
-    distinct: list[Candidate] = []
-    for candidate in trained:
-        if not any(_same(candidate, other) for other in distinct):
-            distinct.append(candidate)
-    cells = [(i, s, v) for i, c in enumerate(distinct) for s, v in c.goal.observed.items()]
+    distinct: list[str] = []
+    for name in trained:
+        if not any(_same(trained[name], trained[other]) for other in distinct):
+            distinct.append(name)
+    cells = [(i, s, v) for i, name in enumerate(distinct) for s, v in values[name].items()]
     mixture_R, seed_R, value_R = (np.array(column) for column in zip(*cells, strict=True))
     return residual(value_R, mixture_R, seed_R)
 
 
-def _comparison(optimum: Candidate, other: Candidate, left: Residual | None, noise: Noise | None) -> Comparison:
-    ours, theirs = optimum.goal.observed, other.goal.observed
+def _comparison(
+    same: bool, ours: dict[str, float], theirs: dict[str, float], left: Residual | None, noise: Noise | None
+) -> Comparison:
     differences = {s: theirs[s] - ours[s] for s in ours if s in theirs}
-    if _same(optimum, other):
+    if same:
         return Comparison(differences, 0.0, None, None, bool(differences), None, "same mixture")
     interval, degrees = None, None
     paired = len(differences) > 1 and left is not None

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from mixscale.report.candidates import Candidate, Interval, candidates, earlier_optimum
-from mixscale.report.comparison import Comparison, comparisons
+from mixscale.report.comparison import Comparison, comparisons, target_comparisons
 from mixscale.report.held_out import HeldOut, Score, held_out, left_out
 from mixscale.report.material import Material
-from mixscale.report.statistics import LEVEL, Noise, pooled_noise
+from mixscale.report.names import label, phrase
+from mixscale.report.seeds import noises
+from mixscale.report.statistics import LEVEL, Noise
 from mixscale.report.terms import Terms, terms
 
 
@@ -24,6 +26,8 @@ from mixscale.report.terms import Terms, terms
 class Findings:
     """All that is said about a directory of runs; `to_json` is what result.json holds."""
 
+    swept: bool
+    """whether a sweep of ours made the table, which names the origin of each mixture then: its mixtures are a grid"""
     law: str
     unit: str
     level: float
@@ -34,6 +38,8 @@ class Findings:
     weighted: bool
     """whether some targets count for more than others"""
     target_weights: dict[str, float]
+    target_sign: dict[str, float]
+    """-1 of a score, which is better when higher; else 1"""
     terms: Terms
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]
@@ -41,6 +47,9 @@ class Findings:
     """whether the verification runs of an optimum are all of another than this one"""
     candidates: dict[str, Candidate]
     comparisons: dict[str, Comparison]
+    """by the goal; of each baseline, as the next"""
+    by_target: dict[str, dict[str, Comparison]]
+    """by each target alone"""
     held_out: HeldOut | None
     left_out: Score
     """of the fitted runs, each predicted by a fit without its fold of the cross-validation"""
@@ -54,6 +63,19 @@ class Findings:
     strangers: dict[str, int]
     """number of runs by the domain that they use and no fitted run did; the law is not asked about them"""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether the law's resamples differ in their optimum, so that a weight has an interval that can be seen."""
+        return any(high - low > 5e-4 for low, high in self.optimum_interval.values())
+
+    def label(self, name: str) -> str:
+        """What a compared mixture is called in tables and figures."""
+        return label(name, self.swept)
+
+    def phrase(self, name: str) -> str:
+        """What a compared mixture is called in sentences."""
+        return phrase(name, self.swept)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: numbers that are not finite become null."""
         return _plain(dataclasses.asdict(self))
@@ -61,9 +83,11 @@ class Findings:
 
 def findings(material: Material) -> Findings:
     """What the runs of `material` say about its law and its optimum."""
-    noise = _noise(material, "goal")
-    compared = candidates(material)
+    noise = noises(material)
+    compared = candidates(material, noise)
+    sign = dict(zip(material.targets, material.aim.sign_T.tolist(), strict=True))
     return Findings(
+        swept="origin" in material.table.frame,
         law=material.law,
         unit=material.unit.strip(),
         level=LEVEL,
@@ -72,26 +96,21 @@ def findings(material: Material) -> Findings:
         objective=material.aim.name,
         weighted=material.aim.weighted,
         terms=terms(material),
+        target_sign=sign,
         target_weights=dict(zip(material.targets, material.aim.weight_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
         earlier_optimum=earlier_optimum(material),
         candidates=compared,
-        comparisons=comparisons(compared, noise),
-        held_out=held_out(material, noise, _noise(material, "plain")),
-        left_out=left_out(material, noise),
-        noise=noise,
-        target_noise={t: _noise(material, t) for t in material.targets},
+        comparisons=comparisons(compared, noise["goal"]),
+        by_target=target_comparisons(compared, noise, sign),
+        held_out=held_out(material, noise),
+        left_out=left_out(material, noise["goal"]),
+        noise=noise["goal"],
+        target_noise={t: noise[t] for t in material.targets},
         **_statuses(material),
         strangers=dict(material.strangers),
     )
-
-
-def _noise(material: Material, column: str) -> Noise | None:
-    """Seed noise of `column`: rows of one mixture that differ in their seed, whatever their role."""
-    rows = material.at_scale.assign(mixture=material.groups_R(material.at_scale))
-    rows = rows.drop_duplicates(["mixture", "seed"])
-    return pooled_noise(*(rows[c].to_numpy() for c in (column, "mixture", "seed")))
 
 
 def _statuses(material: Material) -> dict[str, Any]:

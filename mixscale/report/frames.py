@@ -22,5 +22,5 @@ def cell(value: object) -> object:
     if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
         return f"{int(value):,}".replace("-", "−")
     if isinstance(value, float | np.floating):
-        return f"{value:.4g}".replace("-", "−")
+        return f"{value:#.4g}".rstrip(".").replace("-", "−")
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixscale.report.candidates import seed_name
 from mixscale.report.material import Material
+from mixscale.report.seeds import goal_of_rows, targets_of_rows
 from mixscale.report.statistics import Noise, mean_absolute_error, spearman
 
 RANKS_BAR = 0.95
@@ -48,24 +49,24 @@ class HeldOut(Score):
     shared_seeds: list[str]
     """seeds of the held-out runs where all of them are seeds of fitted runs too; else none"""
     coverage: float
-    """share of observed mean losses inside the law's interval"""
+    """share of observed mean losses inside the law's interval, which is wider for a seed that was not fitted"""
     plain: Score | None
     """of the mean over targets that all count the same; None where they do anyway"""
     targets: dict[str, dict[str, float | None]]
 
 
-def held_out(material: Material, noise: Noise | None, plain_noise: Noise | None) -> HeldOut | None:
+def held_out(material: Material, noise: dict[str, Noise | None]) -> HeldOut | None:
     """The scores on held-out runs, or None where there is no such run.
 
     Args:
-        noise: of the mean loss. plain_noise: of the mean over targets that all count the same.
+        noise: of a seed, for `goal`, `plain` and each target.
     """
     rows = material.predictable[material.predictable["role"] == "held_out"]
     if not len(rows):
         return None
     observed_R = rows["goal"].to_numpy()
-    mean_R, low_R, high_R = material.row_objective(rows)
-    score = _score(mean_R, observed_R, noise)
+    mean_R, low_R, high_R = goal_of_rows(material, rows, noise)
+    score = _score(mean_R, observed_R, noise["goal"])
     bias = float((mean_R - observed_R).mean())
     return HeldOut(
         **vars(score),
@@ -80,13 +81,22 @@ def held_out(material: Material, noise: Noise | None, plain_noise: Noise | None)
         fitted_mixtures=int(material.fit.seen.group_R.max()) + 1,
         shared_seeds=_shared_seeds(material, rows),
         coverage=float(((low_R <= observed_R) & (observed_R <= high_R)).mean()),
-        plain=_plain(material, rows, plain_noise) if not material.aim.plain else None,
-        targets=_targets(material, rows),
+        plain=_plain(material, rows, noise["plain"]) if not material.aim.plain else None,
+        targets=_targets(material, rows, noise),
     )
 
 
 def left_out(material: Material, noise: Noise | None) -> Score:
     """The scores on the fitted rows, each predicted by a fit that lacks it, as cross-validation left them out."""
+    (predicted_R, observed_R), _ = left_out_rows(material)
+    return _score(predicted_R, observed_R, noise)
+
+
+def left_out_rows(material: Material) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Predicted and observed goal, each (R,), and predicted and observed targets, each (R, T), of fitted rows.
+
+    Each row is predicted by a fit without its fold of the cross-validation.
+    """
     fit, points = material.fit, material.fit.seen.points
     tested_R = np.isfinite(fit.held_TxR).all(axis=0)
     scale = {"n_params": points.n_R * fit.seen.scale.n, "n_tokens": points.d_R * fit.seen.scale.d}
@@ -94,8 +104,9 @@ def left_out(material: Material, noise: Noise | None) -> Score:
         scale["unique_tokens"] = points.u_RxK * fit.seen.scale.d
     uses = fit.uses_scale or fit.family.uses_unique
     scale = {name: values_R[tested_R] for name, values_R in scale.items()} if uses else {}
-    sides = (y_TxR.T[tested_R] for y_TxR in (fit.held_TxR, fit.seen.y_TxR))
-    return _score(*(material.aim.observed(y_RxT, **scale) for y_RxT in sides), noise)
+    sides = fit.held_TxR.T[tested_R], fit.seen.y_TxR.T[tested_R]
+    predicted_R, observed_R = (material.aim.observed(y_RxT, **scale) for y_RxT in sides)
+    return (predicted_R, observed_R), sides
 
 
 def _score(predicted_R: np.ndarray, observed_R: np.ndarray, noise: Noise | None) -> Score:
@@ -113,9 +124,11 @@ def _shared_seeds(material: Material, rows: pd.DataFrame) -> list[str]:
     return [seed_name(s) for s in seeds] if set(seeds) <= set(fitted["seed"]) else []
 
 
-def _targets(material: Material, rows: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-    observed_RxT, predicted_RxT = material.observed_RxT(rows), material.predicted_RxT(rows)
-    low_RxT, high_RxT = material.interval_RxT(rows)
+def _targets(
+    material: Material, rows: pd.DataFrame, noise: dict[str, Noise | None]
+) -> dict[str, dict[str, float | None]]:
+    observed_RxT = material.observed_RxT(rows)
+    predicted_RxT, low_RxT, high_RxT = targets_of_rows(material, rows, noise)
     inside_T = ((low_RxT <= observed_RxT) & (observed_RxT <= high_RxT)).mean(axis=0)
     return {
         t: {

@@ -7,6 +7,9 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+FULL = 1280
+"""Pixels across a figure that is as wide as the text."""
+
 
 class Markup(str):
     """Text that is HTML already and is not escaped again."""
@@ -58,10 +61,12 @@ def tiles(shown: Sequence[tuple[str, str, str, str]]) -> Markup:
 
 
 def picture(png: Path, caption: str) -> Markup:
-    """A figure with its image inside the page."""
-    data = base64.b64encode(png.read_bytes()).decode("ascii")
+    """A figure with its image inside the page; one narrower than the others is so there too, its type as large."""
+    content = png.read_bytes()
+    data = base64.b64encode(content).decode("ascii")
+    pixels = int.from_bytes(content[16:20], "big")  # a PNG tells its width there
     alt = html.escape(caption, quote=True)
-    image = f'<img src="data:image/png;base64,{data}" alt="{alt}">'
+    image = f'<img src="data:image/png;base64,{data}" alt="{alt}" style="max-width:{100 * pixels / FULL:.4g}%">'
     return Markup(f"<figure><div>{image}</div>{tag('figcaption', caption)}</figure>")
 
 

@@ -242,6 +242,8 @@ def load(directory: Path) -> Material:
     Raises:
         InputError: the runs, the fit or the optimum is missing; the message names the command that makes it.
     """
+    if directory.is_file():
+        raise InputError(f"'{directory}' is a file; give the directory that holds runs.csv and fit")
     if not directory.is_dir():
         raise InputError(f"directory '{directory}' does not exist; `mixscale sweep CONFIG` makes it and its runs")
     for path, what, command in (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mixscale.report import captions
 from mixscale.report import page_answer as answer
 from mixscale.report.candidates import Estimate
 from mixscale.report.comparison import Comparison
@@ -21,30 +22,8 @@ from mixscale.report.material import Material
 from mixscale.report.page_domains import domains
 from mixscale.report.sentences import shared_seeds
 from mixscale.report.stylesheet import CSS
-from mixscale.report.summary import HEADINGS
+from mixscale.report.targets_said import lowered, replaced
 from mixscale.report.wording import capital, count, number, percent
-
-CAPTIONS = {
-    "optimum": "The optimum, its interval over the law's resampled fits, and the baselines. A wide interval means "
-    "that the loss is flat there: another weight would do nearly as well.",
-    "front": "Mixtures of which none is better for one target without being worse for the other, by the law, under "
-    "the same constraints. The optimum lies beside the front where its goal is another.",
-    "verification": "What training gave. Left: every seed, joined across mixtures; the triangle is their mean, the "
-    "bar beside it the law's interval. Right: how much higher each baseline's loss is than the optimum's, by seed, "
-    "with the interval of the mean, which rests on the noise of all of them; the grey band is the seed noise of a "
-    "single run.",
-    "predicted_observed": "The law's predictions against what training gave. Held-out and verification runs were not "
-    "fitted; their bars are the law's intervals. ρ and MAE (mean absolute error) are of the held-out runs. An "
-    "inset enlarges the place of these runs where it is small.",
-    "slices": "The {objective} against the weight of each domain while all others share the rest equally. Points are "
-    "the runs, which lie anywhere on the simplex, so they need not lie on the curve; near a vertex both may leave the "
-    "frame.",
-    "interaction": "What ten more points of a domain do to the loss on each target, in percent, from the centre, "
-    "with the other domains making room in proportion. Below zero helps. Faint italics: the interval holds zero.",
-    "noise": "How much the seed alone moves the loss, against what the mixtures move it by. An effect left of the "
-    "seed noise cannot be seen in one run.",
-    "swarm": "Every mixture that was trained at the compared size, best first.",
-}
 
 RANKING = (
     "error: mean absolute error on rows left out as the question asks, over that of always saying the median; "
@@ -55,8 +34,8 @@ RANKING = (
 
 def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
     """The whole page; `figures` gives the PNG of each figure that could be drawn."""
-    shown = {name: picture(png, CAPTIONS[name].format(objective=found.objective)) for name, png in figures.items()}
-    trained = "What training it gave" if found.comparisons else "What the law expects"
+    shown = {name: picture(png, captions.of(name, found)) for name, png in figures.items()}
+    trained = "What training gave" if found.comparisons else "What the law expects"
     body = join(
         [
             answer.head(material, found),
@@ -71,7 +50,7 @@ def page(material: Material, found: Findings, figures: dict[str, Path]) -> str:
             section("Each target", _targets(material, found)),
             section("How well the law predicts", shown["predicted_observed"], _held_out(material, found)),
             section("What the domains do", shown["slices"], shown["interaction"]),
-            section("Seed noise", shown["noise"]),
+            section("Seed noise, error and spread", shown["noise"]),
             section("The law", *_law(material)),
             section("The domains", domains(material)),
             section("The runs", shown["swarm"], _runs(material)),
@@ -96,15 +75,16 @@ def _verification(found: Findings) -> Markup:
         loss = candidate.goal
         values = [number(loss.observed[s], doubt) if s in loss.observed else "–" for s in seeds]
         mean = [_with_error(loss, doubt)] if seeds else []
-        rows.append([HEADINGS[name], _predicted(loss), *mean, *_difference(found, name), *values])
+        rows.append([found.label(name), _predicted(loss), *mean, *_difference(found, name), *values])
     # Seeds come last: with many of them it is they that a narrow page scrolls to.
     headers = [found.objective, "predicted", *(["mean ± s.e."] if seeds else [])]
     headers += ["minus optimum", "optimum is"] if found.comparisons else []
     headers += [f"seed {s}" for s in seeds]
     foot = f"In {found.unit}. " if found.unit else ""
+    foot += captions.expected(found) + " "
     if found.comparisons:
         foot += _basis(found)
-    return table(headers, rows, foot=foot)
+    return table(headers, rows, foot=foot.strip())
 
 
 def _basis(found: Findings) -> str:
@@ -136,17 +116,26 @@ def _difference(found: Findings, name: str) -> list[object]:
 def _targets(material: Material, found: Findings) -> Markup:
     if len(material.targets) < 2:
         return Markup("")
-    rows = []
+    rows, against = [], replaced(found)
     for target, name in zip(material.targets, material.target_names, strict=True):
         best = found.candidates["optimum"].targets[target]
         others = [c.targets[target] for n, c in found.candidates.items() if n != "optimum"]
         weight = percent(found.target_weights[target])
         noise = found.target_noise[target]
         observed = [_observed(e) for e in (best, *others)]
-        rows.append([name, weight, _predicted(best), *observed, number(noise.sd, noise.sd) if noise else "–"])
-    headers = ["target", "counts for", "predicted", *(HEADINGS[n] for n in found.candidates), "seed noise"]
+        compared = [_against(found, against, target)] if against else []
+        said = number(noise.sd, noise.sd) if noise else "–"
+        rows.append([name, weight, _predicted(best), *observed, *compared, said])
+    headers = ["target", "counts for", "predicted", *(found.label(n) for n in found.candidates)]
+    headers += [f"optimum minus {found.label(against)}", "seed noise"] if against else ["seed noise"]
     foot = "Means over seeds of what training gave; in italics the law's prediction, where nothing was trained."
+    foot += f" ± is half the {percent(found.level)} interval." if against else ""
     return table(headers, rows, foot=foot)
+
+
+def _against(found: Findings, name: str, target: str) -> Markup:
+    c = found.by_target[name][target]
+    return tag("span", lowered(c, found.target_sign[target]), c.verdict if c.verdict in ("better", "worse") else "")
 
 
 def _held_out(material: Material, found: Findings) -> Markup:
@@ -186,16 +175,25 @@ def _law(material: Material) -> list[Markup]:
 
 
 def _runs(material: Material) -> Markup:
+    """Every run: verification first, then held out, then fitted; the best first in each, what did not end last."""
     final = material.table.final().frame
+    goal = final["run"].map(material.measured.set_index("run")["goal"])
+    final = final.assign(**{material.aim.name: goal})
+    role = final["role"].fillna("fit").replace("", "fit") if "role" in final else pd.Series("fit", index=final.index)
+    rank = role.map({"verify": 0, "held_out": 1, "fit": 2}).fillna(3)
+    final = final.assign(rank=rank).sort_values(["rank", material.aim.name], kind="stable", na_position="last")
     mixtures = [f"mix/{d}" for d in material.domains]
     first = [c for c in ("run", "role", "origin", "status", "size", "seed", "n_params", "n_tokens") if c in final]
     extra = [c for c in ("seconds",) if c in final]
-    shown = final[[*first, *mixtures, *material.targets, *extra]].copy()
+    shown = final[[*first, material.aim.name, *mixtures, *material.targets, *extra]].copy()
     for column in mixtures:
         shown[column] = [percent(w, 1).removesuffix("%") for w in shown[column]]
     names = {c: c.removeprefix("mix/") + " %" if c in mixtures else c for c in shown}
     words = sum(c in ("run", "role", "origin", "status", "size") for c in shown)
-    return framed(shown.rename(columns=names), css="tall", words=words)
+    several = role.nunique() > 1
+    order = "Verification runs first, then held-out, then fitted ones; of each the" if several else "The"
+    foot = f"{order} lowest {material.aim.name} first, and last what did not complete."
+    return framed(shown.rename(columns=names), css="tall", words=words, foot=foot)
 
 
 def _origin(material: Material) -> list[Markup]:
@@ -214,7 +212,7 @@ def _with_error(loss: Estimate, doubt: float) -> str:
 
 
 def _predicted(loss: Estimate) -> Markup:
-    low, high = loss.interval
+    low, high = loss.of_mean
     value, ends = number(loss.predicted, high - low), f"{number(low, high - low)} – {number(high, high - low)}"
     return join([escape(value), tag("span", f"({ends})", "range")], " ")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from mixscale.report.candidates import STARTING
+from mixscale.report.candidates import CANDIDATES
 from mixscale.report.findings import Findings
 from mixscale.report.markup import Markup, bar, join, table, tag, tiles
 from mixscale.report.material import Material
 from mixscale.report.sentences import refuted, sentences
-from mixscale.report.summary import HEADINGS
-from mixscale.report.terms_said import NAMES, POINT, decision, extrapolated, goal
+from mixscale.report.terms_said import POINT, decision, extrapolated, goal, unsupported
 from mixscale.report.wording import amount, count, little, number, percent, signed
 
-BASELINES = ("current", "natural", "uniform", *STARTING, "best", "unconstrained")
-"""Order of the columns beside the optimum: what is in use, what needs no law, what was seen, what was forbidden."""
+BASELINES = CANDIDATES[1:]
 
 
 def head(material: Material, found: Findings) -> Markup:
@@ -28,10 +26,15 @@ def head(material: Material, found: Findings) -> Markup:
             tag("p", " · ".join(facts), "facts"),
             tag("p", f"Goal: {goal(found)}", "facts"),
             tag("p", sentences(found)[0], "lead"),
-            *(tag("p", told, "decision no") for told in refuted(found)),
+            *(tag("p", told, "decision no") for told in _against_it(found)),
             *(tag("p", told, css) for told in decision(found)),
         ]
     )
+
+
+def _against_it(found: Findings) -> list[str]:
+    """Why the mixture should not be used."""
+    return [*refuted(found), *unsupported(found)]
 
 
 def versus(found: Findings) -> Markup:
@@ -59,7 +62,7 @@ def _sure(found: Findings) -> list[tuple[str, str, str, str]]:
 
 def _against(found: Findings, name: str) -> tuple[str, str, str, str]:
     """Label, value, what it rests on and the class of a verdict."""
-    label, c = f"against {HEADINGS[name]}", found.comparisons.get(name)
+    label, c = f"against {found.label(name)}", found.comparisons.get(name)
     if c is not None and c.verdict == "same mixture":
         return label, "the same mixture", "", ""
     if c is not None and c.interval:
@@ -92,14 +95,15 @@ def mixtures(found: Findings) -> Markup:
         interval = f"{percent(low, 1)} – {percent(high, 1)}" if low is not None else "–"
         baselines = [percent(found.candidates[n].mixture.get(domain, 0.0), 1) for n in others]
         rows.append([domain, tag("strong", percent(weight, 1)), bar(weight, low, high, longest), interval, *baselines])
-    headers = ["domain", "optimum", "", f"{percent(found.level)} interval", *(HEADINGS[n] for n in others)]
+    headers = ["domain", "optimum", "", f"{percent(found.level)} interval", *(found.label(n) for n in others)]
     return table(headers, rows, foot="Bars are weights; the line over a bar is the interval.")
 
 
 def reading(found: Findings) -> Markup:
-    """All sentences after the first and the decision, which stand in the head."""
+    """All sentences but those that stand in the head."""
     first, *rest = sentences(found)
-    items = join(tag("li", s) for s in rest if s not in decision(found))
+    in_head = [*_against_it(found), *decision(found)]
+    items = join(tag("li", s) for s in rest if s not in in_head)
     return Markup(f'<ul class="found">{items}</ul>')
 
 
@@ -121,7 +125,7 @@ def constraints(found: Findings) -> Markup:
     headers = ["constraint", "the optimum", "price a unit", "price of 0.01"]
     headers += [*(["worth in tokens"] if priced else []), *(["a billion unique tokens"] if texts else [])]
     broken = [
-        tag("p", f"Not kept by {NAMES[n]}: {'; '.join(c.breaks)}.", "note")
+        tag("p", f"Not kept by {found.phrase(n)}: {'; '.join(c.breaks)}.", "note")
         for n, c in found.candidates.items()
         if c.breaks
     ]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 from mixscale.report import terms_said
-from mixscale.report.candidates import STARTING, Estimate
+from mixscale.report.candidates import CANDIDATES, Estimate
 from mixscale.report.comparison import Comparison
 from mixscale.report.findings import Findings
 from mixscale.report.held_out import ERROR_BAR, RANKS_BAR, HeldOut
-from mixscale.report.terms_said import NAMES
+from mixscale.report.targets_said import by_target
 from mixscale.report.wording import count, listed, number, percent
 
 NAMED = 8
@@ -26,12 +26,13 @@ def sentences(found: Findings) -> list[str]:
     told = [
         _optimum(found),
         *refuted(found),
+        *terms_said.unsupported(found),
         *terms_said.decision(found),
         *terms_said.expected(found),
         *terms_said.asked(found),
     ]
     told += [_comparison(name, c, found, unit) for name, c in _ordered(found)]
-    told += _untrained(found)
+    told += [*by_target(found), *_untrained(found)]
     told += _prediction(found, unit)
     told += [*_held_out(found, unit), _noise(found, unit)]
     return told + terms_said.doubts(found) + _unfinished(found) + _strangers(found)
@@ -39,7 +40,8 @@ def sentences(found: Findings) -> list[str]:
 
 def refuted(found: Findings) -> list[str]:
     """What to do where training said otherwise than the law; a mixture that breaks the constraints may be better."""
-    better = [NAMES[name] for name, c in _ordered(found) if c.verdict == "worse" and not found.candidates[name].breaks]
+    worse = [name for name, c in _ordered(found) if c.verdict == "worse" and not found.candidates[name].breaks]
+    better = [found.phrase(name) for name in worse]
     if not better:
         return []
     return [
@@ -81,17 +83,19 @@ def _optimum(found: Findings) -> str:
     absent = [d for d, w in ordered if w < 0.005]
     named = listed(absent) if len(absent) <= NAMED else f"{len(absent)} domains"
     little = f"; next to nothing of {named}" if absent else ""
-    brackets = f" In brackets: {percent(found.level)} intervals." if "(" in parts[0] else ""
+    same = " All of the law's resamples have the same optimum." if found.optimum_interval else ""
+    brackets = f" In brackets: {percent(found.level)} intervals." if found.spreads else same
     return f"The best mixture by the {found.law} law is {listed(parts)}{little}.{brackets}"
 
 
 def _with_interval(domain: str, weight: float, found: Findings) -> str:
     low, high = found.optimum_interval.get(domain, (math.nan, math.nan))
-    return f"{domain} {percent(weight)}" + (f" ({percent(low)} to {percent(high)})" if math.isfinite(low) else "")
+    shown = found.spreads and math.isfinite(low)
+    return f"{domain} {percent(weight)}" + (f" ({percent(low)} to {percent(high)})" if shown else "")
 
 
 def _comparison(name: str, c: Comparison, found: Findings, unit: str) -> str:
-    other = NAMES[name]
+    other = found.phrase(name)
     if c.verdict == "same mixture":
         return f"The optimum and {other} are the same mixture."
     if c.interval is None:
@@ -121,8 +125,7 @@ def _against_noise(c: Comparison) -> str:
 
 
 def _ordered(found: Findings) -> list[tuple[str, Comparison]]:
-    order = ("current", "uniform", "natural", *STARTING, "best", "unconstrained")
-    return [(n, found.comparisons[n]) for n in order if n in found.comparisons]
+    return [(n, found.comparisons[n]) for n in CANDIDATES if n in found.comparisons]
 
 
 def _untrained(found: Findings) -> list[str]:
@@ -133,23 +136,37 @@ def _untrained(found: Findings) -> list[str]:
             f"{earlier if found.earlier_optimum else 'The optimum was not trained'}: "
             "what is said of it is the law's prediction only."
         ]
-    names = [NAMES[n] for n, c in found.candidates.items() if not c.goal.observed and n != "unconstrained"]
+    names = [found.phrase(n) for n, c in found.candidates.items() if not c.goal.observed and n != "unconstrained"]
     return [f"No verification run of {listed(names)} is in the table."] if names else []
 
 
 def _prediction(found: Findings, unit: str) -> list[str]:
     loss: Estimate = found.candidates["optimum"].goal
-    low, high = loss.interval
+    low, high = loss.of_mean
     predicted = f"{number(loss.predicted, high - low)} ({number(low, high - low)} to {number(high, high - low)})"
     if loss.mean is None:
         return [f"The law predicts a {found.objective} of {predicted}{unit} for the optimum."]
     inside = "inside" if low <= loss.mean <= high else "outside"
     error = f" ± {number(loss.standard_error, loss.standard_error)}" if loss.standard_error else ""
+    what = ", standard error" if loss.standard_error else ""
     return [
         f"For the optimum the law predicted a {found.objective} of {predicted}{unit}; training gave "
-        f"{number(loss.mean, loss.standard_error or high - low)}{error} (mean of {count(len(loss.observed), 'seed')}, "
-        f"standard error), {inside} that interval."
+        f"{number(loss.mean, loss.standard_error or high - low)}{error} (mean of {count(len(loss.observed), 'seed')}"
+        f"{what}), {inside} that interval. {_new_seeds(found)}"
     ]
+
+
+def _new_seeds(found: Findings) -> str:
+    """How many runs lie where they were expected, and what these intervals hold."""
+    inside = {}  # one run may stand for several candidates
+    for goal in (candidate.goal for candidate in found.candidates.values()):
+        low, high = goal.of_run
+        inside |= {(seed, value): low <= value <= high for seed, value in goal.observed.items()}
+    holds = "hold the seed noise" if found.noise else "hold no seed noise, which is not known"
+    return (
+        f"Of all verification runs {sum(inside.values())} of {len(inside)} lie inside the {percent(found.level)} "
+        f"interval of a run; intervals of runs with new seeds {holds}."
+    )
 
 
 def _held_out(found: Findings, unit: str) -> list[str]:

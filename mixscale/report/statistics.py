@@ -39,6 +39,11 @@ class Noise:
     alike is gone from it. Were there nothing alike, it would be √2 `sd`."""
     paired_degrees_of_freedom: int
 
+    @property
+    def shared_variance(self) -> float:
+        """Variance of what a seed does to all mixtures alike; all of the noise where no two mixtures shared a seed."""
+        return max(self.sd**2 - (self.paired_sd or 0.0) ** 2 / 2, 0.0)
+
 
 @dataclass(frozen=True)
 class Residual:

@@ -10,11 +10,6 @@ from mixscale.report.sentences import sentences
 from mixscale.report.terms_said import goal
 from mixscale.report.wording import number, percent, signed
 
-HEADINGS = {
-    "optimum": "optimum", "current": "current", "best": "best trained", "natural": "natural", "uniform": "uniform",
-    "unconstrained": "unconstrained", "temperature": "temperature", "class-balanced": "class-balanced",
-    "quality": "by quality", "relevance": "by relevance", "unimax": "UniMax", "given": "given",
-}  # fmt: skip
 WIDTH = 100
 
 
@@ -33,7 +28,7 @@ def _weights(found: Findings) -> str:
         low, high = found.optimum_interval[domain]
         mixtures = [percent(found.candidates[n].mixture.get(domain, 0.0), 1) for n in others]
         rows.append([domain, percent(weight, 1), f"{percent(low, 1)} to {percent(high, 1)}", *mixtures])
-    return _columns(["domain", "optimum", f"{percent(found.level)} interval", *(HEADINGS[n] for n in others)], rows)
+    return _columns(["domain", "optimum", f"{percent(found.level)} interval", *(found.label(n) for n in others)], rows)
 
 
 def _losses(found: Findings) -> str:
@@ -44,7 +39,7 @@ def _losses(found: Findings) -> str:
         reach = f" ± {number((c.interval[1] - c.interval[0]) / 2, 1e-3)}" if c and c.interval else ""
         above = number(c.mean, 1e-3) + reach if c else ""
         seeds = str(len(loss.observed))
-        rows.append([HEADINGS[name], number(loss.predicted, 1e-3), trained, seeds, above, c.verdict if c else ""])
+        rows.append([found.label(name), number(loss.predicted, 1e-3), trained, seeds, above, c.verdict if c else ""])
     return _columns([found.objective, "predicted", "trained", "seeds", "minus optimum", "the optimum is"], rows)
 
 

@@ -73,6 +73,8 @@ class Terms:
     """each target at the optimum, where it was solved for"""
     beyond: dict[str, Beyond]
     """by n_params and n_tokens"""
+    unsupported: str | None
+    """why nothing may be chosen by the law, in a sentence without an end; None where something may"""
     notes: list[str]
     worries: list[str] | None
     """what a diagnosis of the fit found; None where there was none"""
@@ -104,7 +106,8 @@ def terms(material: Material) -> Terms:
         solved_for=_solved_for(material),
         predicted=dict(best.predicted),
         beyond=_beyond(material),
-        notes=list(best.notes),
+        unsupported=best.warning,
+        notes=[note for note in best.notes if note != best.warning],
         worries=None if material.worries is None else list(material.worries),
     )
 

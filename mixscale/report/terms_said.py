@@ -8,20 +8,6 @@ from mixscale.report.findings import Findings
 from mixscale.report.terms import Beyond, Constraint
 from mixscale.report.wording import amount, capital, count, listed, little, number, percent, ranged, signed
 
-NAMES = {
-    "optimum": "the optimum",
-    "current": "the current mixture",
-    "best": "the best mixture of the grid",
-    "natural": "the natural mixture",
-    "uniform": "the uniform mixture",
-    "unconstrained": "the optimum without constraints",
-    "temperature": "the tempered natural mixture",
-    "class-balanced": "the class-balanced mixture",
-    "quality": "the mixture by quality",
-    "relevance": "the mixture by relevance",
-    "unimax": "the UniMax mixture",
-    "given": "the given mixture",
-}
 SHOWN = 8
 """Targets or constraints that a sentence names at most."""
 POINT = 0.01
@@ -51,6 +37,8 @@ def decision(found: Findings) -> list[str]:
     gain = f"{ranged(terms.gain)}{_unit(found)}"
     if terms.justified:
         told = f"By the law it beats the current mixture by {gain}: a change is justified."
+    elif terms.unsupported:
+        told = f"No change from the current mixture is justified: the gain of {gain} is of a law without support."
     elif terms.gain[2] < 0:
         told = f"The current mixture is the better one by the law: the gain would be {gain}."
     else:
@@ -61,12 +49,19 @@ def decision(found: Findings) -> list[str]:
     return [told]
 
 
+def unsupported(found: Findings) -> list[str]:
+    """That nothing may be chosen by the law, where training has not said how good the choice is."""
+    if found.terms.unsupported is None or found.candidates["optimum"].goal.observed:
+        return []
+    return [f"The runs do not support a choice: {found.terms.unsupported}."]
+
+
 def expected(found: Findings) -> list[str]:
     """By how much the optimum is expected to beat what was not trained beside it."""
     if found.candidates["optimum"].goal.observed:
         return []
     parts = [
-        f"{_beside(c.above)} than {NAMES[name]}'s"
+        f"{_beside(c.above)} than that of {found.phrase(name)}"
         for name, c in found.candidates.items()
         if c.above and name not in ("current", "unconstrained")
     ]
@@ -161,7 +156,7 @@ def price(constraint: Constraint, found: Findings) -> str:
 
 def _outside(found: Findings) -> list[str]:
     """The compared mixtures that do not keep the constraints; the current one is told with the decision."""
-    names = [NAMES[n] for n, c in found.candidates.items() if c.breaks and n != "current"]
+    names = [found.phrase(n) for n, c in found.candidates.items() if c.breaks and n != "current"]
     if not names:
         return []
     return [f"{capital(listed(names))} {'does' if len(names) == 1 else 'do'} not keep all constraints."]

@@ -29,10 +29,18 @@ class SweepProgress:
     Args:
         planned: all runs, to count against.
         left: those that have not ended.
+        weights: of each target's loss in the goal, by name; all count the same where none are given.
         console: where; standard output where none is given.
     """
 
-    def __init__(self, planned: list[Planned], left: list[Planned], console: Console | None = None):
+    def __init__(
+        self,
+        planned: list[Planned],
+        left: list[Planned],
+        weights: Mapping[str, float] | None = None,
+        console: Console | None = None,
+    ):
+        self._weights = weights or {}
         self._all, self._ended = len(planned), len(planned) - len(left)
         self._by_id = {p.run.id: p for p in left}
         self._pace = Pace({p.run.id: _work(p) for p in left})
@@ -83,12 +91,20 @@ class SweepProgress:
         self._pace.end(row["run"])
         self._mfu.pop(row["run"], None)
         item = self._by_id[row["run"]]
-        losses = [v for k, v in row.items() if k.startswith("loss/")]
-        outcome = f"plain mean loss {np.mean(losses):.4f}" if row["status"] == "complete" else row["status"]
+        outcome = self._goal(row) if row["status"] == "complete" else row["status"]
         spikes = f"  {row['spikes']} loss spikes" if row.get("spikes") else ""
         what = f"{row['run']}  {item.run.size}  seed {row['seed']}  {item.role}/{item.origin}"
         self._print(f"[{self._ended}/{self._all}] {what}  {outcome}{spikes}  {row['seconds']:.1f} s")
         self._draw()
+
+    def _goal(self, row: dict[str, Any]) -> str:
+        """The mean loss by the weights that the optimum is solved with."""
+        loss_by = {k.removeprefix("loss/"): v for k, v in row.items() if k.startswith("loss/")}
+        if not self._weights:
+            return f"mean loss {np.mean(list(loss_by.values())):.4f}"
+        weight_by = {k.removeprefix("loss/"): v for k, v in self._weights.items()}
+        mean = np.average(list(loss_by.values()), weights=[weight_by.get(t, 0.0) for t in loss_by])
+        return f"weighted mean loss {mean:.4f}"
 
     def _draw(self) -> None:
         """Not at every message: there may be hundreds a second, and thousands of runs to add up."""

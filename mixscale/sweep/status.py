@@ -9,13 +9,13 @@ import json
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from mixscale.errors import InputError
 from mixscale.sweep.directory import run_directory
@@ -115,7 +115,7 @@ def shown(status: Status) -> RenderableType:
 
 
 def _by_size(status: Status) -> Table:
-    table = _table("size", *STATES, "runs", "FLOPs spent", "of", numbers=8)
+    table = _table("size", *STATES, "runs", "FLOPs", "of", elastic=("size",), numbers=8)
     sizes = list(dict.fromkeys(label["size"] for label in status.labels.values()))
     planned = Counter(label["size"] for label in status.labels.values())
     whole: dict[str, float] = defaultdict(float)
@@ -123,7 +123,8 @@ def _by_size(status: Status) -> Table:
         whole[label["size"]] += status.flops_of(run)
     for size in sizes:
         counts = [str(status.states[size, state]) for state in STATES]
-        table.add_row(size, *counts, str(planned[size]), f"{status.spent[size]:.3g}", f"{whole[size]:.3g}")
+        flops = (f"{status.spent[size]:.3g}", f"{whole[size]:.3g}")
+        table.add_row(_cut(size), *counts, str(planned[size]), *flops)
     if len(sizes) > 1:
         counts = [str(sum(status.states[size, state] for size in sizes)) for state in STATES]
         spent = f"{sum(status.spent.values()):.3g}"
@@ -143,41 +144,57 @@ def _outlook(status: Status) -> str:
 
 
 def _running(status: Status) -> Table:
-    table = _table("run", "size", "seed", "role", "host", "process", "done", "steps/s", "for", numbers=0)
+    names = ("run", "size", "seed", "role", "host", "process", "done", "steps/s", "for")
+    table = _table(*names, elastic=("size", "role"))
     for found in status.running[:LISTED]:
         label, reached, holder = status.labels[found.run], found.reached, found.holder
         share = f"{reached.done / reached.total:.0%}" if reached else "0%"
         speed = f"{reached.steps_per_second:.3g}" if reached and reached.steps_per_second else ""
         since = _span(time.time() - holder.since) if holder else ""
-        where = (holder.host, str(holder.pid)) if holder else ("", "")
-        role = f"{label['role']}/{label['origin']}"
-        table.add_row(found.run, label["size"], str(label.get("seed", "")), role, *where, share, speed, since)
+        host, process = (_short(holder.host), str(holder.pid)) if holder else ("", "")
+        role, seed = _cut(f"{label['role']}/{label['origin']}"), str(label.get("seed", ""))
+        table.add_row(found.run, _cut(label["size"]), seed, role, _cut(host), process, share, speed, since)
     if len(status.running) > LISTED:
         table.caption = f"and {len(status.running) - LISTED} more"
     return table
 
 
-def _failures(status: Status, failed: list[Standing]) -> Table:
-    table = _table("failed run", "size", "times", "host", "why", "", numbers=0)
+def _failures(status: Status, failed: list[Standing]) -> Text:
+    """A line a run and, below it, why: a reason is no use where it is cut."""
+    told = Text()
     for found in failed[:LISTED]:
         failure = found.failure
         assert failure is not None
-        last = failure.why.strip().splitlines()[-1]
         then = "left alone" if found.state == "failed" else "is tried again"
-        table.add_row(found.run, status.labels[found.run]["size"], str(failure.times), failure.host, last, then)
+        times = "once" if failure.times == 1 else f"{failure.times} times"
+        where = f" on {_short(failure.host)}" if failure.host else ""
+        told.append(f"{found.run} ({status.labels[found.run]['size']}) failed {times}{where}, {then}: ")
+        told.append(f"{failure.why.strip().splitlines()[-1]}\n")
     if len(failed) > LISTED:
-        table.caption = f"and {len(failed) - LISTED} more; failure.json in each run's folder has the whole story"
-    return table
+        told.append(f"and {len(failed) - LISTED} more; failure.json in each run's folder has the whole story\n")
+    told.rstrip()
+    return told
 
 
-def _table(*columns: str, numbers: int) -> Table:
-    """The last `numbers` columns are numbers."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(*columns: str, elastic: tuple[str, ...], numbers: int = 0) -> Table:
+    """The last `numbers` columns are numbers; those that are elastic are cut where the terminal is narrow."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         right = index >= len(columns) - numbers
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column not in elastic)
     return table
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _short(host: str) -> str:
+    """A host's name without its domain."""
+    return host.split(".")[0]
 
 
 def _span(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    days, rest = divmod(round(seconds), 86_400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{days}d {clock}" if days else clock

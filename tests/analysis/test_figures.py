@@ -1,5 +1,6 @@
 """The figures show what is in the tables: known optima, ranks and errors; equal figures give equal files."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mixscale import figures, laws
 from mixscale.errors import InputError
 from mixscale.figures.ternary import CORNERS_3x2
+from mixscale.optimum import solve
 from mixscale.runs import RunTable
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "figures.py"
@@ -44,8 +47,22 @@ def texts(axes):
 
 
 def test_the_star_of_a_ternary_plot_is_at_the_planted_optimum(fitted):
-    mean = [a for a in figures.ternary(fitted).axes if "mean of the targets" in texts(a)]
-    assert star(mean[0]) == pytest.approx(BEST @ CORNERS_3x2, abs=0.08)
+    [mean] = [a for a in figures.ternary(fitted).axes if "mean of the targets" in a.get_title("left")]
+    assert star(mean) == pytest.approx(BEST @ CORNERS_3x2, abs=0.08)
+    weights = {"web": 0.0, "code": 1.0, "books": 0.0}
+    [code] = [a for a in figures.ternary(fitted, weights=weights).axes if "weighted mean" in a.get_title("left")]
+    assert star(code) == pytest.approx(CORNERS_3x2[1], abs=0.02)  # that target alone is best at its own corner
+
+
+def test_no_words_of_a_ternary_plot_lie_on_others():
+    figure = figures.ternary(laws.fit(RunTable(planted()), "linear", targets=("web", "code"), resamples=2))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    for axes in figure.axes[:3]:
+        words = [t for t in (axes.title, axes._left_title, *axes.texts) if t.get_text().strip()]
+        places = [t.get_window_extent(renderer) for t in words]
+        assert len(places) > 12
+        assert not any(one.overlaps(other) for i, one in enumerate(places) for other in places[:i])
 
 
 def test_a_ternary_plot_of_four_domains_is_refused(fitted):
@@ -86,13 +103,42 @@ def test_ranks_are_compared_over_the_mixtures_in_common():
         figures.ranks(RunTable(small))
 
 
-def test_the_best_run_of_the_swarm_stands_out():
+def test_the_best_mixture_of_the_swarm_stands_out():
+    def best(frame):
+        axes = figures.parallel(RunTable(frame)).axes[0]
+        [line] = [line for line in axes.lines if line.get_label().startswith("best of the ")]
+        shown = zip([t.get_text() for t in axes.get_xticklabels()], line.get_ydata() ** 2, strict=True)
+        return line.get_label(), dict(shown)
+
+    def weights(row):
+        return pytest.approx({d: frame.loc[row, f"mix/{d}"] for d in ("web", "code", "books")})
+
     frame = planted()
-    axes = figures.parallel(RunTable(frame)).axes[0]
-    best = frame[[c for c in frame if c.startswith("loss/")]].mean(axis=1).idxmin()
-    [line] = [line for line in axes.lines if line.get_label() == "best run"]
-    shown = dict(zip([t.get_text() for t in axes.get_xticklabels()], line.get_ydata() ** 2, strict=True))
-    assert shown == pytest.approx({d: frame.loc[best, f"mix/{d}"] for d in ("web", "code", "books")})
+    losses = [c for c in frame if c.startswith("loss/")]
+    order = frame[losses].mean(axis=1).sort_values().index
+    assert best(frame) == ("best of the table", weights(order[0]))
+    # The best over seeds counts, and a verification run is none of the grid.
+    unlucky = frame.loc[[order[0]]].assign(run="again", **{c: frame[c].max() for c in losses})
+    swept = pd.concat([frame, unlucky]).assign(role="fit", origin="dirichlet")
+    verify = frame.loc[[order[5]]].assign(
+        run="verified", role="verify", origin="optimum", **dict.fromkeys(losses, 0.1)
+    )
+    assert best(pd.concat([swept, verify])) == ("best of the grid", weights(order[1]))
+
+
+def test_a_perfect_rank_correlation_has_a_place_on_the_axis():
+    measured = pd.DataFrame(
+        {"law": "additive", "runs": [8, 8, 16, 16], "repeat": [0, 1] * 2, "mae": [0.02, 0.03, 0.01, 0.01]}
+    ).assign(rho=[0.9, 0.97, 1 - 2e-16, 1.0])
+    right = figures.learning_curve(measured).axes[1]
+    labels = {t.get_text(): t.get_position()[1] for t in right.get_yticklabels()}
+    assert labels["0"] == 0
+    assert labels["0.1"] == 0.1
+    assert set(labels) <= {"0", "0.02", "0.05", "0.1", "0.2"}
+    assert right.lines[0].get_ydata() == pytest.approx([0.1, 0.03, 0, 0])
+    assert right.get_ylim()[0] > -0.03  # so that the zeros are in the frame and the rest is not squeezed
+    perfect = figures.learning_curve(measured.assign(rho=1.0)).axes[1]
+    assert "0" in [t.get_text() for t in perfect.get_yticklabels()]
 
 
 def test_a_law_that_is_true_learns_and_is_judged_on_other_mixtures():
@@ -130,6 +176,18 @@ def test_the_script_draws_what_the_table_has_and_says_what_it_skips(fitted, tmp_
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"proportion.png", "proportion.pdf"}
     assert "ranks is skipped: the table has one scale" in said
     assert "drift is skipped: law 'additive' has no scale" in said
+
+
+def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
+    planted().to_csv(tmp_path / "runs.csv", index=False)
+    Figures = runpy.run_path(str(SCRIPT))["Figures"]
+    assert Figures(tmp_path, tmp_path).objective is None
+    solve(fitted, {"code": 3, "web": 1}).save(tmp_path / "optimum.json")
+    of_folder = Figures(tmp_path, tmp_path).objective
+    assert [of_folder[name] for name in ("web", "code", "books")] == pytest.approx([0.25, 0.75, 0])
+    assert Figures(tmp_path, tmp_path, weights={"web": 1.0}).objective == {"web": 1.0}
+    titles = [figures.predicted_observed(fitted, w).axes[0].get_title("left") for w in (None, of_folder)]
+    assert titles == ["mean", "weighted mean"]
 
 
 @pytest.mark.slow

@@ -105,6 +105,32 @@ def test_nothing_worse_than_at_the_best_mixture_leaves_that_mixture(fits):
     assert (fit.predict(again.mixture.array()) <= fit.predict(now.array()) + 1e-6).all()
 
 
+def test_a_region_doubts_what_keeps_a_target_as_well(fits):
+    """With one weight free and held by the target, mixtures that the fitted law allows would all be the same."""
+    fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
+    others, weights = {"wiki": 0.2, "news": 0.1}, {"code": 1.0}
+    best = solve(fit, weights, constraints=Constraints(keep={"web": 0.02}, fixed=others), current=now)
+    [price] = [p for p in best.prices if p.name == "keep web"]
+    assert price.binding
+    low, high = best.interval["code"]
+    assert low + 1e-4 < best.mixture["code"] < high - 1e-4
+    web_SxN = fit.draws(np.concatenate([now.array()[None], best.draws_SxK]))[..., 1]
+    np.testing.assert_allclose(np.diag(web_SxN[:, 1:]), web_SxN[:, 0] + 0.02, atol=1e-5)
+
+
+def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_counted(fits):
+    fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
+    most_K = np.array([0.3, 0.4, 0.2, 0.1])
+    worse = fit.predict(most_K[None])[0, 1] - fit.predict(now.array()[None])[0, 1]
+    constraints = Constraints(
+        keep={"web": max(worse, 0.0) + 1e-4}, fixed={"wiki": 0.2, "news": 0.1}, upper={"web": 0.4}
+    )
+    best = solve(fit, constraints=constraints, current=now)
+    lost = 100 - len(best.draws_SxK)
+    assert 0 < lost < 100
+    assert f"by {lost} of 100 resamples no mixture keeps every target; regions are without these" in best.notes
+
+
 def test_a_law_with_two_valleys_keeps_its_constraints(fits):
     def two_valleys(theta, x):
         first_R = ((x.h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
@@ -162,11 +188,11 @@ def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unname
         ({"prior": PRIOR, "max_tv": -1}, "max_tv is -1; it must be finite and not negative"),
         (
             {"prior": {"web": 0.5, "cod": 0.5}, "max_tv": 0.1},
-            "prior of 'cod', which the fit has not; did you mean 'code'",
+            "prior names 'cod', but there is no such domain; .*; did you mean 'code'",
         ),
         ({"prior": {"web": 0.5, "code": 0.6}, "max_tv": 0.1}, "the prior: mixture weights sum to 1.1"),
         ({"fixed": {"code": 1.2}}, "fixed weight of 'code' is 1.2; weights lie in 0 to 1"),
-        ({"groups": {"x": Group(("code", "wbe"))}}, "group 'x' of 'wbe'"),
+        ({"groups": {"x": Group(("code", "wbe"))}}, "group 'x' names 'wbe'"),
         ({"groups": {"x": Group(("code",), 0.5, 0.4)}}, "bounds of group 'x' contradict each other: 0.5 is above 0.4"),
         ({"groups": {"x": Group(("code", "web"), tied=True)}}, "group 'x' is tied, but to no proportions"),
         ({"available": {"code": 1e9}}, "give n_tokens"),

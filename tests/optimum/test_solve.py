@@ -151,7 +151,10 @@ def test_optimum_is_saved_and_loaded(fits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"upper": {"wbe": 0.5}}, "'wbe', which the fit has not; did you mean 'web'"),
+        (
+            {"upper": {"wbe": 0.5}},
+            "upper bound names 'wbe', .*; the domains are code, web, wiki, news; did you mean 'web'",
+        ),
         ({"lower": {"web": 0.7, "code": 0.6}}, "lower bounds contradict each other: code 0.6 . web 0.7 = 1.3"),
         ({"upper": dict.fromkeys(DOMAINS, 0.2)}, "upper bounds contradict each other.*= 0.8, which is less than 1"),
         ({"lower": {"web": 0.5}, "upper": {"web": 0.4}}, "'web' contradict each other: lower 0.5 is above upper 0.4"),

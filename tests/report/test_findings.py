@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 from mixscale.errors import InputError
-from mixscale.laws import LawFit
+from mixscale.laws import LawFit, fit
 from mixscale.optimum import solve
 from mixscale.report import findings, load, sentences, summary
 from mixscale.report.held_out import Score
@@ -60,7 +61,7 @@ def test_observed_losses_are_those_of_the_table(found, planted):
     estimate = found.candidates["uniform"].goal
     np.testing.assert_allclose(list(estimate.observed.values()), expected, rtol=1e-12)
     assert estimate.standard_error == pytest.approx(expected.std() / np.sqrt(3))
-    assert tuple(found.candidates) == ("optimum", "best", "natural", "uniform")
+    assert tuple(found.candidates) == ("optimum", "natural", "uniform", "best")
 
 
 def test_held_out_numbers_equal_those_computed_by_hand(found, material, planted):
@@ -266,6 +267,43 @@ def test_one_domain_left_over_is_named(found, count, rest):
     assert rest is None or rest in first
 
 
+def test_where_the_optimum_is_better_and_where_worse_is_told_target_by_target(material, planted):
+    frame = material.table.complete().frame.copy()
+    natural = frame["origin"] == "natural"
+    first, second, third = material.targets
+    seeds = {11: 0.002, 12: -0.003, 13: 0.001}
+    optimum = frame[frame["origin"] == "optimum"].set_index("seed")
+    for target, lift in ((first, 0.3), (second, -0.2), (third, 0.0)):
+        frame.loc[natural, target] = [optimum[target][s] + lift + seeds[s] for s in frame.loc[natural, "seed"]]
+    found = findings(Material(RunTable(frame), material.fit, material.optimum))
+    verdicts = {t: c.verdict for t, c in found.by_target["natural"].items()}
+    assert verdicts == {first: "better", second: "worse", third: "not distinguishable"}
+    [told] = [s for s in sentences(found) if s.startswith("Target by target, the optimum against the natural mixture")]
+    better, worse, third_name = planted.domains
+    assert f"is better on {better} (−0.3000 ± 0.0" in told
+    assert f", worse on {worse} (+0.2000 ± 0.0" in told
+    assert f", and not distinguishable on {third_name} (" in told
+    assert not findings(without(material, rows=lambda f: f["role"] == "fit")).by_target
+
+
+def test_the_best_fitted_mixture_has_one_name(material):
+    of_sweep, foreign = findings(material), findings(without(material, "role", "origin", "seed", "status"))
+    for found, name, other in ((of_sweep, "best of the grid", "table"), (foreign, "best of the table", "grid")):
+        text = " ".join([summary(found), *sentences(found)])
+        assert name in summary(found)
+        assert f"best mixture {name[5:]}" in text
+        assert "best trained" not in text
+        assert f"of the {other}" not in text
+
+
+def test_an_interval_without_width_is_not_told(found):
+    same = {d: (w, w) for d, w in found.optimum.items()}
+    first = sentences(dataclasses.replace(found, optimum_interval=same))[0]
+    assert "% (" not in first
+    assert first.endswith("All of the law's resamples have the same optimum.")
+    assert sentences(found)[0].endswith("In brackets: 90% intervals.")
+
+
 def _mixtures(material: Material, rows) -> np.ndarray:
     return rows[[f"mix/{d}" for d in material.domains]].to_numpy()
 
@@ -286,7 +324,7 @@ def test_bounds_are_told_and_who_does_not_keep_them(planted, tmp_path):
     said = " ".join(sentences(found))
     assert f"It is held by {domain} at most {percent(0.05)} (−" in said
     assert found.candidates["uniform"].breaks == [f"{domain} at most {percent(0.05)}"]
-    assert "the uniform mixture do not keep all constraints" in said
+    assert re.search("[Tt]he uniform mixture .*do not keep all constraints", said)
 
 
 def test_an_optimum_that_lost_when_trained_is_not_to_be_used(found):
@@ -294,7 +332,7 @@ def test_an_optimum_that_lost_when_trained_is_not_to_be_used(found):
         changed = {name: dataclasses.replace(c, verdict=verdict) for name, c in found.comparisons.items()}
         return sentences(dataclasses.replace(found, comparisons=changed))
 
-    assert with_verdicts("worse")[1].startswith("Do not use it: trained, it is worse than the uniform mixture")
+    assert with_verdicts("worse")[1].startswith("Do not use it: trained, it is worse than the natural mixture")
     free = {name: dataclasses.replace(c, breaks=["docs at most 1%"]) for name, c in found.candidates.items()}
     constrained = dataclasses.replace(found, candidates=free)
     assert found.comparisons["natural"].verdict == "worse"
@@ -302,3 +340,25 @@ def test_an_optimum_that_lost_when_trained_is_not_to_be_used(found):
     assert not any("Do not use it" in told for told in sentences(constrained))
     for verdict in ("better", "not distinguishable", "same mixture"):
         assert not any("Do not use it" in told for told in with_verdicts(verdict))
+
+
+def test_a_choice_that_the_runs_do_not_support_is_told_at_once_unless_training_judged_it(planted, tmp_path):
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    table = RunTable.read(planted.folder)
+    fitted = table.frame[table.frame["role"] == "fit"].copy()
+    losses = [c for c in fitted if c.startswith("loss/")]
+    fitted[losses] = 2 + 0.1 * np.random.default_rng(0).standard_normal(fitted[losses].shape)
+    fitted.to_csv(folder / "runs.csv", index=False)
+    blind = fit(RunTable(fitted), law="exponential", resamples=4)
+    blind.save(folder / "fit")
+    solve(blind, current=dict.fromkeys(planted.domains, 1 / len(planted.domains))).save(folder / "optimum.json")
+    found = findings(load(folder))
+    told = sentences(found)
+    assert told[1].startswith("The runs do not support a choice: on ")
+    assert told[2].startswith("No change from the current mixture is justified: the gain of ")
+    assert sum("do not act on this" in sentence for sentence in told) == 1
+    estimate = dataclasses.replace(found.candidates["optimum"].goal, observed={11: 2.0})
+    trained = dataclasses.replace(found.candidates["optimum"], goal=estimate)
+    judged = dataclasses.replace(found, candidates=found.candidates | {"optimum": trained})
+    assert not any("do not support" in sentence for sentence in sentences(judged))

@@ -16,6 +16,7 @@ from mixscale.errors import InputError
 from mixscale.optimum import solve
 from mixscale.report import page_answer
 from mixscale.report.figures import NAMES, style
+from mixscale.report.markup import picture
 from mixscale.report.page_domains import domains
 from mixscale.report.wording import capital
 from mixscale.runs import RunTable
@@ -98,6 +99,29 @@ def test_the_summary_fits_a_terminal(written):
     assert uniform.split()[-4:] == ["0.0500", "±", "0.0097", "better"]
     assert any(line.startswith("- The optimum beats the uniform mixture by 0.0500") for line in lines)
     assert max(map(len, lines)) <= 110
+
+
+def test_runs_stand_in_the_order_that_is_told(written, planted):
+    text = written.read_text(encoding="utf-8")
+    body = text[text.index("<h2>The runs</h2>") :]
+    shown = re.findall(r"<td>(run\d+)</td><td>(\w+)</td>", body)
+    frame = planted.frame.set_index("run")
+    mean = frame[[c for c in frame if c.startswith("loss/")]].mean(axis=1)
+    roles = [role for _, role in shown]
+    assert len(shown) == len(frame)
+    assert roles == sorted(roles, key=["verify", "held_out", "fit"].index)
+    for role in ("verify", "held_out", "fit"):
+        runs = [run for run, of in shown if of == role and frame["status"][run] == "complete"]
+        assert runs == sorted(runs, key=mean.__getitem__)
+    assert shown[-1][0] == frame.index[frame["status"] == "diverged"][0]
+    assert "Verification runs first, then held-out, then fitted ones" in body
+
+
+def test_a_narrow_figure_is_not_blown_up(tmp_path):
+    for width in (style.WIDTH, style.WIDTH / 2):
+        style.save(style.figure(1.0, width), tmp_path / "narrow")
+        wide = 100 * width / style.WIDTH
+        assert f"max-width:{wide:g}%" in picture(tmp_path / "narrow.png", "caption")
 
 
 def test_equal_figures_give_equal_files(written, tmp_path):
@@ -225,7 +249,7 @@ def test_a_fit_of_another_table_is_refused(written, tmp_path):
 @pytest.mark.parametrize("above", [(0.0011, -0.0005, 0.0029), (-0.0011, -0.0029, 0.0005)])
 def test_an_interval_by_the_law_is_of_the_difference_that_is_told(above):
     baseline = SimpleNamespace(above=above, breaks=[])
-    found = SimpleNamespace(comparisons={}, candidates={"natural": baseline})
+    found = SimpleNamespace(comparisons={}, candidates={"natural": baseline}, label=lambda name: name)
     _, value, told, _ = page_answer._against(found, "natural")
     assert value == f"0.0011 {'lower' if above[0] > 0 else 'higher'}"
     assert "(−0.0005 to 0.0029)" in told

@@ -6,6 +6,7 @@ import pytest
 from mixscale.design import draw
 from mixscale.errors import InputError
 from mixscale.experiment import Design, Machine, Objective, Optimiser, Train, Verify
+from mixscale.launch import show_plan
 from mixscale.mixture import Mixture
 from mixscale.sweep.estimate import cost_table
 from mixscale.sweep.plan import plan, plan_verification
@@ -57,6 +58,7 @@ def test_a_design_with_nothing_to_draw_is_refused_and_does_not_hang():
         ({"verify": Verify(seeds=(11, 0))}, ["seed 0", "verify.seeds"]),
         ({"train": Train(batch=0)}, ["train.batch", "0", "at least 1"]),
         ({"machine": Machine(steps_per_dispatch=0)}, ["machine.steps_per_dispatch"]),
+        ({"optimiser": Optimiser(learning_rate=float("nan"))}, ["optimiser.learning_rate", "nan", "at least"]),
         ({"optimiser": Optimiser(decay=1.5)}, ["optimiser.decay", "1.5", "share"]),
         ({"objective": Objective(upper={"cod": 0.5})}, ["objective.upper", "cod", "code"]),
         ({"objective": Objective(weights={"code": -1})}, ["objective.weights", "code", "-1"]),
@@ -85,6 +87,13 @@ def test_the_verification_trains_mixtures_that_coincide_once(small, store):
     planned = plan_verification(small, store, optimum=Mixture.vertex(store.domains, "code"), best=uniform)
     assert sorted({p.origin for p in planned}) == ["natural", "optimum", "uniform+best"]
     assert len(planned) == 3 * len(small.verify.seeds)
+
+
+def test_the_plan_says_what_is_trained_now_and_what_later(small, store, capsys):
+    show_plan(small)
+    told = capsys.readouterr().out
+    assert f"\n{len(plan(small, store))} runs now, " in told
+    assert "and 8 to verify the optimum once there is one: it, natural, uniform and the best of the grid, 2 se" in told
 
 
 def test_what_decides_a_runs_numbers_decides_its_id(small, store):

@@ -37,7 +37,7 @@ def test_hours_are_told_as_hours():
     assert [clock(s) for s in (9.6, 61, 3600, 90_061)] == ["0:10", "1:01", "1:00:00", "25:01:01"]
 
 
-def told(monkeypatch, terminal: bool) -> str:
+def told(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -> str:
     monkeypatch.setattr(progress, "EVERY", 0.0)
     monkeypatch.setattr(progress, "SETTLED", 0.0)
     monkeypatch.setattr(progress, "BETWEEN", 0.0)
@@ -52,7 +52,8 @@ def told(monkeypatch, terminal: bool) -> str:
         "seconds": 9.0,
         "spikes": 2,
     }
-    with SweepProgress(PLANNED, PLANNED[:2], Console(file=out, force_terminal=terminal, width=70)) as shown:
+    console = Console(file=out, force_terminal=terminal, width=70)
+    with SweepProgress(PLANNED, PLANNED[:2], weights, console) as shown:
         for message in (Progress(first, 10, 100, 500), Progress(first, 20, 100, 500, mfu=0.4), row):
             shown.take(message)
     return out.getvalue()
@@ -62,7 +63,13 @@ def test_a_log_is_told_in_plain_lines(monkeypatch):
     lines = told(monkeypatch, terminal=False).splitlines()
     assert all(line.isprintable() for line in lines)
     assert any(line.startswith("1/3 runs  10%") and "tokens/s  MFU 40%" in line and "left" in line for line in lines)
-    assert f"[2/3] {PLANNED[1].run.id}  tiny  seed 1  fit/sobol  plain mean loss 3.0000  2 loss spikes  9.0 s" in lines
+    assert f"[2/3] {PLANNED[1].run.id}  tiny  seed 1  fit/sobol  mean loss 3.0000  2 loss spikes  9.0 s" in lines
+
+
+def test_a_run_that_ends_tells_the_goal_that_is_solved_for(monkeypatch):
+    lines = told(monkeypatch, terminal=False, weights={"loss/code": 3.0, "web": 1.0})
+    assert "  weighted mean loss 3.5000  " in lines
+    assert "  weighted mean loss 2.0000  " in told(monkeypatch, terminal=False, weights={"web": 1.0})
 
 
 def test_a_terminal_is_shown_a_bar(monkeypatch):

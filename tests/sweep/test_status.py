@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixscale.cli import main
-from mixscale.sweep import failures, standing
+from mixscale.sweep import claims, failures, standing
 from mixscale.sweep.claims import claimed
 from mixscale.sweep.directory import open_directory, run_directory, write_json
 from mixscale.sweep.labels import read_plans, write_plan
@@ -70,6 +70,23 @@ def test_speed_is_that_since_the_first_dispatch_which_compiles(begun, monkeypatc
     assert found.state == "running"
     assert found.reached.steps_per_second == pytest.approx(4 / standing.OFTEN)
     assert found.reached.tokens == 3000
+
+
+def test_eighty_columns_are_enough_and_what_an_error_says_is_no_markup(begun, capsys, monkeypatch):
+    directory, planned = begun
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(claims.platform, "node", lambda: "accelerated-17.cluster.example.org")
+    told = f"no [/room] for {'an array ' * 20}"
+    with pytest.raises(ValueError, match="room"), claimed(run_directory(directory, planned[5].run.id)):
+        raise ValueError(told)
+    with claimed(run_directory(directory, planned[4].run.id)):
+        assert main(["status", str(directory)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 80
+    (line,) = (line for line in shown if planned[4].run.id in line)
+    assert "accelerated-17 " in line
+    assert str(os.getpid()) in line
+    assert " ".join(told.split()) in " ".join(" ".join(shown).split())
 
 
 def test_a_folder_without_a_plan_is_named(tmp_path, capsys):

@@ -19,7 +19,7 @@ def draw_all(material: Material, found: Findings, folder: Path) -> dict[str, Pat
         "optimum": answer.optimum(material, found),
         "front": front.front(material, found),
         "verification": answer.verification(found),
-        "predicted_observed": accuracy.predicted_observed(material),
+        "predicted_observed": accuracy.predicted_observed(material, found),
         "slices": landscape.slices(material),
         "interaction": landscape.interaction(material),
         "noise": accuracy.noise(material, found),

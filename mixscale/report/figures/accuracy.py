@@ -7,36 +7,50 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mixscale.report.figures import style
 from mixscale.report.findings import Findings
+from mixscale.report.held_out import left_out_rows
 from mixscale.report.material import Material
+from mixscale.report.seeds import goal_of_rows, targets_of_rows
 from mixscale.report.statistics import mean_absolute_error, spearman
 
 VERIFY = style.COLOURS["optimum"]
 
 
+Points = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""observed, predicted, and the ends of the interval, each (R,)"""
+LOOKS = {"fit": ("o", style.FIT, "fitted"), "left_out": ("o", style.FIT, "fitted, each left out"),
+         "held_out": ("o", style.HELD_OUT, "held out"), "verify": ("D", VERIFY, "verification")}  # fmt: skip
+"""Marker, colour and name of each kind of run."""
+NEAR = 0.35
+"""Share of the axes below which the place of some runs is enlarged."""
+
+
 @style.styled
-def predicted_observed(material: Material) -> Figure:
-    """Predicted against observed: the mean loss large, each target small; bars are the law's intervals."""
+def predicted_observed(material: Material, found: Findings) -> Figure:
+    """Predicted against observed: the goal large, each target small; bars are intervals of a run with its seed.
+
+    Where no mixture was held out, the fitted runs are predicted by fits without them. An inset enlarges the place of
+    the verification runs, or else of the held-out ones, where it is small.
+    """
     cells, columns = _cells(len(material.targets))
     rows = max([1, *(row for row, _ in cells)]) + 1
     fig = style.figure(1.6 * rows + 0.3, 0.5 + 1.5 * columns)
     grid = fig.add_gridspec(rows, columns)
-    predictable = material.predictable
-    shown = {role: predictable[predictable["role"] == role] for role in ("fit", "held_out", "verify")}
+    goal, targets = _points(material, found)
     mean = fig.add_subplot(grid[:2, :2])
-    points = {role: (r["goal"].to_numpy(), *material.row_objective(r)) for role, r in shown.items() if len(r)}
-    _against(mean, points)
+    _against(mean, goal)
     mean.set(title=material.aim.name, xlabel="observed", ylabel="predicted")
-    _inset(mean, points)
+    _inset(mean, goal)
     for i, cell in enumerate(cells):
         axes = fig.add_subplot(grid[cell])
-        _against(axes, {role: _target_points(material, r, i) for role, r in shown.items() if len(r)})
+        _against(axes, {role: tuple(a[:, i] for a in arrays) for role, arrays in targets.items()})
         axes.set_title(style.short(material.target_names[i], 18), fontsize=8)
         axes.tick_params(labelsize=6.5)
-    mean.legend(handles=_legend(shown), loc="upper left", handletextpad=0.3)
+    mean.legend(handles=_legend(goal), loc="upper left", handletextpad=0.3)
     return fig
 
 
@@ -44,24 +58,20 @@ def predicted_observed(material: Material) -> Figure:
 def noise(material: Material, found: Findings) -> Figure:
     """Per target, on one logarithmic axis: seed noise, the law's error, and the spread over mixtures."""
     fitted = material.at_scale[material.at_scale["role"] == "fit"]
-    held = material.predictable[material.predictable["role"] == "held_out"]
     names = [material.aim.name, *material.target_names]
     columns = ["goal", *material.targets]
-    seed = [found.noise, *found.target_noise.values()]
-    errors = [found.held_out.mean_absolute_error] if found.held_out else []
-    errors += [v["mean_absolute_error"] for v in found.held_out.targets.values()] if found.held_out else []
+    seed = [n.sd if n and n.sd > 0 else None for n in (found.noise, *found.target_noise.values())]
+    errors = _errors(material, found)
     fig = style.figure(0.9 + 0.27 * len(names))
     axes = fig.subplots()
     for row, column in enumerate(columns):
         y = len(columns) - 1 - row
         spread = _spread(material, fitted, column)
-        points = [v for v in (seed[row].sd if seed[row] else None, spread) if v]
-        if len(points) == 2:
-            axes.plot(points, [y, y], color=style.GRID, linewidth=4, solid_capstyle="round", zorder=1)
-        if seed[row] and seed[row].sd > 0:
-            axes.plot(seed[row].sd, y, "o", color=VERIFY, zorder=3)
-        if len(held):
-            axes.plot(errors[row], y, "D", color=style.HELD_OUT, markersize=5, zorder=3)
+        if seed[row] and spread:
+            axes.plot([seed[row], spread], [y, y], color=style.GRID, linewidth=4, solid_capstyle="round", zorder=1)
+        if seed[row]:
+            axes.plot(seed[row], y, "o", color=VERIFY, zorder=3)
+        axes.plot(errors[row], y, "D", color=style.HELD_OUT, markersize=5, zorder=3)
         if spread:
             axes.plot(spread, y, "|", color=style.INK, markersize=11, markeredgewidth=2.2, zorder=3)
     axes.set_yticks(range(len(names))[::-1], [style.short(n, 30) for n in names])
@@ -71,8 +81,35 @@ def noise(material: Material, found: Findings) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.get_yticklabels()[0].set_fontweight("bold")
-    fig.legend(handles=_noise_legend(bool(len(held))), loc="outside upper left", ncols=3, handletextpad=0.3)
+    legend = _noise_legend(sum(sd is not None for sd in seed), len(seed), found.held_out is not None)
+    fig.legend(handles=legend, loc="outside upper left", ncols=3, handletextpad=0.3)
     return fig
+
+
+def _points(material: Material, found: Findings) -> tuple[dict[str, Points], dict[str, Points]]:
+    """Goal (R,) and targets (R, T) of each kind of run: observed, predicted, and the ends of the interval."""
+    predictable = material.predictable
+    noise = {"goal": found.noise, **found.target_noise}
+    goal, targets = {}, {}
+    for role in ("fit", "held_out", "verify"):
+        rows = predictable[predictable["role"] == role]
+        if role == "fit" and not found.held_out:
+            (predicted_R, observed_R), (predicted_RxT, observed_RxT) = left_out_rows(material)
+            goal["left_out"] = (observed_R, *[predicted_R] * 3)
+            targets["left_out"] = (observed_RxT, *[predicted_RxT] * 3)
+        elif len(rows):
+            goal[role] = (rows["goal"].to_numpy(), *goal_of_rows(material, rows, noise))
+            targets[role] = (material.observed_RxT(rows), *targets_of_rows(material, rows, noise))
+    return goal, targets
+
+
+def _errors(material: Material, found: Findings) -> list[float]:
+    """The law's mean error of the goal and of each target, on held-out runs or else on fitted ones left out."""
+    if found.held_out:
+        held = found.held_out
+        return [held.mean_absolute_error, *(v["mean_absolute_error"] for v in held.targets.values())]
+    _, (predicted_RxT, observed_RxT) = left_out_rows(material)
+    return [found.left_out.mean_absolute_error, *np.abs(predicted_RxT - observed_RxT).mean(axis=0).tolist()]
 
 
 def _cells(count: int) -> tuple[list[tuple[int, int]], int]:
@@ -85,51 +122,48 @@ def _cells(count: int) -> tuple[list[tuple[int, int]], int]:
     return free[:count], columns
 
 
-def _against(axes: Axes, points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """Points (observed, predicted, low, high) by role, the diagonal, and the held-out figures in the corner."""
+def _against(axes: Axes, points: dict[str, Points]) -> None:
+    """Points by role, the diagonal, and in the corner how well those are predicted that were not fitted."""
     everything = np.concatenate([np.concatenate(p[:2]) for p in points.values()])
     low, high = style.padded(everything)
     axes.plot([low, high], [low, high], color=style.FAINT, linewidth=0.8, zorder=1)
     for role, (observed, predicted, lower, upper) in points.items():
-        if role == "fit":
-            axes.plot(observed, predicted, "o", color=style.FIT, markersize=4, alpha=0.8, markeredgewidth=0, zorder=2)
+        marker, colour, _ = LOOKS[role]
+        if colour == style.FIT:
+            axes.plot(observed, predicted, "o", color=colour, markersize=4, alpha=0.8, markeredgewidth=0, zorder=2)
             continue
-        colour = style.HELD_OUT if role == "held_out" else VERIFY
         reach = np.maximum([predicted - lower, upper - predicted], 0.0)
-        marker = {"marker": "o" if role == "held_out" else "D", "markersize": 4 if role == "held_out" else 3.5}
+        size = 4 if marker == "o" else 3.5
         axes.errorbar(observed, predicted, yerr=reach, fmt="none", ecolor=colour, elinewidth=0.9, alpha=0.7, zorder=3)
-        axes.plot(observed, predicted, linestyle="", color=colour, zorder=4, markeredgewidth=0, **marker)
-    if "held_out" in points:
-        axes.text(0.97, 0.04, _score(*points["held_out"][:2]), transform=axes.transAxes, ha="right", fontsize=7)
+        axes.plot(observed, predicted, marker, color=colour, markersize=size, zorder=4, markeredgewidth=0)
+    for role in ("held_out", "left_out"):
+        if role in points:
+            axes.text(0.97, 0.04, _score(*points[role][:2]), transform=axes.transAxes, ha="right", fontsize=7)
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.locator_params(nbins=4)
 
 
-def _inset(axes: Axes, points: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """The place of the held-out and verification runs, enlarged where fitted runs stretch the axes."""
-    unseen = [np.concatenate(p[:2]) for role, p in points.items() if role != "fit"]
-    if not unseen or np.ptp(np.concatenate(unseen)) > 0.35 * np.ptp(axes.get_xlim()):
+def _inset(axes: Axes, points: dict[str, Points]) -> None:
+    """The place of the verification runs, or else of the held-out ones, enlarged where other runs stretch the axes."""
+    near = points.get("verify", points.get("held_out"))
+    if near is None or np.ptp(np.concatenate(near[:2])) > NEAR * np.ptp(axes.get_xlim()):
         return
-    inner = axes.inset_axes((0.5, 0.21, 0.48, 0.47))
+    inner = axes.inset_axes((0.63, 0.2, 0.35, 0.33))
     _against(inner, points)
     for text in inner.texts:
         text.remove()
-    low, high = style.padded(np.concatenate(unseen), 0.12)
+    low, high = style.padded(np.concatenate(near[:2]), 0.12)
     inner.set(xlim=(low, high), ylim=(low, high))
     inner.tick_params(labelsize=6.5)
     inner.locator_params(nbins=3)
-    axes.indicate_inset_zoom(inner, edgecolor=style.FAINT)
+    inner.set_title("verification, enlarged" if "verify" in points else "held out, enlarged", fontsize=7, loc="right")
+    place = Rectangle((low, low), high - low, high - low, fill=False, edgecolor=style.INK, linewidth=0.7, zorder=5)
+    axes.add_patch(place)
 
 
 def _score(observed: np.ndarray, predicted: np.ndarray) -> str:
     rank, error = spearman(predicted, observed), mean_absolute_error(predicted, observed)
     return (f"ρ = {rank:.3f}\n" if rank is not None else "") + f"MAE = {error:.3g}"
-
-
-def _target_points(material: Material, rows: pd.DataFrame, i: int) -> tuple[np.ndarray, ...]:
-    low_RxT, high_RxT = material.interval_RxT(rows)
-    arrays = (material.observed_RxT(rows), material.predicted_RxT(rows), low_RxT, high_RxT)
-    return tuple(a[:, i] for a in arrays)
 
 
 def _spread(material: Material, rows: pd.DataFrame, column: str) -> float | None:
@@ -140,23 +174,17 @@ def _spread(material: Material, rows: pd.DataFrame, column: str) -> float | None
     return float(by_mixture.std()) if len(by_mixture) > 1 else None
 
 
-def _legend(shown: dict[str, pd.DataFrame]) -> list[Line2D]:
-    look = {
-        "fit": ("o", style.FIT, "fitted"),
-        "held_out": ("o", style.HELD_OUT, "held out"),
-        "verify": ("D", VERIFY, "verification"),
-    }
-    return [
-        Line2D([], [], marker=look[r][0], color=look[r][1], linestyle="", markersize=4.5, label=look[r][2])
-        for r, rows in shown.items()
-        if len(rows)
-    ]
+def _legend(points: dict[str, Points]) -> list[Line2D]:
+    looks = [LOOKS[role] for role in points]
+    return [Line2D([], [], marker=m, color=c, linestyle="", markersize=4.5, label=label) for m, c, label in looks]
 
 
-def _noise_legend(held_out: bool) -> list[Line2D]:
-    found = [Line2D([], [], marker="o", color=VERIFY, linestyle="", label="seed noise (one run)")]
-    if held_out:
-        label = "the law's mean error, held out"
-        found.append(Line2D([], [], marker="D", color=style.HELD_OUT, linestyle="", markersize=5, label=label))
+def _noise_legend(known: int, rows: int, held_out: bool) -> list[Line2D]:
+    """An entry for each mark that is drawn; seed noise that is not known is said to be so."""
+    seed = "seed noise (one run)" + ("" if known == rows else f", known of {known} of {rows}")
+    look = {"marker": "o", "color": VERIFY} if known else {"marker": "", "color": "none"}
+    found = [Line2D([], [], linestyle="", label=seed if known else "seed noise: not known", **look)]
+    label = f"the law's mean error, {'held out' if held_out else 'each run left out'}"
+    found.append(Line2D([], [], marker="D", color=style.HELD_OUT, linestyle="", markersize=5, label=label))
     spread = {"marker": "|", "markersize": 10, "markeredgewidth": 2.2, "label": "spread over the mixtures trained"}
     return [*found, Line2D([], [], color=style.INK, linestyle="", **spread)]

@@ -10,14 +10,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from mixscale.report.candidates import CANDIDATES, STARTING, Candidate
+from mixscale.report.candidates import CANDIDATES, Candidate
 from mixscale.report.comparison import Comparison
 from mixscale.report.figures import style
 from mixscale.report.findings import Findings
 from mixscale.report.material import Material
 from mixscale.report.wording import percent
 
-BASELINES = ("unconstrained", *STARTING, "uniform", "natural", "best", "current")
+BASELINES = CANDIDATES[:0:-1]
+"""From the back of the figure to its front."""
 
 
 @style.styled
@@ -28,7 +29,9 @@ def optimum(material: Material, found: Findings) -> Figure:
     axes = fig.subplots()
     for y, domain in enumerate(order):
         low, high = found.optimum_interval.get(domain, (np.nan, np.nan))
-        axes.plot([low, high], [y, y], color=style.COLOURS["optimum"], alpha=0.3, linewidth=7, solid_capstyle="round")
+        if found.spreads and np.isfinite(low):
+            look = {"color": style.COLOURS["optimum"], "alpha": 0.3, "linewidth": 7, "solid_capstyle": "round"}
+            axes.plot([low, high], [y, y], **look)
     for name in (*(b for b in BASELINES if b in found.candidates), "optimum"):
         weights = [found.candidates[name].mixture.get(d, 0.0) for d in order]
         hollow = {"markerfacecolor": "white"} if name != "optimum" else {}
@@ -38,19 +41,20 @@ def optimum(material: Material, found: Findings) -> Figure:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda weight, _: f"{100 * weight:g}%"))
     axes.grid(True, axis="y", linestyle=":")
-    handles = [Line2D([], [], **_look(n), label=style.LABELS[n]) for n in found.candidates]
+    handles = [Line2D([], [], **_look(n), label=found.label(n)) for n in found.candidates]
     for handle, name in zip(handles, found.candidates, strict=True):
         if name != "optimum":
             handle.set_markerfacecolor("white")
     bar = Patch(color=style.COLOURS["optimum"], alpha=0.3, label=f"{percent(found.level)} interval", linewidth=0)
-    fig.legend(handles=[handles[0], bar, *handles[1:]], loc="outside upper left", ncols=7, handletextpad=0.3,
+    bars = [bar] if found.spreads else []
+    fig.legend(handles=[handles[0], *bars, *handles[1:]], loc="outside upper left", ncols=7, handletextpad=0.3,
                columnspacing=0.9, handlelength=1.3)  # fmt: skip
     return fig
 
 
 @style.styled
 def verification(found: Findings) -> Figure | None:
-    """Mean loss of each seed for the compared mixtures with the law's intervals, and the differences, if any."""
+    """The goal of each seed for the compared mixtures, where the law expects it, and the differences, if any."""
     names = [n for n in CANDIDATES if n in found.candidates and found.candidates[n].goal.observed]
     if not names:
         return None
@@ -62,9 +66,9 @@ def verification(found: Findings) -> Figure | None:
         left.plot(range(len(names)), values, color=style.FAINT, linewidth=0.7, alpha=0.8, zorder=1)
     for x, name in enumerate(names):
         _trained(left, x, name, found.candidates[name])
-    left.set_xticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in names])
+    left.set_xticks(range(len(names)), [found.label(n).replace(" of ", "\nof ") for n in names])
     left.set(xlim=(-0.5, len(names) - 0.5), ylabel=found.objective + (f", {found.unit}" if found.unit else ""))
-    left.set_title("trained, one point a seed; bar: predicted interval")
+    left.set_title("trained, a point a seed; bar: their mean as predicted")
     left.grid(False, axis="x")
     if right:
         _differences(right[0], found)
@@ -108,7 +112,8 @@ def _look(name: str) -> dict[str, object]:
 
 def _trained(axes: Axes, x: int, name: str, candidate: Candidate) -> None:
     loss, colour = candidate.goal, style.COLOURS[name]
-    axes.plot([x + 0.2] * 2, loss.interval, color=colour, alpha=0.3, linewidth=6, solid_capstyle="butt", zorder=1)
+    axes.plot([x + 0.2] * 2, loss.of_run, color=colour, alpha=0.6, linewidth=1, zorder=1)
+    axes.plot([x + 0.2] * 2, loss.of_mean, color=colour, alpha=0.3, linewidth=6, solid_capstyle="butt", zorder=1)
     axes.plot(x + 0.2, loss.predicted, "_", color=colour, markersize=8, markeredgewidth=1.6, zorder=2)
     values = list(loss.observed.values())
     axes.plot([x] * len(values), values, "o", color=colour, markersize=5, markeredgecolor="white", zorder=3)
@@ -129,7 +134,7 @@ def _differences(axes: Axes, found: Findings) -> None:
         axes.plot(list(c.differences.values()), [y] * len(c.differences), "o", color=colour, markersize=4, zorder=3)
         axes.plot(c.mean, y, "|", color=colour, markersize=14, markeredgewidth=2, zorder=3)
         axes.text(c.mean, y + 0.26, _verdict(c), ha="center", fontsize=7.5, zorder=4, bbox=paper)
-    axes.set_yticks(range(len(names)), [style.LABELS[n].replace(" of ", "\nof ") for n in reversed(names)])
+    axes.set_yticks(range(len(names)), [found.label(n).replace(" of ", "\nof ") for n in reversed(names)])
     axes.set(ylim=(-0.6, len(names) - 0.3), xlabel=f"{found.objective} above the optimum's")
     axes.margins(x=0.12)
     axes.set_title("difference to the optimum, by seed")

@@ -56,7 +56,7 @@ def _solved(axes, material: Material, found: Findings, names: list[str], sign_2:
             h_1xK = np.array([[found.candidates[name].mixture.get(d, 0.0) for d in material.domains]])
             cost_T = question.costs(material.fit.theta_TxP[None], h_1xK)[0, 0]
             at_2 = [cost_T[i] * sign for i, sign in zip(index_2, sign_2, strict=True)]
-            axes.plot(*at_2, style.MARKERS[name], color=style.COLOURS[name], markersize=7, label=style.LABELS[name])
+            axes.plot(*at_2, style.MARKERS[name], color=style.COLOURS[name], markersize=7, label=found.label(name))
     axes.legend(loc="upper right")
 
 

@@ -16,15 +16,18 @@ from mixscale.report.wording import percent
 VERTEX = 0.9
 """Weight from which a mixture is near a vertex; the loss soars there and would flatten all the rest."""
 
+BEYOND = (0, (3, 1.5))
+"""Dashes of a law where no run had so much of a domain."""
 STEP = 0.1
 """Weight that a domain gains in the interaction figure."""
 
 
 @style.styled
 def slices(material: Material) -> Figure:
-    """Mean loss against each domain's weight, the others sharing the rest equally; points are runs.
+    """The goal against each domain's weight, the others sharing the rest equally; points are runs.
 
-    Only domains that the law knows have a panel, and only these share the rest.
+    Beyond the largest weight that a run had the law is drawn dashed and its band, which soars there, is not. Only
+    domains that the law knows have a panel, and only these share the rest.
     """
     known_U = np.flatnonzero(material.known_K)
     count = len(known_U)
@@ -32,16 +35,18 @@ def slices(material: Material) -> Figure:
     fig = style.figure(0.6 + 1.75 * -(-count // columns))
     best_K = material.optimum.mixture.array(material.domains)
     rows = material.at_scale
-    weight_Q = np.linspace(0, 1, 41)
-    inner_R = material.mixtures_RxK(rows).max(axis=1) < VERTEX
+    h_RxK = material.mixtures_RxK(rows)
+    inner_R = h_RxK.max(axis=1) < VERTEX
     shown = [rows["goal"].to_numpy()[inner_R]]
     axes_U = list(style.panels(fig, count, columns, sharex=True, sharey=True))
     for k, axes in zip(known_U, axes_U, strict=True):
+        weight_Q, seen = weights(h_RxK[:, k].max())
         mean_Q, low_Q, high_Q = material.objective(along(k, weight_Q, material.known_K))
         shown.append(mean_Q[weight_Q < VERTEX])
-        axes.fill_between(weight_Q, low_Q, high_Q, color=style.HELD_OUT, alpha=0.2, linewidth=0)
-        axes.plot(weight_Q, mean_Q, color=style.HELD_OUT)
-        axes.plot(material.mixtures_RxK(rows)[:, k], rows["goal"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
+        axes.fill_between(weight_Q[:seen], low_Q[:seen], high_Q[:seen], color=style.HELD_OUT, alpha=0.2, linewidth=0)
+        axes.plot(weight_Q[:seen], mean_Q[:seen], color=style.HELD_OUT)
+        axes.plot(weight_Q[seen - 1 :], mean_Q[seen - 1 :], color=style.HELD_OUT, linewidth=0.9, linestyle=BEYOND)
+        axes.plot(h_RxK[:, k], rows["goal"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
                   markeredgewidth=0)  # fmt: skip
         axes.axvline(1 / count, color=style.FAINT, linewidth=0.7, linestyle=":")
         axes.axvline(best_K[k], color=style.COLOURS["optimum"], linewidth=1)
@@ -51,7 +56,7 @@ def slices(material: Material) -> Figure:
     axes_U[0].set_xticks([0, 0.5, 1.0])
     fig.supylabel(material.aim.name + (f",{material.unit}" if material.unit else ""), fontsize=8.5)
     fig.supxlabel("weight of the domain", fontsize=8.5)
-    fig.legend(handles=_slice_legend(), loc="outside upper left", ncols=4, handlelength=1.4)
+    fig.legend(handles=_slice_legend(), loc="outside upper left", ncols=5, handlelength=1.8)
     return fig
 
 
@@ -95,6 +100,13 @@ def interaction(material: Material) -> Figure:
     return fig
 
 
+def weights(largest: float) -> tuple[np.ndarray, int]:
+    """Weights from 0 to 1, close together at both ends where a law bends, and how many reach to the largest seen."""
+    inside_Q = largest * (1 - np.cos(np.linspace(0, np.pi, 81))) / 2
+    beyond_Q = 1 - (1 - largest) * (1 - np.sin(np.linspace(0, np.pi / 2, 21)[1:]))
+    return np.r_[inside_Q, beyond_Q], len(inside_Q)
+
+
 def along(domain: int, weight_Q: np.ndarray, known_K: np.ndarray) -> np.ndarray:
     """Mixtures (Q, K) from one domain's vertex through the centre of the known ones, which share the rest equally."""
     others_K = known_K & (np.arange(len(known_K)) != domain)
@@ -128,7 +140,8 @@ def _raised(known_K: np.ndarray) -> list[np.ndarray]:
 
 def _slice_legend() -> list[Line2D]:
     return [
-        Line2D([], [], color=style.HELD_OUT, label=f"the law, from centre to vertex ({percent(LEVEL)} band)"),
+        Line2D([], [], color=style.HELD_OUT, label=f"the law ({percent(LEVEL)} band)"),
+        Line2D([], [], color=style.HELD_OUT, linewidth=0.9, linestyle=BEYOND, label="beyond the runs"),
         Line2D([], [], color=style.FAINT, marker="o", markersize=3, linestyle="", label="runs"),
         Line2D([], [], color=style.COLOURS["optimum"], label="optimum"),
         Line2D([], [], color=style.FAINT, linestyle=":", label="centre"),

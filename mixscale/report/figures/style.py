@@ -28,12 +28,6 @@ MARKERS = {
     "optimum": "o", "current": "X", "best": "D", "natural": "s", "uniform": "^", "unconstrained": "v",
     "temperature": "<", "class-balanced": ">", "quality": "p", "relevance": "P", "unimax": "h", "given": "d",
 }  # fmt: skip
-LABELS = {
-    "optimum": "optimum", "current": "current", "best": "best of the grid", "natural": "natural",
-    "uniform": "uniform", "unconstrained": "unconstrained", "temperature": "temperature",
-    "class-balanced": "class-balanced", "quality": "by quality", "relevance": "by relevance", "unimax": "UniMax",
-    "given": "given",
-}  # fmt: skip
 
 MUTED = ("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#44aa99", "#aa4499", "#999933", "#882255")
 """Paul Tol's `muted` scheme; domains beyond these nine take the colours again, hatched."""

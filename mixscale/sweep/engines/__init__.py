@@ -44,7 +44,7 @@ def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) 
     for item in left:
         failures.forgive(run_directory(directory, item.run.id))
     train: Train = import_module(f"mixscale.sweep.engines.{type(experiment.engine).__name__.lower()}").train
-    with SweepProgress(planned, left) as progress:
+    with SweepProgress(planned, left, experiment.objective.weights) as progress:
         train(experiment, store_path, left, progress)
     missing = _left(experiment, left)
     if missing:

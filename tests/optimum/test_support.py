@@ -1,0 +1,50 @@
+"""An optimum of a law that does not tell mixtures apart says so first, and justifies no change."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mixscale.cli import main
+from mixscale.mixture import Mixture
+from mixscale.optimum import Goal, Optimum
+from mixscale.optimum.question import ask
+
+NOW = Mixture({"code": 0.1, "web": 0.1, "wiki": 0.1, "news": 0.7})
+
+
+@pytest.fixture
+def blind(fits):
+    """A fit that foretells `code` and not the rest: its left-out predictions of them are those of other rows."""
+    fit = fits["effective"]
+    held_TxR = fit.held_TxR.copy()
+    held_TxR[1:] = np.roll(held_TxR[1:], 7, axis=1)
+    return dataclasses.replace(fit, held_TxR=held_TxR)
+
+
+def test_support_is_that_of_the_goal(fits, blind):
+    def warning(fit, goal):
+        asked = ask(fit, None, None, None, None, None, goal, None, NOW)
+        return dataclasses.replace(asked, best_TxK=np.eye(4)[:3]).skill().warning
+
+    rest = {"web": 1, "wiki": 1}
+    goals = [Goal(rest), *(Goal(rest, worst=True, relative_to=since) for since in (None, "current", "best"))]
+    for goal in goals:
+        assert warning(fits["effective"], goal) is None
+        assert warning(blind, goal).startswith("on 30 mixtures left out the law orders the goal with rank correlation")
+        assert warning(blind, dataclasses.replace(goal, weights={"code": 1})) is None
+
+
+def test_a_choice_that_is_not_supported_is_told_first_and_stays_so(blind, tmp_path, capsys):
+    blind.save(tmp_path / "fit")
+    asked = ["--weights", "web", "1", "--current", *(str(x) for d, w in NOW.items() for x in (d, w))]
+    assert main(["optimum", str(tmp_path / "fit"), *asked]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("not supported: on 30 mixtures left out")
+    assert "no change is justified" in told
+    assert told.count("do not act on this; train 30 more mixtures") == 1
+    loaded = Optimum.load(tmp_path / "optimum.json")
+    assert loaded.summary() in told
+    assert loaded.gain[1] > 0
+    assert loaded.justified is False
+    assert loaded.warning in loaded.notes
