@@ -30,6 +30,31 @@ def test_a_mixture_counts_by_the_square_of_how_far_the_others_are():
     assert count_G[-1] == pytest.approx((0.05 / 0.5) ** 2, rel=1e-4)
 
 
+def test_runs_of_nearly_one_mixture_are_one_to_the_others():
+    """As where weights are those that each seed realised."""
+    rng = np.random.default_rng(0)
+    h_GxK = rng.dirichlet(np.ones(4), 18)
+    twins_GxK = np.concatenate([h_GxK, h_GxK[:12] + 1e-4 * rng.standard_normal((12, 4))])
+    expected_G = isolation.counts(h_GxK, np.arange(18))
+    assert expected_G.min() < 0.9
+    np.testing.assert_allclose(isolation.counts(twins_GxK, np.arange(30))[12:18], expected_G[12:], rtol=0.2)
+
+
+def test_a_hull_of_many_corners_is_that_of_all_of_them():
+    """Mixtures that their nearest neighbours alone do not surround."""
+    rng = np.random.default_rng(0)
+    h_GxK = np.concatenate([rng.dirichlet(np.full(3, 30.0), 200), rng.dirichlet(np.full(3, 0.3), 40)])
+    found_G = isolation.counts(h_GxK, np.arange(240) % 10)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(isolation, "NEAREST", 1000)
+        np.testing.assert_allclose(found_G, isolation.counts(h_GxK, np.arange(240) % 10), rtol=1e-6)
+    assert found_G.min() < 1
+
+
+def test_nothing_left_out_is_nothing_to_weigh():
+    np.testing.assert_array_equal(isolation.counts(np.eye(3), np.full(3, -1)), 1.0)
+
+
 def test_in_many_domains_where_nothing_is_surrounded_all_count_alike():
     h_GxK = np.random.default_rng(0).dirichlet(np.ones(17), 40)
     assert np.median(isolation.counts(h_GxK, np.arange(40) % 10)) == 1.0
