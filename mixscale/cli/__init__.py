@@ -63,6 +63,10 @@ ON_CONFIG: dict[str, Callable[[Any], None]] = {command.__name__: command for com
 ON_TABLE: dict[str, Callable[..., None]] = {command.__name__.replace("_", "-"): command for command in COMMANDS}
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -72,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else error.status
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        print("\nstopped; the same command goes on from what was saved", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has seen enough; Python must not complain again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +92,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def script() -> None:
     """Entry point of the installed command."""
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        # A program that JAX still computes must not find the interpreter taken apart.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _dispatch(arguments: list[str]) -> int:

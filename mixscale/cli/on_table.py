@@ -81,7 +81,7 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
         fit: folder written by `mixscale fit`.
         mixtures: CSV or Parquet with columns mix/DOMAIN (and n_params, n_tokens where the law uses them).
         out: CSV to write: the table and the predictions.
-        level: share of runs that the interval should hold.
+        level: share of runs that the interval should hold, of seeds that were fitted; a new seed adds its noise.
     """
     from mixscale.laws import LawFit
     from mixscale.runs import read_frame

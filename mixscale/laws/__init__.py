@@ -76,6 +76,7 @@ def fit(
         if asked:
             chosen, reason = joined, f"'{joined.law.name}' was asked for by name"
         theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
+        unseen_TxR = selection.unseen(chosen, seen, seed)
     noise_T, freedom = seen.seed_noise()
     steep_2xT = beyond.steepness(chosen.law, chosen.theta_TxP, seen.points)
     away_TxR = beyond.left_out(steep_2xT, seen.points, folds)
@@ -97,6 +98,7 @@ def fit(
         reason=reason,
         seed=seed,
         notes=notes,
+        unseen_TxR=None if unseen_TxR is None else seen.scale.outward(unseen_TxR),
     )
 
 

@@ -157,6 +157,9 @@ def observe(
         if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
             raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave a constant target out")
     n_R, n0 = _scaled(rows, "n_params", uses_scale)
+    if not uses_scale and scale_of(rows)[0]:
+        # The size that a law without scale speaks of.
+        n0 = _scaled(rows, "n_params", True)[1]
     d_R, d0 = _scaled(rows, "n_tokens", uses_scale)
     if uses_unique and not uses_scale:
         d0 = _scaled(rows, "n_tokens", _has_tokens(rows))[1]

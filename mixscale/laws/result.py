@@ -42,6 +42,8 @@ class LawFit:
         noise: seed noise per target (standard deviation in its unit), None where no run was repeated.
         noise_freedom: degrees of freedom of the seed noise.
         cross_validation: ranking of the laws compared. reason: why this one. notes: what a reader should know.
+        unseen_TxR: predictions of each row by a fit without its mixture, NaN where there is none; None where
+            `held_TxR` holds just these, as where the question is about mixtures.
     """
 
     family: AnyLaw
@@ -60,6 +62,7 @@ class LawFit:
     reason: str
     seed: int
     notes: list[str] = field(default_factory=list)
+    unseen_TxR: np.ndarray | None = None
 
     @property
     def law(self) -> str:
@@ -232,11 +235,12 @@ class LawFit:
         """
         seen, domains = self.seen, len(self.domains)
         if not self.family.uses_mixture:
-            return Skill(0, domains)
-        tested_R = np.isfinite(self.held_TxR).all(axis=0)
+            return Skill(0, domains, uses_mixture=False)
+        held_TxR = self.held_TxR if self.unseen_TxR is None else self.unseen_TxR
+        tested_R = np.isfinite(held_TxR).all(axis=0)
         middle_RxT = self.at_rows(np.unique(seen.points.h_RxK, axis=0).mean(axis=0))
         of = goal or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
-        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (seen.y_TxR.T, self.held_TxR.T, middle_RxT))
+        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (seen.y_TxR.T, held_TxR.T, middle_RxT))
         first_G = np.unique(seen.group_R, return_index=True)[1]
         count_G = isolation.counts(seen.points.h_RxK[first_G], np.arange(len(first_G)))
         differ, group_R = (y_R - middle_R, held_R - middle_R), seen.group_R[tested_R]

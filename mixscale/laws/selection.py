@@ -17,7 +17,7 @@ from mixscale.laws import engine, stack
 from mixscale.laws.families import ALIASES, LAWS, REPEATS, Law, Points
 from mixscale.laws.observations import Observations
 from mixscale.laws.process import GP, MOST, Process
-from mixscale.laws.splits import QUESTIONS, Split
+from mixscale.laws.splits import QUESTIONS, Split, by_mixture
 from mixscale.laws.stack import Stack
 
 TIED, NEAR = 2.0, 0.02
@@ -137,6 +137,26 @@ def left_out(law: AnyLaw, theta_BxFxP: np.ndarray, split: Split, seen: Observati
         points = Points(*(x[rows_N] for x in seen.points))
         held_BxR[:, rows_N] = engine.evaluate(law, theta_BxFxP[:, fold], points)
     return held_BxR
+
+
+def unseen(chosen: Candidate, seen: Observations, seed: int) -> np.ndarray | None:
+    """What each row is predicted to be by a fit without its mixture, scaled, shape (T, R).
+
+    None where that is what the candidate was chosen by; NaN where there is one mixture only.
+    """
+    split, all_G = chosen.split, np.arange(int(seen.group_R.max()) + 1)
+    kept_FxG, tested_FxG = (
+        np.stack([np.isin(all_G, seen.group_R[of_R]) for of_R in of_FxR])
+        for of_FxR in (split.kept_FxR > 0, split.fold_R == np.arange(len(split.kept_FxR))[:, None])
+    )
+    if not chosen.law.uses_mixture or not (kept_FxG & tested_FxG).any():
+        return None
+    y_TxR = seen.y_scaled_TxR
+    if len(all_G) < 2:
+        return np.full(y_TxR.shape, np.nan)
+    apart = by_mixture(seen.group_R, seed)
+    theta_TxFxP = engine.leave_out(chosen.law, seen.points, y_TxR, apart.kept_FxR, chosen.sigma_T, chosen.theta_TxP)
+    return left_out(chosen.law, theta_TxFxP, apart, seen)
 
 
 def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

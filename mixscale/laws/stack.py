@@ -166,6 +166,18 @@ def _(law: Stack, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     )
 
 
+@engine.leave_out.register
+def _(law: Stack, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
+    """As `engine.leave_out`: each member by itself, with the noise of its own fit and the weights of the whole."""
+    count = len(law.members)
+    theta_TxFxP = np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
+    for i, (member, at) in enumerate(zip(law.members, law.parts(points.h_RxK.shape[1]), strict=True)):
+        theta_TxFxP[:, :, at] = engine.leave_out(
+            member, points, y_TxR, kept_FxR, theta_TxP[:, count + i], theta_TxP[:, at]
+        )
+    return theta_TxFxP
+
+
 @engine.solve.register
 def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
     """As `engine.solve`: each member by itself, with the noise of its own fit and the weights of the start."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "held_TxR", "apart_VxTxR", "missed_TxR", "steep_2xT")
 PLAIN = ("seed", "drift", "noise", "noise_freedom", "reason", "notes")
 """Fields of a fit that are written as they are: arrays, and what JSON holds."""
+OLDER = "this fit is of an earlier version, which tested no law on mixtures that it had not seen; fit again"
+"""Note of a fit without predictions of mixtures left out, where it needs them."""
 
 
 def save(fit: LawFit, folder: str | Path) -> None:
@@ -96,6 +98,7 @@ def _arrays(fit: LawFit) -> dict[str, np.ndarray]:
         "run_R": seen.run_R,
         "offset_T": seen.scale.offset_T,
         "unit_T": seen.scale.unit_T,
+        "unseen_TxR": np.array([]) if fit.unseen_TxR is None else fit.unseen_TxR,
     }
 
 
@@ -118,4 +121,16 @@ def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, A
         "cross_validation": pd.DataFrame(about["cross_validation"]),
         **{name: arrays[name] for name in OF_FIT},
         **{name: about[name] for name in PLAIN},
+        **_unseen(about, arrays),
     }
+
+
+def _unseen(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Predictions of mixtures left out, where they are others than what the law was chosen by."""
+    if "unseen_TxR" in arrays:
+        return {"unseen_TxR": arrays["unseen_TxR"] if arrays["unseen_TxR"].size else None}
+    held_TxR = arrays["held_TxR"]
+    # Where a question was about larger sizes, only a part of the rows was left out.
+    if np.isfinite(held_TxR).all():
+        return {}
+    return {"unseen_TxR": np.full(held_TxR.shape, np.nan), "notes": [*about["notes"], OLDER]}

@@ -17,7 +17,7 @@ from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
 from mixscale.mixture import Mixture
-from mixscale.optimum.answer import EXCEEDED, Answer, Job, answers, check_possible
+from mixscale.optimum.answer import EXCEEDED, Answer, Job, answers, check_possible, under
 from mixscale.optimum.constraints import Constraints, Group, bounds
 from mixscale.optimum.goal import Goal
 from mixscale.optimum.pareto import pareto
@@ -98,14 +98,16 @@ def _solved(
     begin = [begin_QxK, *(starts(q, rng) for q in asked[1:])]
     single = [dataclasses.replace(q, goal=dataclasses.replace(q.goal, robust="point")) for q in asked]
     jobs = [Job(q, fit.theta_TxP[None, None], b, q.ceilings) for q, b in zip(single, begin, strict=True)]
-    kept = [question.ceilings, *([question.ceilings_by(theta_Sx1xTxP[:, 0])] if question.ceilings else [])]
+    own = question.ceilings_by(theta_Sx1xTxP[:, 0])
     if fit.family.convex:
-        found = answers(*jobs, *(Job(single[0], theta_Sx1xTxP, begin_QxK, c) for c in kept))
-        points, draws = found[: len(jobs)], found[len(jobs) :]
+        each = Job(single[0], theta_Sx1xTxP, begin_QxK, question.ceilings)
+        *points, alike = answers(*jobs, each)
         check_possible(question, points[0])
+        draws = [alike, *([under(each, alike, own)] if own else [])]
     else:
         points = answers(*jobs)
         check_possible(question, points[0])
+        kept = [question.ceilings, *([own] if own else [])]
         draws = answers(*(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], c) for c in kept))
     if question.goal.robust != "point":
         # Many laws at once make a descent dear, so it starts where the fitted law alone ended.
@@ -211,10 +213,9 @@ def _notes(question: Question, main: Answer, own: Answer, skill: Skill) -> tuple
     theta_SxTxP = question.fit.theta_SxTxP[:count]
     if question.goal.robust != "point" and (few := len(weighed(question, theta_SxTxP))) < all_draws:
         notes.append(f"the goal is over {few} of {all_draws} resamples")
-    if not question.fit.uses_scale and question.n_params is not None:
-        notes.append(
-            f"the law has no scale, so this is the optimum at the table's size and not at {question.n_params:.4g}"
-        )
+    asked, size = question.n_params, question.fit.seen.scale.n
+    if not question.fit.uses_scale and asked is not None and not np.isclose(asked, size, rtol=0.01):
+        notes.append(f"the law has no scale, so this is the optimum at the table's size and not at {asked:.4g}")
     if not main.converged_B[0]:
         notes.append("Newton's method did not converge; the optimum is the best mixture it met")
     return tuple(notes)

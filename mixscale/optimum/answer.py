@@ -23,6 +23,8 @@ BATCH = 2**25
 """Most parameters times weights that are differentiated together."""
 PART = 8
 """Problems are solved in a multiple of this, and in this number where the law is not convex."""
+TOGETHER = 32
+"""Most problems of a convex law that are solved together: all of them wait for the one that takes most steps."""
 ACTIVE = 1e-5
 """Room to a linear constraint, with a multiplier larger than it, below which a mixture is put on it."""
 SLACK = 1e-8
@@ -98,6 +100,35 @@ def answers(*jobs: Job) -> list[Answer]:
             mine = _dearer(law, own, batch.part(part), mine, shape)
         found.append(_best(job, mine))
     return found
+
+
+def under(job: Job, found: Answer, ceilings: Ceilings) -> Answer:
+    """What a job with one start and a convex law would have found under other ceilings.
+
+    An optimum that the job's ceilings do not hold is that without any, so it stays where it keeps the others. The rest
+    are solved, and more to fill the last part.
+    """
+    other = dataclasses.replace(job, ceilings=ceilings)
+    moves_B = (_room(job, found.h_BxK) < ACTIVE) | (_room(other, found.h_BxK) < 0)
+    if not moves_B.any():
+        return found
+    again_N = np.argsort(~moves_B, kind="stable")[: -(-int(moves_B.sum()) // TOGETHER) * TOGETHER]
+    own = dataclasses.replace(
+        ceilings, limit_BxC=ceilings.limit_BxC[again_N], theta_BxTxP=ceilings.theta_BxTxP[again_N]
+    )
+    [again] = answers(dataclasses.replace(other, theta_BxSxTxP=job.theta_BxSxTxP[again_N], ceilings=own))
+    joint = {}
+    for name in ("h_BxK", "value_B", "excess_B", "converged_B", "multiplier_BxL", "multiplier_BxC"):
+        joint[name] = getattr(found, name).copy()
+        joint[name][again_N] = getattr(again, name)
+    return dataclasses.replace(found, batch=other.programme[0], **joint)
+
+
+def _room(job: Job, h_BxK: np.ndarray) -> np.ndarray:
+    """How far each problem's mixture is below the nearest of its ceilings, in scaled losses, shape (B,)."""
+    batch, shape = job.programme
+    over_BxC = _over(batch, losses(job.question.fit.family, batch, h_BxK))[:, shape.goal_rows :]
+    return -over_BxC[:, : len(job.ceilings.names)].max(axis=1)
 
 
 def _dearer(law, own: Programme, batch: Programme, ends: Ends, shape: Shape) -> Ends:
@@ -186,7 +217,7 @@ def in_parts(law, batch: Programme) -> Ends:
     b, f, p = batch.theta_FxP.shape
     # Sizes are rounded up, or the same for many problems, so that few are ever compiled.
     rounded = b if b <= 2 else -(-b // PART) * PART
-    most = rounded if law.convex else min(PART, b)
+    most = min(rounded, TOGETHER) if law.convex else min(PART, b)
     size = int(np.clip(BATCH // (f * p * len(batch.unique_K)), 1, most))
     parts = []
     for at in range(0, b, size):

@@ -38,9 +38,11 @@ class Estimate:
     interval: Interval
     """of the law, for a run with the seeds that it was fitted to"""
     of_run: Interval
-    """for a run with a new seed"""
+    """for a run with a new seed; that of the law where all seeds that were trained are `known`"""
     of_mean: Interval
     """for the mean over the seeds that were trained; that of a run where none was"""
+    known: bool
+    """whether all seeds that were trained are seeds that the law was fitted to; False where none was trained"""
     observed: dict[str, float]
     mean: float | None
     standard_error: float | None
@@ -163,16 +165,18 @@ def _candidate(
 
 
 def _estimate(predicted: float, interval: Interval, by_seed: pd.Series, new: NewSeeds) -> Estimate:
-    known = len(by_seed) > 0 and set(by_seed.index) <= set(new.fitted)
-    of_run, of_mean = (
-        interval if known else tuple(map(float, new.of_mean(seeds, predicted, *interval)))
-        for seeds in (1, max(len(by_seed), 1))
-    )
+    known = new.knows(by_seed.index)
+    of_run = interval if known else _floats(new.of_run(predicted, *interval))
+    of_mean = _floats(new.of_mean(by_seed.index, predicted, *interval)) if len(by_seed) else of_run
     observed = {seed_name(s): float(v) for s, v in by_seed.items()}
     mean = float(by_seed.mean()) if len(by_seed) else None
-    low, high = map(float, interval)
     error = standard_error(by_seed.to_numpy())
-    return Estimate(float(predicted), (low, high), of_run, of_mean, observed, mean, error)
+    return Estimate(float(predicted), _floats(interval), _floats(of_run), of_mean, known, observed, mean, error)
+
+
+def _floats(interval) -> Interval:
+    low, high = interval
+    return float(low), float(high)
 
 
 def seed_name(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mixscale.report.findings import Findings
+from mixscale.report.sentences import same_optimum
 from mixscale.report.wording import percent
 
 
@@ -43,7 +44,8 @@ def expected(found: Findings) -> str:
     if not trained:
         seed = " with a new seed" if found.noise else ""
         return f"In brackets: the {percent(found.level)} interval of a run{seed}."
-    seeds = "with the seed noise of new seeds" if found.noise else "without seed noise, which is not known"
+    noise = "with the seed noise of new seeds" if found.new_seeds else "of seeds that were fitted"
+    seeds = noise if found.noise else "without seed noise, which is not known"
     untrained = "; of a mixture that was not trained, of a run" if _some_untrained(found) else ""
     return f"In brackets: the {percent(found.level)} interval of the mean over the seeds trained, {seeds}{untrained}."
 
@@ -54,7 +56,7 @@ def _some_untrained(found: Findings) -> bool:
 
 def _optimum(found: Findings) -> str:
     if not found.spreads:
-        return "The optimum and the baselines. All of the law's resampled fits have the same optimum."
+        return f"The optimum and the baselines.{same_optimum(found)}"
     return (
         "The optimum, its interval over the law's resampled fits, and the baselines. A wide interval means that the "
         "loss is flat there: another weight would do nearly as well."
@@ -62,12 +64,15 @@ def _optimum(found: Findings) -> str:
 
 
 def _verification(found: Findings) -> str:
-    seeds = (
-        "Both add to the law's interval, which is for seeds that were fitted, what new seeds do; how much that is, "
-        "all mixtures trained with several seeds say, these too."
-        if found.noise
-        else "Both are for seeds that were fitted, because the seed noise is not known."
-    )
+    if not found.noise:
+        seeds = "Both are the law's own interval, because the seed noise is not known."
+    elif found.new_seeds:
+        seeds = (
+            "Both are for new seeds, where the law's own interval is for those that were fitted; what seeds do is "
+            "known from all mixtures that were trained with several, these too."
+        )
+    else:
+        seeds = "The law was fitted to runs with these seeds, so the thin line is its own interval."
     told = (
         "What training gave. Left: every seed, joined across mixtures; the triangle is their mean, the bar beside it "
         f"where the law expects that mean ({percent(found.level)}), the thin line where it expects a single run. "

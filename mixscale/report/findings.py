@@ -21,6 +21,9 @@ from mixscale.report.seeds import noises
 from mixscale.report.statistics import LEVEL, Noise
 from mixscale.report.terms import Terms, terms
 
+SEEN = 5e-4
+"""Difference of a weight that can be seen in a table."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -43,6 +46,9 @@ class Findings:
     terms: Terms
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]
+    resamples: int
+    resamples_apart: int
+    """of these, how many have another optimum than the law"""
     earlier_optimum: bool
     """whether the verification runs of an optimum are all of another than this one"""
     candidates: dict[str, Candidate]
@@ -66,7 +72,12 @@ class Findings:
     @property
     def spreads(self) -> bool:
         """Whether the law's resamples differ in their optimum, so that a weight has an interval that can be seen."""
-        return any(high - low > 5e-4 for low, high in self.optimum_interval.values())
+        return any(high - low > SEEN for low, high in self.optimum_interval.values())
+
+    @property
+    def new_seeds(self) -> bool:
+        """Whether any compared mixture was trained with seeds that the law was not fitted to."""
+        return any(c.goal.observed and not c.goal.known for c in self.candidates.values())
 
     def label(self, name: str) -> str:
         """What a compared mixture is called in tables and figures."""
@@ -100,6 +111,8 @@ def findings(material: Material) -> Findings:
         target_weights=dict(zip(material.targets, material.aim.weight_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
+        resamples=len(material.optimum.draws_SxK),
+        resamples_apart=int((_farthest_S(material) > SEEN).sum()),
         earlier_optimum=earlier_optimum(material),
         candidates=compared,
         comparisons=comparisons(compared, noise["goal"]),
@@ -111,6 +124,12 @@ def findings(material: Material) -> Findings:
         **_statuses(material),
         strangers=dict(material.strangers),
     )
+
+
+def _farthest_S(material: Material) -> np.ndarray:
+    """How far the optimum of each resample is from the law's, in the weight that differs most."""
+    best = material.optimum
+    return np.abs(best.draws_SxK.reshape(-1, len(best.mixture)) - list(best.mixture.values())).max(axis=1)
 
 
 def _statuses(material: Material) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from mixscale.report.statistics import Noise, mean_absolute_error, spearman
 
 RANKS_BAR = 0.95
 """Rank correlation that a law should reach at least."""
+LEAST = 6
+"""Held-out runs that an order says something of: of three, one order in six is right by chance."""
 ERROR_BAR = 2.0
 """Mean absolute error that a law should keep within, in units of the seed noise of one run."""
 
@@ -35,7 +37,7 @@ class HeldOut(Score):
     runs: int
     mixtures: int
     ranks_met: bool | None
-    """whether `spearman` reaches RANKS_BAR; None where it is not known"""
+    """whether `spearman` reaches RANKS_BAR; None where it is not known, or of fewer than LEAST runs"""
     error_met: bool | None
     """whether `error_over_noise` keeps within ERROR_BAR; None where it is not known"""
     bias: float
@@ -72,7 +74,7 @@ def held_out(material: Material, noise: dict[str, Noise | None]) -> HeldOut | No
         **vars(score),
         runs=len(rows),
         mixtures=len(set(material.groups_R(rows))),
-        ranks_met=None if score.spearman is None else score.spearman >= RANKS_BAR,
+        ranks_met=None if score.spearman is None or len(rows) < LEAST else score.spearman >= RANKS_BAR,
         error_met=None if score.error_over_noise is None else score.error_over_noise <= ERROR_BAR,
         bias=bias,
         error_without_bias=mean_absolute_error(mean_R - bias, observed_R),

@@ -7,7 +7,7 @@ from mixscale.report.findings import Findings
 from mixscale.report.markup import Markup, bar, join, table, tag, tiles
 from mixscale.report.material import Material
 from mixscale.report.sentences import refuted, sentences
-from mixscale.report.terms_said import POINT, decision, extrapolated, goal, unsupported
+from mixscale.report.terms_said import POINT, decision, extrapolated, goal, justified, unsupported
 from mixscale.report.wording import amount, count, little, number, percent, signed
 
 BASELINES = CANDIDATES[1:]
@@ -18,7 +18,7 @@ def head(material: Material, found: Findings) -> Markup:
     facts = [f"{len(material.domains)} domains", f"{sum(found.runs.values())} runs", f"{found.law} law"]
     facts += [f"N = {amount(found.n_params)} parameters"] if found.n_params else []
     facts += [f"D = {amount(found.n_tokens)} tokens"] if found.n_tokens else []
-    css = "decision" if found.terms.justified else "decision no"
+    css = "decision" if justified(found) else "decision no"
     return join(
         [
             tag("p", "mixscale report", "eyebrow"),

@@ -2,7 +2,7 @@
 
 A law's interval is for a run with a seed that the law was fitted to. What such a seed does is in the law, and in the
 runs that were left out to size the interval, so that it cancels there. A run with a seed of its own differs by that,
-and by its own seed's effect: what the interval does not hold of both is added here.
+and by its own seed's effect; a mean over several runs differs by less. Intervals that hold that are made here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mixscale.report.material import Material
+from mixscale.report.material import SCALE, Material
 from mixscale.report.statistics import LEVEL, Noise, pooled_noise
+
+UNKNOWN = -1.0
+"""Seed of runs of which nobody wrote it down; `Material` numbers these down from it."""
 
 
 def noises(material: Material) -> dict[str, Noise | None]:
@@ -28,42 +31,71 @@ def noises(material: Material) -> dict[str, Noise | None]:
 
 @dataclass(frozen=True)
 class NewSeeds:
-    """Widens the intervals of a law where runs have seeds that it was not fitted to.
+    """Intervals of a law where runs have seeds that it was not fitted to, or are averaged over several.
 
-    A mean over n new seeds differs from the law by what these do, of variance `sd² / n`, and by what the m fitted
-    seeds do to all mixtures alike, `shared / m`. Of that the interval holds `sd² (1 - 1 / m)`: a run that was left out
-    differs from the law by its seed as far as the others have other ones, so with a seed a run nothing is added. The
-    number m is that of equally frequent seeds. Where the noise is not known, intervals stay as they are.
+    Of a seed's effect let A be the variance that all mixtures have in common, and E that of each alone. A mean over n
+    seeds differs from a law fitted to m others by `(A + E) / n + A / m`, beside the law's own doubt. The law's
+    interval holds `A (1 - 1 / m) + E` instead: a run that was left out differs from the law by its own effect, and by
+    what is common as far as the others had other seeds. So the one goes, by the normal quantile, and the other comes,
+    by Student's, which keeps the coverage where few runs tell A and E. Of any seeds, `1 / n + 1 / m` is the sum over
+    seeds of the squared difference of their shares in the mean and in the fitted runs, and `1 / m` that of the
+    squared shares in the fitted runs. Where the noise is not known, intervals stay as they are.
     """
 
     noise: Noise | None
     fitted: dict[float, int]
-    """number of fitted runs by seed"""
+    """number of fitted runs by seed; UNKNOWN, and down from it, where it is not known"""
 
     @classmethod
     def of(cls, material: Material, noise: Noise | None) -> NewSeeds:
         rows = material.predictable[material.predictable["role"] == "fit"]
-        return cls(noise, {float(s): int(n) for s, n in rows["seed"].value_counts().items()})
+        seed_R = np.array(rows["seed"], float)
+        unknown_R = seed_R < 0
+        # Unknown seeds may all have been one, but for repeated runs of a mixture, which differed.
+        same = rows[[c for c in SCALE if c in rows]].assign(mixture=material.groups_R(rows))[unknown_R]
+        seed_R[unknown_R] = UNKNOWN - same.groupby(list(same), dropna=False).cumcount()
+        found_S, count_S = np.unique(seed_R, return_counts=True)
+        return cls(noise, dict(zip(found_S.tolist(), count_S.tolist(), strict=True)))
 
-    def of_mean(self, seeds: int, value, low, high) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the interval of a mean over so many new seeds, from those of the law; arrays of one shape."""
-        reach = self._reach(seeds)
-        return value - np.hypot(value - low, reach), value + np.hypot(high - value, reach)
+    def knows(self, seed_S) -> bool:
+        """Whether the law was fitted to all of these seeds; of several that are unknown nobody can say."""
+        seed_S = np.asarray(seed_S, float)
+        return len(seed_S) > 0 and (seed_S < 0).sum() < 2 and bool(self._fitted(seed_S).all())
+
+    def of_run(self, value, low, high) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval of a run with a new seed, from those of the law; arrays of one shape."""
+        return self._ends(1, np.zeros(0), value, low, high)
+
+    def of_mean(self, seed_S, value, low, high) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval of a mean over these seeds, from those of the law; arrays of one shape."""
+        seed_S = np.asarray(seed_S, float)
+        if len(seed_S) == 1 and self.knows(seed_S):
+            return low, high
+        return self._ends(len(seed_S), seed_S[(seed_S >= 0) & self._fitted(seed_S)], value, low, high)
 
     def of_rows(self, seed_R, value_R, low_R, high_R) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the interval of each run, from those of the law: wider where its seed is a new one."""
-        new_R = ~np.isin(np.asarray(seed_R, float), list(self.fitted))
-        ends = zip((low_R, high_R), self.of_mean(1, value_R, low_R, high_R), strict=True)
-        return tuple(np.where(new_R, wider, own) for own, wider in ends)  # type: ignore
+        """Ends of the interval of each run, from those of the law: another one where its seed is new."""
+        known_R = self._fitted(np.asarray(seed_R, float))
+        ends = zip((low_R, high_R), self.of_run(value_R, low_R, high_R), strict=True)
+        return tuple(np.where(known_R, own, other) for own, other in ends)  # type: ignore
 
-    def _reach(self, seeds: int) -> float:
+    def _fitted(self, seed_S: np.ndarray) -> np.ndarray:
+        return np.isin(np.where(seed_S < 0, UNKNOWN, seed_S), list(self.fitted))
+
+    def _ends(self, count: int, known_S: np.ndarray, value, low, high) -> tuple[np.ndarray, np.ndarray]:
+        """For a mean over `count` seeds, of which these were fitted."""
         if self.noise is None or not self.noise.sd:
-            return 0.0
-        count_S = np.array(list(self.fitted.values()), float)
-        fitted = count_S.sum() ** 2 / (count_S**2).sum() if len(count_S) else np.inf
-        held = self.noise.sd**2 * (1 - 1 / fitted)
-        missing = max(self.noise.sd**2 / seeds + self.noise.shared_variance / fitted - held, 0.0)
-        return float(stats.t.ppf(0.5 + LEVEL / 2, self.noise.degrees_of_freedom) * np.sqrt(missing))
+            return low, high
+        shared, own = self.noise.shared_variance, self.noise.sd**2 - self.noise.shared_variance
+        total = max(sum(self.fitted.values()), 1)
+        shares = {seed: runs / total for seed, runs in self.fitted.items()}
+        alike = sum(share**2 for share in shares.values())
+        apart = 1 / count + alike - 2 / count * sum(shares[seed] for seed in known_S)
+        held = stats.norm.ppf(0.5 + LEVEL / 2) ** 2 * (shared * (1 - alike) + own)
+        reach = stats.t.ppf(0.5 + LEVEL / 2, self.noise.degrees_of_freedom) ** 2
+        comes = reach * (shared * apart + own / count)
+        below, above = (np.sqrt(np.maximum(side**2 - held, 0.0) + comes) for side in (value - low, high - value))
+        return value - below, value + above
 
 
 def goal_of_rows(material: Material, rows: pd.DataFrame, noise: dict[str, Noise | None]) -> tuple[np.ndarray, ...]:

@@ -83,9 +83,18 @@ def _optimum(found: Findings) -> str:
     absent = [d for d, w in ordered if w < 0.005]
     named = listed(absent) if len(absent) <= NAMED else f"{len(absent)} domains"
     little = f"; next to nothing of {named}" if absent else ""
-    same = " All of the law's resamples have the same optimum." if found.optimum_interval else ""
-    brackets = f" In brackets: {percent(found.level)} intervals." if found.spreads else same
-    return f"The best mixture by the {found.law} law is {listed(parts)}{little}.{brackets}"
+    brackets = f" In brackets: {percent(found.level)} intervals." if found.spreads else same_optimum(found)
+    unsupported = ", which the runs do not support," if terms_said.unsupported(found) else ""
+    return f"The best mixture by the {found.law} law{unsupported} is {listed(parts)}{little}.{brackets}"
+
+
+def same_optimum(found: Findings) -> str:
+    """How many of the law's resamples have the law's optimum, where its interval has no width."""
+    if not found.resamples:
+        return ""
+    if not found.resamples_apart:
+        return " All of the law's resamples have the same optimum."
+    return f" {found.resamples - found.resamples_apart} of the law's {found.resamples} resamples have this optimum."
 
 
 def _with_interval(domain: str, weight: float, found: Findings) -> str:
@@ -162,10 +171,10 @@ def _new_seeds(found: Findings) -> str:
     for goal in (candidate.goal for candidate in found.candidates.values()):
         low, high = goal.of_run
         inside |= {(seed, value): low <= value <= high for seed, value in goal.observed.items()}
-    holds = "hold the seed noise" if found.noise else "hold no seed noise, which is not known"
+    holds = "" if found.noise else ", which holds no seed noise, because that is not known"
     return (
         f"Of all verification runs {sum(inside.values())} of {len(inside)} lie inside the {percent(found.level)} "
-        f"interval of a run; intervals of runs with new seeds {holds}."
+        f"interval of a run{holds}."
     )
 
 

@@ -7,14 +7,22 @@ from mixscale.report.findings import Findings
 from mixscale.report.terms_said import shortened
 from mixscale.report.wording import listed, number, percent
 
+MANY = 10
+"""Targets from which chance is told of: that many intervals of 90 % leave one out."""
 REPLACED = ("current", "natural", "uniform")
 """What the optimum would replace, where that was trained: the mixture in use, or the first that needs no law."""
 
 
 def replaced(found: Findings) -> str | None:
     """The baseline that single targets are compared with; None where none was trained, or there is one target."""
-    known = [n for n in REPLACED if n in found.by_target and found.comparisons[n].verdict != "same mixture"]
+    known = [n for n in REPLACED if n in found.by_target and _told(found, n)]
     return known[0] if known and len(found.target_weights) > 1 else None
+
+
+def _told(found: Findings, name: str) -> bool:
+    """Whether it is another mixture, and any target's difference can be told from noise."""
+    differ = found.comparisons[name].verdict != "same mixture"
+    return differ and any(c.interval is not None for c in found.by_target[name].values())
 
 
 def by_target(found: Findings) -> list[str]:
@@ -29,9 +37,11 @@ def by_target(found: Findings) -> list[str]:
         groups.setdefault(c.verdict, []).append(f"{target.split('/', 1)[-1]} ({told})")
     words = {"better": "better on", "worse": "worse on", "not distinguishable": "not distinguishable on"}
     parts = [f"{words[verdict]} {shortened(groups[verdict])}" for verdict in words if verdict in groups]
+    many = len(ordered) >= MANY
+    chance = f", each on its own: of {MANY} that do not differ one or so looks as if it did" if many else ""
     return [
         f"Target by target, the optimum against {found.phrase(name)} is {_joined(parts)}; in brackets: the optimum's "
-        f"value minus the other's, ± half the {percent(found.level)} interval."
+        f"value minus the other's, ± half the {percent(found.level)} interval{chance}."
     ]
 
 

@@ -12,6 +12,12 @@ SHOWN = 8
 """Targets or constraints that a sentence names at most."""
 POINT = 0.01
 """Change of a share that a price is told for."""
+TRAINED = {
+    "better": "Trained, it beats the current mixture: a change is justified.",
+    "worse": "Trained, it loses to the current mixture: no change is justified.",
+    "not distinguishable": "Trained, it cannot be told from the current mixture: no change is justified.",
+}
+"""What to do by the verdict of a comparison with the current mixture."""
 LETTERS = {"n_params": "N", "n_tokens": "D"}
 
 
@@ -30,10 +36,12 @@ def shortened(parts: list[str]) -> str:
 
 
 def decision(found: Findings) -> list[str]:
-    """Whether to leave the current mixture, by the law."""
+    """Whether to leave the current mixture: what training said, or else the law."""
     terms = found.terms
     if terms.gain is None:
         return []
+    if verdict := _verdict(found):
+        return [f"{TRAINED[verdict]}{_broken(found)}"]
     gain = f"{ranged(terms.gain)}{_unit(found)}"
     if terms.justified:
         told = f"By the law it beats the current mixture by {gain}: a change is justified."
@@ -43,10 +51,26 @@ def decision(found: Findings) -> list[str]:
         told = f"The current mixture is the better one by the law: the gain would be {gain}."
     else:
         told = f"No change from the current mixture is justified: by the law the gain is {gain}, within the doubt."
+    return [told + _broken(found)]
+
+
+def justified(found: Findings) -> bool | None:
+    """Whether to leave the current mixture: by training, where it was trained, and else by the law."""
+    verdict = _verdict(found)
+    return verdict == "better" if verdict else found.terms.justified
+
+
+def _verdict(found: Findings) -> str | None:
+    """What training said of the optimum against the current mixture; None where it could not tell."""
+    trained = found.comparisons.get("current")
+    return trained.verdict if trained and trained.interval else None
+
+
+def _broken(found: Findings) -> str:
     current = found.candidates.get("current")
-    if current and current.breaks:
-        told += f" But the current mixture does not keep: {'; '.join(current.breaks)}."
-    return [told]
+    return (
+        f" But the current mixture does not keep: {'; '.join(current.breaks)}." if current and current.breaks else ""
+    )
 
 
 def unsupported(found: Findings) -> list[str]:

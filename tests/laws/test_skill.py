@@ -1,5 +1,6 @@
 """A law that does not tell mixtures apart says so, and what cannot be compared does not count for it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import LawFit
+from mixscale.laws import LawFit, engine
 from mixscale.laws.skill import LEAST, Skill
 from mixscale.runs import RunTable
 
@@ -74,6 +75,111 @@ def test_a_mixture_far_from_all_others_does_not_decide():
     lucky_R = np.r_[rng.permutation(y_R[:-1]), 6.0]
     assert Skill.of(y_R, lucky_R, ONE, EACH, ALIKE, 3).supported
     assert not Skill.of(y_R, lucky_R, ONE, EACH, np.r_[ALIKE[:-1], 1e-4], 3).supported
+
+
+def test_a_run_with_many_checkpoints_is_one_mixture():
+    rng = np.random.default_rng(0)
+    y_G = rng.normal(0, 0.1, 20)
+    told_G = y_G + rng.normal(0, 0.2, 20)
+    once = Skill.of(y_G, told_G, ONE[:20], EACH[:20], ALIKE[:20], 3)
+    assert once.r2 < 0
+    # Three mixtures that are foretold exactly have a hundred more rows each, at levels of their own.
+    group_R = np.r_[np.arange(20), np.tile(np.arange(3), 100)]
+    level_R = np.r_[np.zeros(20, dtype=int), np.repeat(np.arange(1, 101), 3)]
+    told_R = np.r_[told_G, y_G[group_R[20:]]]
+    found = Skill.of(y_G[group_R], told_R, level_R, group_R, np.ones(320), 3)
+    assert found.mixtures == 20
+    assert found.r2 < 0
+    assert found.error > 0.75 * once.error
+    assert found.rho == pytest.approx(once.rho, abs=0.2)
+    # The same rows again at other levels change nothing.
+    level_R, group_R = np.repeat(np.arange(4), 20), np.tile(np.arange(20), 4)
+    again = Skill.of(y_G[group_R], told_G[group_R], level_R, group_R, np.ones(80), 3)
+    assert (again.r2, again.noise, again.error, again.rho) == pytest.approx(
+        (once.r2, once.noise, once.error, once.rho)
+    )
+
+
+def test_luck_does_not_pass_for_skill():
+    assert not Skill(20, 3, r2=0.3, noise=0.2).supported
+    assert Skill(20, 3, r2=0.4, noise=0.2).supported
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_does_not_differ_is_not_explained():
+    flat = Skill.of(np.full(ROWS, 2.5) + 4e-16 * EACH, np.full(ROWS, 2.5), ONE, EACH, ALIKE, 3)
+    assert not flat.supported
+    assert flat.warning.startswith("the goal does not differ between the 30 mixtures left out")
+    assert Skill.from_json(json.loads(json.dumps(flat.to_json()))).warning == flat.warning
+    # Others that hardly count still have a mean.
+    y_R = np.linspace(2.0, 3.0, ROWS)
+    assert np.isfinite(Skill.of(y_R, y_R[::-1], ONE, EACH, np.r_[1.0, np.full(ROWS - 1, 1e-18)], 3).r2)
+
+
+def test_a_law_without_mixtures_is_told_as_such():
+    table_of = table(np.linspace(2, 3, ROWS)).frame
+    size_R = np.tile([1e6, 1e7, 1e8], ROWS // 3)
+    frame = table_of.assign(n_params=size_R, n_tokens=20 * size_R, **{"loss/x": 2 + 20 * size_R**-0.2})
+    found = laws.fit(RunTable(frame), "chinchilla", resamples=2).skill()
+    assert found.warning == "the law does not use the mixture: do not act on this; fit a law that uses it"
+    assert Skill.from_json(json.loads(json.dumps(found.to_json()))).warning == found.warning
+    old = {name: value for name, value in Skill(12, 3, 0.5, 0.1).to_json().items() if name != "uses_mixture"}
+    assert Skill.from_json(old).supported
+
+
+def at_sizes(count, effect, own):
+    """Each mixture at four sizes; `own` is the same at all of them and has nothing to do with the mixture."""
+    rng = np.random.default_rng(1)
+    h_GxK, own_G = rng.dirichlet(np.ones(4), count), rng.normal(0, own, count)
+    frame = pd.concat(
+        pd.DataFrame(h_GxK, columns=["mix/a", "mix/b", "mix/c", "mix/d"]).assign(
+            run=[f"{g}-{n:g}" for g in range(count)],
+            n_params=n,
+            n_tokens=20 * n,
+            **{"loss/x": 2 + 20 * n**-0.2 + effect * h_GxK @ np.arange(4) + own_G + rng.normal(0, 0.003, count)},
+        )
+        for n in (1e6, 1e7, 1e8, 1e9)
+    )
+    return RunTable(frame)
+
+
+def test_larger_sizes_of_mixtures_that_were_seen_are_no_test_of_mixtures(tmp_path):
+    table_of = at_sizes(8, 0.0, 0.1)
+    fit = laws.fit(table_of, "additive-scale", resamples=2, question="larger-n")
+    # It knows every mixture at smaller sizes, and has parameters enough to remember it.
+    assert dataclasses.replace(fit, unseen_TxR=None).skill().supported
+    assert not fit.skill().supported
+    assert fit.skill() == laws.fit(table_of, "additive-scale", resamples=2).skill()
+    fit.save(tmp_path)
+    assert LawFit.load(tmp_path).skill() == fit.skill()
+    found = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", resamples=2, question="larger-n").skill()
+    assert found.supported
+    assert found.mixtures == 16
+
+
+def test_a_fit_of_an_earlier_version_claims_what_it_tested(tmp_path):
+    for question, tested in (("mixtures", True), ("larger-n", False)):
+        fit = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", resamples=2, question=question)
+        fit.save(tmp_path)
+        [file] = tmp_path.glob("fit-*.npz")
+        arrays = dict(np.load(file))
+        del arrays["unseen_TxR"]
+        np.savez(file, **arrays)
+        old = LawFit.load(tmp_path)
+        assert old.skill().supported is tested
+        assert any("earlier version" in note for note in old.notes) is not tested
+
+
+def test_a_stack_is_refitted_without_each_fold_member_by_member():
+    fit = laws.fit(table(2 + np.random.default_rng(5).normal(0, 0.1, ROWS)), "stack(linear, effective)", resamples=2)
+    kept_FxR = (np.arange(3)[:, None] != EACH % 3).astype(float)
+    about = (fit.seen.points, fit.seen.y_scaled_TxR, kept_FxR)
+    stacked_TxFxP = engine.leave_out(fit.family, *about, fit.sigma_T, fit.theta_TxP)
+    assert stacked_TxFxP.shape == (1, 3, fit.theta_TxP.shape[1])
+    for i, (member, at) in enumerate(zip(fit.family.members, fit.family.parts(3), strict=True)):
+        alone_TxFxP = engine.leave_out(member, *about, fit.theta_TxP[:, 2 + i], fit.theta_TxP[:, at])
+        np.testing.assert_allclose(stacked_TxFxP[:, :, at], alone_TxFxP)
+        assert np.ptp(alone_TxFxP, axis=1).max() > 1e-3
 
 
 def test_a_fit_to_noise_says_so_and_one_to_an_effect_does_not(tmp_path):

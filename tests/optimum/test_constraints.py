@@ -8,7 +8,9 @@ import pytest
 from mixscale.errors import InputError
 from mixscale.laws.families import LAWS
 from mixscale.mixture import Mixture
-from mixscale.optimum import Constraints, Goal, Group, solve
+from mixscale.optimum import Constraints, Goal, Group, answer, solve
+from mixscale.optimum.question import ask
+from mixscale.optimum.starts import starts
 
 DOMAINS = ("code", "web", "wiki", "news")
 PRIOR = {"code": 0.1, "web": 0.4, "wiki": 0.2, "news": 0.3}
@@ -116,6 +118,28 @@ def test_a_region_doubts_what_keeps_a_target_as_well(fits):
     assert low + 1e-4 < best.mixture["code"] < high - 1e-4
     web_SxN = fit.draws(np.concatenate([now.array()[None], best.draws_SxK]))[..., 1]
     np.testing.assert_allclose(np.diag(web_SxN[:, 1:]), web_SxN[:, 0] + 0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [0.08, 0.1])
+def test_only_resamples_that_a_ceiling_moves_are_solved_again(fits, monkeypatch, room):
+    """All of them solved under their own ceilings end at the same mixtures."""
+    fit = fits["effective"]
+    now = solve(fit).mixture
+    weights, constraints = {"code": 2, "web": 1, "wiki": 1}, Constraints(keep={"web": room})
+    asked = ask(fit, weights, None, None, None, None, None, constraints, now)
+    theta_Sx1xTxP, own = fit.theta_SxTxP[:, None], asked.ceilings_by(fit.theta_SxTxP)
+    begin_1xK = starts(asked, np.random.default_rng(0))
+    each = answer.Job(asked, theta_Sx1xTxP, begin_1xK, asked.ceilings)
+    [alike], [whole] = answer.answers(each), answer.answers(dataclasses.replace(each, ceilings=own))
+    solved, answers = [], answer.answers
+    monkeypatch.setattr(answer, "TOGETHER", 1)
+    monkeypatch.setattr(answer, "answers", lambda *jobs: solved.extend(jobs) or answers(*jobs))
+    found = answer.under(each, alike, own)
+    np.testing.assert_allclose(found.h_BxK, whole.h_BxK, atol=2e-5)
+    np.testing.assert_allclose(found.value_B, whole.value_B, atol=1e-7)
+    moved = int((np.abs(whole.h_BxK - alike.h_BxK).max(axis=1) > 1e-4).sum())
+    assert moved <= sum(len(job.theta_BxSxTxP) for job in solved) < 100
+    assert (moved > 0) == (room == 0.08)
 
 
 def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_counted(fits):

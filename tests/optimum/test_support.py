@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mixscale import laws
 from mixscale.cli import main
 from mixscale.mixture import Mixture
-from mixscale.optimum import Goal, Optimum
+from mixscale.optimum import Goal, Optimum, solve
 from mixscale.optimum.question import ask
+from mixscale.runs import RunTable
 
 NOW = Mixture({"code": 0.1, "web": 0.1, "wiki": 0.1, "news": 0.7})
 
@@ -48,3 +50,11 @@ def test_a_choice_that_is_not_supported_is_told_first_and_stays_so(blind, tmp_pa
     assert loaded.gain[1] > 0
     assert loaded.justified is False
     assert loaded.warning in loaded.notes
+
+
+def test_a_size_is_called_another_only_where_the_table_has_another(planted):
+    table = planted("effective")
+    for sizes, noted in ((1e9, False), (1e8, True), (None, True)):
+        sized = table if sizes is None else RunTable(table.frame.assign(n_params=sizes))
+        best = solve(laws.fit(sized, "linear", resamples=2), n_params=1e9)
+        assert any("not at 1e+09" in note for note in best.notes) is noted

@@ -13,7 +13,7 @@ from scipy import stats
 from mixscale.errors import InputError
 from mixscale.laws import LawFit, fit
 from mixscale.optimum import solve
-from mixscale.report import findings, load, sentences, summary
+from mixscale.report import captions, findings, load, sentences, summary
 from mixscale.report.held_out import Score
 from mixscale.report.material import Material
 from mixscale.report.wording import percent
@@ -297,10 +297,15 @@ def test_the_best_fitted_mixture_has_one_name(material):
 
 
 def test_an_interval_without_width_is_not_told(found):
-    same = {d: (w, w) for d, w in found.optimum.items()}
-    first = sentences(dataclasses.replace(found, optimum_interval=same))[0]
-    assert "% (" not in first
-    assert first.endswith("All of the law's resamples have the same optimum.")
+    same = dataclasses.replace(found, optimum_interval={d: (w, w) for d, w in found.optimum.items()})
+    for apart, told in (
+        (0, "All of the law's resamples have the same"),
+        (3, "37 of the law's 40 resamples have this"),
+    ):
+        first = sentences(dataclasses.replace(same, resamples_apart=apart))[0]
+        assert "% (" not in first
+        assert first.endswith(f"{told} optimum.")
+        assert captions.of("optimum", dataclasses.replace(same, resamples_apart=apart)).endswith(f"{told} optimum.")
     assert sentences(found)[0].endswith("In brackets: 90% intervals.")
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from mixscale.report import findings, load
 from mixscale.report.material import Material
-from mixscale.report.seeds import NewSeeds
+from mixscale.report.seeds import UNKNOWN, NewSeeds
 from mixscale.report.statistics import LEVEL, Noise
 from mixscale.runs import RunTable
 
@@ -19,27 +19,64 @@ SHARED, OWN = 0.02, 0.015
 KNOWN = Noise(np.hypot(SHARED, OWN), 10**6, np.sqrt(2) * OWN, 10**6)
 
 
-@pytest.mark.parametrize(("fitted", "seeds"), [(1, 1), (1, 5), (3, 1), (3, 5), (100, 1)])
-def test_intervals_hold_their_share_of_runs_with_new_seeds(fitted, seeds):
+@pytest.mark.parametrize("shared", [SHARED, 0.005])
+@pytest.mark.parametrize(("fitted", "seeds"), [(1, 1), (1, 5), (3, 1), (3, 5), (14, 3), (100, 1), (100, 5)])
+def test_intervals_hold_their_share_of_runs_with_new_seeds(fitted, seeds, shared):
     rng = np.random.default_rng(0)
     draws = 20_000
     # The law knows the truth but for the mean of what its seeds share; its interval was sized on runs of these.
-    shared_SxF = rng.normal(0, SHARED, (draws, fitted))
+    shared_SxF = rng.normal(0, shared, (draws, fitted))
     law_S = shared_SxF.mean(axis=1)
     half = stats.norm.ppf(0.5 + LEVEL / 2) * np.std(shared_SxF[:, 0] - law_S + rng.normal(0, OWN, draws))
-    new_S = rng.normal(0, np.hypot(SHARED, OWN), (draws, seeds)).mean(axis=1)
-    low_S, high_S = NewSeeds(KNOWN, dict.fromkeys(range(fitted), 7)).of_mean(seeds, law_S, law_S - half, law_S + half)
-    assert ((low_S <= new_S) & (new_S <= high_S)).mean() > LEVEL - 0.01
-    if fitted == 100:  # each left-out run had a seed of its own, so the law's interval holds what a seed does
-        assert (high_S - low_S).mean() < 2.2 * half
-    if fitted == seeds == 1:  # the law's own interval does not hold them
-        assert (np.abs(new_S - law_S) < half).mean() < 0.7
+    new_S = rng.normal(0, np.hypot(shared, OWN), (draws, seeds)).mean(axis=1)
+    known = Noise(np.hypot(shared, OWN), 10**6, np.sqrt(2) * OWN, 10**6)
+    law = NewSeeds(known, dict.fromkeys(map(float, range(fitted)), 7))
+    low_S, high_S = law.of_mean(1000.0 + np.arange(seeds), law_S, law_S - half, law_S + half)
+    assert ((low_S <= new_S) & (new_S <= high_S)).mean() == pytest.approx(LEVEL, abs=0.015)
+    both = min(fitted, seeds)  # a mean over seeds that were fitted, as far as there are so many
+    own_S = (shared_SxF[:, :both] + rng.normal(0, OWN, (draws, both))).mean(axis=1)
+    low_S, high_S = law.of_mean(np.arange(both), law_S, law_S - half, law_S + half)
+    assert ((low_S <= own_S) & (own_S <= high_S)).mean() == pytest.approx(LEVEL, abs=0.015)
+
+
+@pytest.mark.parametrize("freedom", [2, 8])
+def test_few_replicates_do_not_make_intervals_too_narrow(freedom):
+    rng = np.random.default_rng(0)
+    draws, doubt = 3_000, 0.01
+    law_S = rng.normal(0, SHARED, (draws, 14)).mean(axis=1) + rng.normal(0, doubt, draws)
+    half = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(doubt**2 + SHARED**2 * 13 / 14 + OWN**2)
+    new_S = rng.normal(0, np.hypot(SHARED, OWN), (draws, 3)).mean(axis=1)
+    inside = 0
+    for law, new, times in zip(law_S, new_S, np.sqrt(rng.chisquare(freedom, draws) / freedom), strict=True):
+        known = Noise(times * np.hypot(SHARED, OWN), freedom, times * np.sqrt(2) * OWN, freedom)
+        low, high = NewSeeds(known, dict.fromkeys(range(14), 7)).of_mean([90, 91, 92], law, law - half, law + half)
+        inside += low <= new <= high
+    assert inside / draws > LEVEL
+
+
+def test_seeds_that_were_not_written_down_may_all_have_been_one(planted):
+    material = load(planted.folder)
+    fitted = planted.frame["role"] == "fit"
+    unknown = planted.frame.assign(seed=planted.frame["seed"].where(~fitted))
+    alone = unknown[~fitted | (planted.frame["seed"] == 0)]
+    one, several = (
+        NewSeeds.of(Material(RunTable(rows), material.fit, material.optimum), KNOWN) for rows in (alone, unknown)
+    )
+    assert list(one.fitted) == [UNKNOWN]
+    # Five mixtures were trained twice, so these runs at least had another seed.
+    assert several.fitted == {UNKNOWN: one.fitted[UNKNOWN], UNKNOWN - 1: 5}
+    assert one.knows([-7.0])
+    assert not one.knows([-7.0, -8.0])
+    ends = np.zeros(2), np.full(2, -0.04), np.full(2, 0.04)
+    low_R, _ = one.of_rows([-7.0, 11.0], *ends)
+    assert low_R[0] == -0.04
+    assert low_R[1] < -0.04
 
 
 def test_nothing_is_added_that_is_not_known_or_held_already():
     ends = np.array([1.0]), np.array([0.9]), np.array([1.2])
     for new in (NewSeeds(None, {0: 5}), NewSeeds(dataclasses.replace(KNOWN, sd=0.0, paired_sd=0.0), {0: 5})):
-        np.testing.assert_array_equal(new.of_mean(1, *ends), (ends[1], ends[2]))
+        np.testing.assert_array_equal(new.of_mean([9.0], *ends), (ends[1], ends[2]))
     low_R, high_R = NewSeeds(KNOWN, {0: 5}).of_rows([0.0, 9.0], *(np.repeat(e, 2) for e in ends))
     assert (low_R[0], high_R[0]) == (0.9, 1.2)
     assert low_R[1] < 0.9

@@ -17,7 +17,7 @@ from mixscale.optimum import Constraints, Goal, Group, Optimum, solve
 from mixscale.report import findings, load, sentences, summary
 from mixscale.report.material import Material
 from mixscale.report.terms import Beyond, terms
-from mixscale.report.terms_said import extrapolated
+from mixscale.report.terms_said import decision, extrapolated, justified
 from mixscale.runs import RunTable
 
 
@@ -93,6 +93,32 @@ def test_no_change_is_said_where_none_is_justified(material):
     far = findings(Material(material.table, material.fit, solve(material.fit, current=vertex)))
     assert far.terms.justified
     assert "a change is justified" in sentences(far)[2]
+
+
+@pytest.mark.parametrize("unsupported", [None, "on 4 mixtures it does not beat the mean"])
+def test_training_decides_against_the_law(material, unsupported):
+    """The natural mixture, which was trained and won, is in use."""
+    natural = dict(zip(material.domains, (1 / 6, 2 / 6, 3 / 6), strict=True))
+    found = findings(Material(material.table, material.fit, solve(material.fit, current=natural)))
+    of_law = dataclasses.replace(found, terms=dataclasses.replace(found.terms, unsupported=unsupported))
+
+    def decided(verdict: str, interval=(0.0, 1.0)) -> tuple[str, bool | None]:
+        c = dataclasses.replace(of_law.comparisons["current"], verdict=verdict, interval=interval)
+        judged = dataclasses.replace(of_law, comparisons=of_law.comparisons | {"current": c})
+        return decision(judged)[0], justified(judged)
+
+    assert found.comparisons["current"].verdict == "worse"
+    for verdict, told in (
+        ("better", "Trained, it beats the current mixture: a change is justified."),
+        ("worse", "Trained, it loses to the current mixture: no change is justified."),
+        ("not distinguishable", "Trained, it cannot be told from the current mixture: no change is justified."),
+    ):
+        said, change = decided(verdict)
+        assert said.startswith(told)
+        assert "support" not in said
+        assert change == (verdict == "better")
+    by_law, _ = decided("not distinguishable", interval=None)  # one seed, of which nothing can be told
+    assert not by_law.startswith("Trained")
 
 
 def test_what_was_not_trained_is_compared_by_the_law(material):
