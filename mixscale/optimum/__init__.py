@@ -15,7 +15,6 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
-from mixscale.laws.skill import Skill
 from mixscale.mixture import Mixture
 from mixscale.optimum.answer import EXCEEDED, Answer, Job, answers, check_possible, under
 from mixscale.optimum.constraints import Constraints, Group, bounds
@@ -126,7 +125,7 @@ def _without_constraints(question: Question) -> Question | None:
 
 
 def _described(question: Question, main: Answer, draws: Answer, own: Answer, free: Answer | None) -> Optimum:
-    fit, at, skill = question.fit, question.at, question.skill()
+    fit, at = question.fit, question.at
     best_K, draws_SxK = main.h_BxK[0], _region(draws, own)
     mixture = Mixture.from_array(fit.domains, best_K)
     h_1xK = mixture.array()[None]
@@ -156,8 +155,8 @@ def _described(question: Question, main: Answer, draws: Answer, own: Answer, fre
         unconstrained=None if free is None else Mixture.from_array(fit.domains, free.h_BxK[0]),
         given_up=None if free is None else float(main.value_B[0] - free.value_B[0]),
         expected_regret=_expected_regret(question, best_K, draws),
-        notes=_notes(question, main, own, skill),
-        skill=skill,
+        notes=_notes(question, main, own),
+        skill=question.skill(),
         constraints=question.constraints,
         counted_from=_counted_from(question),
         question=question,
@@ -201,8 +200,8 @@ def _region(draws: Answer, own: Answer) -> np.ndarray:
     return own.h_BxK[possible_S] if possible_S.any() else draws.h_BxK
 
 
-def _notes(question: Question, main: Answer, own: Answer, skill: Skill) -> tuple[str, ...]:
-    notes = [skill.warning] if skill.warning else []
+def _notes(question: Question, main: Answer, own: Answer) -> tuple[str, ...]:
+    notes = []
     count, lost = len(own.h_BxK), int((own.excess_B > EXCEEDED).sum())
     if lost:
         rest = "regions are without these" if lost < count else "regions are of what keeps them by the fitted law"

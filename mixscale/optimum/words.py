@@ -27,7 +27,7 @@ def summary(best: Optimum) -> str:
         _prices(best),
         _regret(best),
         _change(best),
-        [f"note: {note}" for note in best.notes if note != best.warning],
+        [f"note: {note}" for note in best.notes],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 

@@ -107,7 +107,7 @@ def terms(material: Material) -> Terms:
         predicted=dict(best.predicted),
         beyond=_beyond(material),
         unsupported=best.warning,
-        notes=[note for note in best.notes if note != best.warning],
+        notes=list(best.notes),
         worries=None if material.worries is None else list(material.worries),
     )
 

@@ -12,6 +12,8 @@ import pytest
 
 from mixscale.laws import fit
 from mixscale.optimum import pareto, solve
+from mixscale.report import Findings, findings, load
+from mixscale.report.material import Material
 from mixscale.runs import RunTable
 
 SEEDS = (11, 12, 13)
@@ -91,3 +93,13 @@ def _row(rng, domains, h_K, seed, role, origin) -> dict:
 def planted(tmp_path_factory) -> Planted:
     """Three domains, one of which tries to be a script and another mathematics."""
     return plant(tmp_path_factory.mktemp("planted"), ("<script>alert(1)</script>", "$code$", "books & 'more'"))
+
+
+@pytest.fixture(scope="session")
+def material(planted) -> Material:
+    return load(planted.folder)
+
+
+@pytest.fixture(scope="session")
+def found(material) -> Findings:
+    return findings(material)

@@ -20,16 +20,6 @@ from mixscale.report.wording import percent
 from mixscale.runs import RunTable
 
 
-@pytest.fixture(scope="module")
-def material(planted) -> Material:
-    return load(planted.folder)
-
-
-@pytest.fixture(scope="module")
-def found(material):
-    return findings(material)
-
-
 def without(material: Material, *columns: str, rows=None) -> Material:
     """The same material with columns taken out of its table."""
     frame = material.table.complete().frame

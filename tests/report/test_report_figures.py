@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from mixscale.report import captions, findings, load
+from mixscale.report import captions, findings
 from mixscale.report.figures import accuracy, answer, landscape
 from mixscale.report.held_out import left_out_rows
 from mixscale.report.material import Material
 from mixscale.runs import RunTable
-
-
-@pytest.fixture(scope="module")
-def material(planted) -> Material:
-    return load(planted.folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 
-from mixscale.report import captions, findings, load, sentences
+from mixscale.report import captions, findings, sentences
 from mixscale.report.material import Material
 from mixscale.report.targets_said import by_target, replaced
 from mixscale.runs import RunTable
-
-
-@pytest.fixture(scope="module")
-def material(planted) -> Material:
-    return load(planted.folder)
-
-
-@pytest.fixture(scope="module")
-def found(material):
-    return findings(material)
 
 
 def where(material: Material, rows) -> Material:

@@ -22,11 +22,6 @@ from mixscale.runs import RunTable
 
 
 @pytest.fixture(scope="module")
-def material(planted) -> Material:
-    return load(planted.folder)
-
-
-@pytest.fixture(scope="module")
 def bound(material) -> Material:
     """The worst target above the natural mixture, which is in use, under constraints of several kinds."""
     first, second, third = material.domains
