@@ -34,14 +34,14 @@ import pyarrow as pa
 import tyro
 from pyarrow import parquet
 
-from mixscale.corpus import TokenStore, build_store, documents, embedded_names
-from mixscale.corpus.build import WORK
-from mixscale.corpus.encode import REASON
-from mixscale.experiment import Cleaning, Corpus, Embedded, Jsonl, Parquet, Source, Tokenizer
+from mixscale.config import Cleaning, Corpus, Embedded, Jsonl, Parquet, Source, Tokenizer
+from mixscale.data import TokenStore, build_store, documents, embedded_names
+from mixscale.data.build import WORK
+from mixscale.data.encode import REASON
 
 FILE_BYTES = 50_000_000
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
-CLEANED = Cleaning(normalise=True, shortest=20, copies="corpus", near_copies="corpus", overlap=13)
+CLEANED = Cleaning(normalize=True, shortest=20, copies="corpus", near_copies="corpus", overlap=13)
 BEGIN, END = "<!-- corpus benchmark -->", "<!-- end of corpus benchmark -->"
 
 
@@ -191,7 +191,7 @@ def measured(corpus: Corpus) -> Measured:
 
 def begun(corpus: Corpus) -> subprocess.Popen[bytes]:
     """A build in a process of its own."""
-    code = f"from mixscale.corpus import build_store; from mixscale.experiment import *; build_store({corpus!r})"
+    code = f"from mixscale.data import build_store; from mixscale.config import *; build_store({corpus!r})"
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 

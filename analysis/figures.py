@@ -17,11 +17,12 @@ from pathlib import Path
 
 import tyro
 
-from mixscale import figures, laws
-from mixscale.errors import InputError, nearest
+from mixscale import laws
+from mixscale import plots as figures
+from mixscale.errors import InputError, did_you_mean
 from mixscale.laws import LawFit
-from mixscale.optimum import Optimum, solve
-from mixscale.runs import RunTable
+from mixscale.optimization import Optimum, solve
+from mixscale.run_table import RunTable
 
 NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "drift", "parallel")
 
@@ -47,7 +48,7 @@ class Figures:
     """laws of the learning curve"""
     repeats: int = 3
     """random subsets of each size in the learning curve"""
-    resamples: int = 100
+    bootstrap: int = 100
     """refits behind the bands"""
 
     @cached_property
@@ -62,14 +63,14 @@ class Figures:
 
     @cached_property
     def fitted(self) -> LawFit:
-        return LawFit.load(self.fit) if self.fit else laws.fit(self.table, self.law, resamples=self.resamples)
+        return LawFit.load(self.fit) if self.fit else laws.fit(self.table, self.law, bootstrap=self.bootstrap)
 
 
 def main(asked: Figures) -> None:
     """Draws what was asked for, and says what was skipped."""
     names = [n.strip() for n in asked.only.split(",") if n.strip()] or list(NAMES)
     if unknown := [n for n in names if n not in NAMES]:
-        raise InputError(f"--only names '{unknown[0]}', which is no figure{nearest(unknown[0], NAMES)}")
+        raise InputError(f"--only names '{unknown[0]}', which is no figure{did_you_mean(unknown[0], NAMES)}")
     weights = asked.objective
     draw: dict[str, Callable[[], figures.Picture]] = {
         "predicted": lambda: figures.predicted_observed(asked.fitted, weights),

@@ -47,7 +47,7 @@ class Benchmark:
     """fewer splits, targets, resamples and trials, to see it work; kept apart from the whole benchmark's results"""
     again: bool = False
     """measure what was measured before once more"""
-    resamples: int = 100
+    bootstrap: int = 100
     """refits behind each interval"""
     trials: int = 200
     """planted tables for each law; 5 with --quick"""
@@ -88,7 +88,7 @@ def cells(benchmark: Benchmark, console: Console) -> Iterator[Cell]:
     asked, wanted = names(benchmark.only) or [*TASKS, *EXTRA], set(names(benchmark.methods))
     if unknown := [name for name in asked if name not in (*TASKS, *EXTRA)]:
         sys.exit(f"--only names '{unknown[0]}'; known are {', '.join((*TASKS, *EXTRA))}")
-    resamples = min(benchmark.resamples, 10) if benchmark.quick else benchmark.resamples
+    bootstrap = min(benchmark.bootstrap, 10) if benchmark.quick else benchmark.bootstrap
     for name in asked:
         needs = {"3mix-scale": "3mix", "proposals": "regmix", "timings": "regmix"}.get(name, name)
         if needs in FOLDERS and not (benchmark.data / FOLDERS[needs]).is_dir():
@@ -98,10 +98,10 @@ def cells(benchmark: Benchmark, console: Console) -> Iterator[Cell]:
             yield from planted.cells(trials, wanted, benchmark.quick)
         elif name in TASKS:
             for task in TASKS[name](benchmark.data, benchmark.quick):
-                yield from of_task(task, resamples, wanted)
+                yield from of_task(task, bootstrap, wanted)
         elif not wanted:  # these two are of no one method
             all_of = proposals.cells if name == "proposals" else timings.cells
-            yield from all_of(benchmark.data, benchmark.quick, resamples)
+            yield from all_of(benchmark.data, benchmark.quick, bootstrap)
 
 
 def names(text: str) -> list[str]:

@@ -25,12 +25,13 @@ import pandas as pd
 import tyro
 from scipy.stats import spearmanr
 
-from mixscale import importers, laws
-from mixscale.design import next_runs, optimal_subset
-from mixscale.laws import engine
+from mixscale import laws
+from mixscale.interop import importers
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.result import LawFit
-from mixscale.runs import RunTable
+from mixscale.mixtures import next_runs, optimal_subset
+from mixscale.run_table import RunTable
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def errors(study: Study, fitted: RunTable, held: RunTable) -> list[dict]:
     unit_T = np.median(y_RxT, axis=0)
     predicted = {}
     for law in study.laws:
-        theta_TxP, _ = engine.fit_points(LAWS[law], Points.of(fitted.mixtures_RxK), (y_RxT / unit_T).T, 0)
-        predicted[law] = engine.evaluate(LAWS[law], theta_TxP, Points.of(held.mixtures_RxK)).T * unit_T
+        theta_TxP, _ = fitting.fit_points(LAWS[law], Points.of(fitted.mixtures_RxK), (y_RxT / unit_T).T, 0)
+        predicted[law] = fitting.evaluate(LAWS[law], theta_TxP, Points.of(held.mixtures_RxK)).T * unit_T
     predicted["their mean"] = np.mean(list(predicted.values()), axis=0)
     rows = []
     for law, p_QxT in predicted.items():
@@ -154,7 +155,7 @@ def sequences(study: Study, name: str, table: RunTable) -> list[dict]:
             rng = np.random.default_rng(seed)
             known = list(first_runs(table.mixtures_RxK, len(table.domains) + study.first, rng))
             for _ in range(study.batches + 1):
-                fit = laws.fit(part(table, known), law=study.sequence_law, resamples=50, seed=seed)
+                fit = laws.fit(part(table, known), law=study.sequence_law, bootstrap=50, seed=seed)
                 rest = np.setdiff1d(np.arange(len(table)), known)
                 row, batch = step(study, fit, table, rest, way, rng)
                 rows.append({"table": name, "chosen by": way, "seed": seed, "runs": len(known), **row})

@@ -1,6 +1,6 @@
 """How long `mixscale plan` and `mixscale status` take on a sweep of many runs, imports and all.
 
-    python analysis/sweep_benchmark.py --runs 10000 --docs docs/engines.md
+    python analysis/sweep_benchmark.py --runs 10000 --docs docs/launchers.md
 
 The runs are those of the quickstart's shape, and none is trained: half of them get the row of one that has ended, some
 are held by this process with a note of how far they are, some have failed, and the others wait. Both commands are
@@ -23,14 +23,14 @@ from typing import NamedTuple
 import tyro
 from benchmark import document
 
-from mixscale.corpus import build_store
+from mixscale.config import Design, load
+from mixscale.data import build_store
 from mixscale.errors import Unfinished
-from mixscale.experiment import Design, load
-from mixscale.sweep import failures, reached
-from mixscale.sweep.claims import claimed
-from mixscale.sweep.directory import open_directory, run_directory, write_json
-from mixscale.sweep.labels import write_plan
-from mixscale.sweep.plan import Planned, plan
+from mixscale.sweeps import failures, reached
+from mixscale.sweeps.claims import claimed
+from mixscale.sweeps.directory import open_directory, run_directory, write_json
+from mixscale.sweeps.labels import write_plan
+from mixscale.sweeps.plan import Planned, plan
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
 HELD_OUT = 8
@@ -66,7 +66,7 @@ def main(
     directory = open_directory(experiment, store)
     write_plan(directory, "design", planned, store)
     config = folder / "config.py"
-    config.write_text(f"from mixscale.experiment import *\nexperiment = {experiment!r}\n")
+    config.write_text(f"from mixscale.config import *\nexperiment = {experiment!r}\n")
     with ExitStack() as claims:
         states = brought_along(directory, planned, claims)
         took = {

@@ -131,8 +131,8 @@ def mfu(benchmark: Benchmark, out: Path) -> Rows:
     import jax
     from training.ours import job, timed
 
-    from mixscale.model import flops_per_token
-    from mixscale.train.speed import peak_flops
+    from mixscale.models import flops_per_token
+    from mixscale.training.speed import peak_flops
 
     if jax.default_backend() == "cpu":
         return []

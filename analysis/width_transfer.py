@@ -1,7 +1,7 @@
 """Does one learning rate serve every width? Trains widths × learning rates and draws loss against learning rate.
 
     python analysis/width_transfer.py --out docs/figures
-    python analysis/width_transfer.py --optimiser muon
+    python analysis/width_transfer.py --optimizer muon
 
 Each width's best rate should be the same, and a wider model no worse at it. Runs are kept under runs/width-transfer
 and not trained twice.
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from mixscale.experiment import Corpus, Design, Embedded, Experiment, Model, Optimiser, Tokenizer, Train
+from mixscale.config import Corpus, Design, Embedded, Experiment, Model, Optimizer, Tokenizer, Train
 from mixscale.launch import build_corpus, train_design
 
 
@@ -31,14 +31,14 @@ class Sweep:
 
     widths: tuple[int, ...] = (32, 64, 128, 256)
     learning_rates: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.04)
-    optimiser: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     tokens: int = 150_000
     out: Path = Path("docs/figures")
     """folder for width_transfer.csv, .png and .pdf; of muon, for width_transfer_muon.*"""
 
     @property
     def name(self) -> str:
-        return "width_transfer" + ("" if self.optimiser == "adamw" else f"_{self.optimiser}")
+        return "width_transfer" + ("" if self.optimizer == "adamw" else f"_{self.optimizer}")
 
 
 def experiment(sweep: Sweep, learning_rate: float) -> Experiment:
@@ -50,7 +50,7 @@ def experiment(sweep: Sweep, learning_rate: float) -> Experiment:
             tokenizer=Tokenizer(kind="bpe", vocab_size=1024),
         ),
         models={f"width {w}": Model(d_model=w, layers=3, heads=w // 16, kv_heads=w // 32) for w in sweep.widths},
-        optimiser=Optimiser(sweep.optimiser, learning_rate),
+        optimizer=Optimizer(sweep.optimizer, learning_rate),
         train=Train(tokens=sweep.tokens, batch=8),
         design=Design(dirichlet=0, held_out=0, vertices=False, natural=False, replicates=0),
     )

@@ -7,7 +7,7 @@ Each run gives four honest points in D: its stable phase is trained once, and a 
     mixscale fit runs/ladder --question larger-n --out runs/ladder/fit
 """
 
-from mixscale.experiment import Corpus, Design, Embedded, Experiment, Model, Optimiser, Tokenizer, Train, Verify
+from mixscale.config import Corpus, Design, Embedded, Experiment, Model, Optimizer, Tokenizer, Train, Verify
 
 experiment = Experiment(
     name="ladder",
@@ -22,7 +22,7 @@ experiment = Experiment(
         "0.3M": Model(d_model=96, layers=3, heads=6, kv_heads=3),
         "0.9M": Model(d_model=160, layers=3, heads=10, kv_heads=5),
     },
-    optimiser=Optimiser(learning_rate=0.01, decay=0.3),
+    optimizer=Optimizer(learning_rate=0.01, decay=0.3),
     train=Train(tokens=1_600_000, batch=8, measure_at=(200_000, 400_000, 800_000)),
     design=Design(dirichlet=16, vertices=False, held_out=6, replicates=3, seed=7),
     verify=Verify(seeds=(11, 12, 13)),

@@ -5,14 +5,14 @@ Small models on embedded text, for two CPU cores and a quarter of an hour:
     mixscale run configs/quickstart.py
 """
 
-from mixscale.experiment import (
+from mixscale.config import (
     Corpus,
     Design,
     Embedded,
     Experiment,
     Model,
     Objective,
-    Optimiser,
+    Optimizer,
     Tokenizer,
     Train,
     Verify,
@@ -26,7 +26,7 @@ experiment = Experiment(
         context=128,
     ),
     models={"0.1M": Model(d_model=64, layers=2, heads=4, kv_heads=2)},
-    optimiser=Optimiser(learning_rate=0.01, decay=0.4),
+    optimizer=Optimizer(learning_rate=0.01, decay=0.4),
     train=Train(tokens=600_000, batch=8),
     design=Design(dirichlet=30, vertices=False, held_out=12, replicates=4, seed=2026),
     objective=Objective(weights={"code": 3, "docs": 3, "abstracts": 1, "fiction": 1, "romance": 1, "wiki": 1}),

@@ -2,14 +2,14 @@
 
 Each has one million parameters beside its embeddings and trains on a billion tokens. On an accelerator eight are
 trained at a time, which make a step of a million tokens; several devices take eight each, and an engine of a cluster
-(docs/engines.md) spreads them over machines:
+(docs/launchers.md) spreads them over machines:
 
     mixscale sweep configs/swarm.py
 
 Put the Pile's files, or your own with a field that names the domain, where `PILE` says.
 """
 
-from mixscale.experiment import (
+from mixscale.config import (
     Corpus,
     Design,
     Experiment,
@@ -17,7 +17,7 @@ from mixscale.experiment import (
     Machine,
     Mesh,
     Model,
-    Optimiser,
+    Optimizer,
     Tokenizer,
     Train,
     Verify,
@@ -43,7 +43,7 @@ experiment = Experiment(
         validation_share=0.01,
     ),
     models={"1M": Model(d_model=128, layers=5, heads=4, kv_heads=4)},
-    optimiser=Optimiser(learning_rate=0.01),
+    optimizer=Optimizer(learning_rate=0.01),
     train=Train(tokens=1_000_000_000, batch=128, validation_rows=64, dtype="bfloat16"),
     design=Design(dirichlet=512, vertices=False, centre=False, natural=False, held_out=64, replicates=8, seed=0),
     verify=Verify(seeds=(11, 12, 13, 14, 15)),

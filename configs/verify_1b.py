@@ -3,7 +3,7 @@
 Weights, gradients and moments are spread over all eight; layers are compiled once and their activations computed again
 for the gradient:
 
-    mixscale optimum runs/swarm/fit --out runs/swarm/optimum.json
+    mixscale optimize runs/swarm/fit --out runs/swarm/optimum.json
     mixscale sweep configs/verify_1b.py
 """
 
@@ -11,7 +11,7 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
-from mixscale.experiment import Design, Experiment, Machine, Mesh, Model, Optimiser, Train
+from mixscale.config import Design, Experiment, Machine, Mesh, Model, Optimizer, Train
 
 swarm: Experiment = runpy.run_path(str(Path(__file__).with_name("swarm.py")))["experiment"]
 
@@ -20,7 +20,7 @@ experiment = replace(
     name="verify_1b",
     corpus=replace(swarm.corpus, context=2048),
     models={"1B": Model(d_model=2048, layers=18, heads=16, kv_heads=8, tie_embeddings=False)},
-    optimiser=Optimiser(learning_rate=0.01, warmup=0.01, decay=0.2),
+    optimizer=Optimizer(learning_rate=0.01, warmup=0.01, decay=0.2),
     train=Train(tokens=25_000_000_000, batch=256, validation_rows=256, dtype="bfloat16"),
     design=Design(
         given="runs/swarm/optimum.json", dirichlet=0, vertices=False, held_out=0, replicates=0, replicate_seeds=()

@@ -9,7 +9,7 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
-from mixscale.experiment import Experiment, Hosts, Mesh
+from mixscale.config import Experiment, Hosts, Mesh
 
 on_eight: Experiment = runpy.run_path(str(Path(__file__).with_name("verify_1b.py")))["experiment"]
 

@@ -1,9 +1,9 @@
 """mixscale decides in what ratio to mix training data before the expensive run starts.
 
-    from mixscale import RunTable, fit, predict, optimum, design
+    from mixscale import RunTable, design, fit, optimize, predict
 
     fitted = fit(RunTable.read("runs.csv"))
-    best = optimum(fitted, upper={"code": 0.4})
+    best = optimize(fitted, upper={"code": 0.4})
     predict(fitted, [best.mixture, {"web": 0.5, "code": 0.5}])
     design(fitted, runs=4)
 
@@ -16,49 +16,51 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixscale import figures as figures
-    from mixscale import starting as starting
+    from mixscale import plots as plots
     from mixscale.api import design as design
-    from mixscale.api import optimum as optimum
+    from mixscale.api import optimize as optimize
     from mixscale.api import predict as predict
+    from mixscale.constraints import Constraints as Constraints
+    from mixscale.constraints import Group as Group
     from mixscale.errors import InputError as InputError
-    from mixscale.exporters import export as export
+    from mixscale.interop.exporters import export as export
     from mixscale.laws import LawFit as LawFit
     from mixscale.laws import fit as fit
     from mixscale.mixture import Mixture as Mixture
-    from mixscale.optimum import Constraints as Constraints
-    from mixscale.optimum import Goal as Goal
-    from mixscale.optimum import Group as Group
-    from mixscale.optimum import Optimum as Optimum
-    from mixscale.runs import RunTable as RunTable
+    from mixscale.mixtures import baselines as baselines
+    from mixscale.objective import Objective as Objective
+    from mixscale.optimization import Optimum as Optimum
+    from mixscale.run_table import RunTable as RunTable
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Constraints": "optimum",
-    "Goal": "optimum",
-    "Group": "optimum",
+_MODULE_OF = {
+    "Constraints": "constraints",
+    "Group": "constraints",
     "InputError": "errors",
     "LawFit": "laws",
     "Mixture": "mixture",
-    "Optimum": "optimum",
-    "RunTable": "runs",
-    "export": "exporters",
+    "Objective": "objective",
+    "Optimum": "optimization",
+    "RunTable": "run_table",
+    "baselines": "mixtures",
+    "design": "api",
+    "export": "interop.exporters",
     "fit": "laws",
+    "optimize": "api",
     "predict": "api",
 }
-"""Module of each name."""
-_ROOMS = ("design", "figures", "optimum", "starting")
-"""Modules that are names of the interface themselves; `rooms` tells how two of them are called."""
 
-__all__ = ["__version__", *_HOMES, *_ROOMS]  # noqa: PLE0604
+__all__ = ["__version__", "plots", *_MODULE_OF]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"mixscale.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"mixscale.{_HOMES[name]}"), name)
+    if name == "plots":
+        return importlib.import_module("mixscale.plots")
+    if name == "baselines":
+        return importlib.import_module("mixscale.mixtures.baselines")
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"mixscale.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'mixscale' has no attribute '{name}'")
 
 

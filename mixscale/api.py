@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from mixscale.design.following import next_runs
-from mixscale.design.optimal import optimal_design
+from mixscale.constraints import EPOCHS, Constraints, Group
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
 from mixscale.mixture import Mixture
-from mixscale.optimum import solve
-from mixscale.optimum.constraints import EPOCHS, Constraints, Group
-from mixscale.optimum.goal import Goal
-from mixscale.optimum.result import Optimum
+from mixscale.mixtures.following import next_runs
+from mixscale.mixtures.optimal import optimal_design
+from mixscale.objective import Objective
+from mixscale.optimization import solve
+from mixscale.optimization.result import Optimum
 
 Weights = Mapping[str, float]
 
@@ -55,7 +55,7 @@ def predict(
     return fit.predict_table(frame.assign(**scale), level=level)
 
 
-def optimum(
+def optimize(
     fit: LawFit,
     weights: Weights | None = None,
     *,
@@ -70,7 +70,7 @@ def optimum(
     max_kl: float | None = None,
     max_tv: float | None = None,
     kl_weight: float = 0.0,
-    goal: Goal | None = None,
+    goal: Objective | None = None,
     current: Weights | None = None,
     n_params: float | None = None,
     n_tokens: float | None = None,
@@ -87,7 +87,7 @@ def optimum(
         seed: of the starts.
 
     Raises:
-        InputError: as `mixscale.optimum.solve`.
+        InputError: as `mixscale.optimization.solve`.
     """
     constraints = Constraints(
         lower=lower or {},
@@ -136,7 +136,7 @@ def design(
         runs: how many mixtures, at most.
         natural: without a fit, a mixture to spread around.
         lower, upper: bounds of domains.
-        weights, budget_flops, sizes, tokens, n_params, n_tokens: with a fit, as `mixscale.design.next_runs` has them.
+        weights, budget_flops, sizes, tokens, n_params, n_tokens: with a fit, as `mixscale.mixtures.next_runs`.
         seed: of the candidates.
 
     Returns:

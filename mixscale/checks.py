@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mixscale import starting
-from mixscale.errors import InputError, nearest
-from mixscale.experiment import Experiment
+from mixscale.config import Experiment
+from mixscale.errors import InputError, did_you_mean
+from mixscale.mixtures import baselines
 
 LEAST = {
     "corpus.context": 1,
@@ -24,13 +24,13 @@ LEAST = {
     "machine.profile": 0,
     "machine.steps_per_dispatch": 1,
     "machine.checkpoint_steps": 1,
-    "optimiser.learning_rate": 0.0,
-    "optimiser.warmup": 0.0,
-    "optimiser.decay": 0.0,
+    "optimizer.learning_rate": 0.0,
+    "optimizer.warmup": 0.0,
+    "optimizer.decay": 0.0,
     "seed": 0,
 }
 """Smallest value of each field that has one."""
-SHARES = ("optimiser.warmup", "optimiser.decay", "optimiser.ema", "optimiser.momentum", "corpus.validation_share")
+SHARES = ("optimizer.warmup", "optimizer.decay", "optimizer.ema", "optimizer.momentum", "corpus.validation_share")
 
 
 def check(experiment: Experiment) -> None:
@@ -49,7 +49,7 @@ def check(experiment: Experiment) -> None:
         raise InputError(f"the corpus has {len(experiment.corpus.domains)} domain; mixing takes at least two")
     _check_seeds(experiment)
     _check_objective(experiment)
-    starting.check(experiment)
+    baselines.check(experiment)
 
 
 def _check_seeds(experiment: Experiment) -> None:
@@ -71,12 +71,15 @@ def _check_seeds(experiment: Experiment) -> None:
 
 def _check_objective(experiment: Experiment) -> None:
     domains = experiment.corpus.domains
-    for name in ("weights", "lower", "upper"):
-        for domain, value in getattr(experiment.objective, name).items():
+    named = {"objective.weights": experiment.objective.weights, "current": experiment.current}
+    for kind in ("lower", "upper", "fixed", "available", "keep"):
+        named[f"constraints.{kind}"] = getattr(experiment.constraints, kind)
+    for name, values in named.items():
+        for domain, value in values.items():
             if domain not in domains:
-                raise InputError(f"objective.{name} names '{domain}', which is no domain{nearest(domain, domains)}")
+                raise InputError(f"{name} names '{domain}', which is no domain{did_you_mean(domain, domains)}")
             if not 0 <= value < float("inf"):
-                raise InputError(f"objective.{name} of '{domain}' is {value:g}; it must be finite and not negative")
+                raise InputError(f"{name} of '{domain}' is {value:g}; it must be finite and not negative")
 
 
 def _field(experiment: Experiment, dotted: str) -> float:

@@ -35,7 +35,7 @@ class Interrupted(Unfinished):
         self.number, self.status = number, 128 + number
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
     names = sorted({str(k) for k in known})
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)

@@ -10,19 +10,19 @@ import contextlib
 import numpy as np
 import pandas as pd
 
-from mixscale import corpus
-from mixscale.corpus import TokenStore
+from mixscale import data as corpus
+from mixscale.config import Experiment
+from mixscale.data import TokenStore
 from mixscale.errors import InputError
-from mixscale.experiment import Experiment
-from mixscale.runs import RunTable
-from mixscale.sweep.collect import collect
-from mixscale.sweep.directory import open_directory
-from mixscale.sweep.engines import train_all
-from mixscale.sweep.engines.here import workers_that_pay
-from mixscale.sweep.estimate import cost_table, measured_speed, remember_speed
-from mixscale.sweep.labels import forget_plan, write_plan
-from mixscale.sweep.packing import described, packs
-from mixscale.sweep.plan import Planned, plan
+from mixscale.run_table import RunTable
+from mixscale.sweeps.collect import collect
+from mixscale.sweeps.directory import open_directory
+from mixscale.sweeps.estimate import cost_table, measured_speed, remember_speed
+from mixscale.sweeps.labels import forget_plan, write_plan
+from mixscale.sweeps.launchers import train_all
+from mixscale.sweeps.launchers.local import workers_that_pay
+from mixscale.sweeps.packing import described, packs
+from mixscale.sweeps.plan import Planned, plan
 
 
 def build_corpus(experiment: Experiment) -> TokenStore:

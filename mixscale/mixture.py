@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, did_you_mean, listed
 
 ROUNDING = 0.01
 """Largest distance of a sum from one that is taken for rounding (three decimals over tens of domains)."""
@@ -20,7 +20,7 @@ class Mixture(Mapping[str, float]):
     """Weights over domains: non-negative, finite, summing to one; zeros and vertices are legal.
 
     Args:
-        weights: weight of each domain. Their sum must be one to within 1e-6; use `Mixture.normalised` for weights
+        weights: weight of each domain. Their sum must be one to within 1e-6; use `Mixture.normalized` for weights
             that were rounded or are given in other units.
 
     Raises:
@@ -34,11 +34,11 @@ class Mixture(Mapping[str, float]):
         total = sum(values.values())
         if abs(total - 1.0) > 1e-6:
             shown = ", ".join(f"{k}={v / total:.4g}" for k, v in values.items())
-            raise InputError(f"mixture weights sum to {total:.6g}; they must sum to 1. Normalised they are: {shown}")
+            raise InputError(f"mixture weights sum to {total:.6g}; they must sum to 1. Normalized they are: {shown}")
         self._weights = {k: v / total for k, v in values.items()}
 
     @classmethod
-    def normalised(cls, weights: Mapping[str, float]) -> Mixture:
+    def normalized(cls, weights: Mapping[str, float]) -> Mixture:
         """The mixture proportional to `weights` (counts, tokens, rounded shares); their sum must be positive."""
         values = _checked(weights)
         total = sum(values.values())
@@ -46,7 +46,7 @@ class Mixture(Mapping[str, float]):
 
     @classmethod
     def uniform(cls, domains: Iterable[str]) -> Mixture:
-        return cls.normalised({d: 1.0 for d in domains})
+        return cls.normalized({d: 1.0 for d in domains})
 
     @classmethod
     def vertex(cls, domains: Iterable[str], domain: str) -> Mixture:
@@ -58,12 +58,12 @@ class Mixture(Mapping[str, float]):
 
     @classmethod
     def from_array(cls, domains: Sequence[str], weights_K: np.ndarray) -> Mixture:
-        """From weights in the order of `domains`, shape (K,); off the simplex by rounding at most is normalised."""
+        """From weights in the order of `domains`, shape (K,); off the simplex by rounding at most is normalized."""
         if len(domains) != len(weights_K):
             raise InputError(f"{len(weights_K)} weights for {len(domains)} domains ({', '.join(domains)})")
         weights = {d: float(w) for d, w in zip(domains, weights_K, strict=True)}
         total = sum(weights.values())
-        return cls.normalised(weights) if abs(total - 1.0) <= ROUNDING else cls(weights)
+        return cls.normalized(weights) if abs(total - 1.0) <= ROUNDING else cls(weights)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -82,8 +82,8 @@ class Mixture(Mapping[str, float]):
         return np.array([self._weights.get(d, 0.0) for d in order])
 
     def tempered(self, temperature: float) -> Mixture:
-        """Weights raised to `temperature` and normalised: 1 keeps them, 0 is uniform over the present domains."""
-        return Mixture.normalised({d: w**temperature if w > 0 else 0.0 for d, w in self._weights.items()})
+        """Weights raised to `temperature` and normalized: 1 keeps them, 0 is uniform over the present domains."""
+        return Mixture.normalized({d: w**temperature if w > 0 else 0.0 for d, w in self._weights.items()})
 
     def distance(self, other: Mixture) -> float:
         """Total variation distance: half the sum of absolute differences, from 0 to 1."""
@@ -127,3 +127,11 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     if sum(values.values()) <= 0:
         raise InputError(f"all weights of {', '.join(values)} are zero; at least one must be positive")
     return values
+
+
+def unknown_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
+    """The error where something is said of a domain that there is not; `what` begins its sentence."""
+    close = did_you_mean(name, domains)
+    hint = close if "did you mean" in close else ""
+    there = listed(list(domains))
+    return InputError(f"{what} names '{name}', but there is no such domain; the domains are {there}{hint}")

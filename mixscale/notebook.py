@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mixscale.laws import LawFit
     from mixscale.mixture import Mixture
-    from mixscale.optimum import Optimum
-    from mixscale.runs import RunTable
+    from mixscale.optimization import Optimum
+    from mixscale.run_table import RunTable
 
 BAR, INK = "#e08a4d", "#222222"
 RIGHT = ' style="text-align:right"'
@@ -41,8 +41,8 @@ def of_fit(fit: LawFit) -> str:
 
     rows = []
     for t, target in enumerate(fit.targets):
-        error, noise = np.nanmean(np.abs(fit.held_TxR[t] - fit.seen.y_TxR[t])), fit.noise[target]
-        spread = float(np.nanstd(fit.seen.y_TxR[t]))
+        error, noise = np.nanmean(np.abs(fit.oof_pred_TxR[t] - fit.dataset.y_TxR[t])), fit.noise[target]
+        spread = float(np.nanstd(fit.dataset.y_TxR[t]))
         rows.append((target, f"{error:.4f}", "unknown" if noise is None else f"{noise:.4f}", f"{spread:.4f}"))
     head = (
         f"<p>law <b>{escape(fit.law)}</b>, fitted to {fit.n_runs} runs of {len(fit.domains)} domains; "

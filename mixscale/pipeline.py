@@ -12,21 +12,21 @@ from contextlib import contextmanager
 import numpy as np
 from rich.console import Console
 
-from mixscale import laws, optimum, report
+from mixscale import laws, optimization, report
 from mixscale.checks import check
-from mixscale.corpus import TokenStore
-from mixscale.design import draw
+from mixscale.config import Experiment
+from mixscale.constraints import bounds
+from mixscale.data import TokenStore
 from mixscale.errors import InputError
-from mixscale.experiment import Experiment
 from mixscale.launch import build_corpus, train, train_design
 from mixscale.laws import LawFit
 from mixscale.laws.selection import named
 from mixscale.mixture import Mixture
-from mixscale.optimum import Optimum
-from mixscale.optimum.constraints import bounds
-from mixscale.runs import RunTable
-from mixscale.sweep.labels import write_plan
-from mixscale.sweep.plan import largest, plan_verification
+from mixscale.mixtures import draw
+from mixscale.optimization import Optimum
+from mixscale.run_table import RunTable
+from mixscale.sweeps.labels import write_plan
+from mixscale.sweeps.plan import largest, plan_verification
 
 console = Console()
 
@@ -57,7 +57,7 @@ def check_question(experiment: Experiment) -> None:
     """Raises InputError, now and not after the sweep, where the law or the bounds asked for cannot be had."""
     check(experiment)
     domains = tuple(experiment.corpus.domains)
-    bounds(domains, experiment.objective.lower, experiment.objective.upper)
+    bounds(domains, experiment.constraints.lower, experiment.constraints.upper)
     if experiment.law == "auto":
         return
     law = named(experiment.law)
@@ -72,14 +72,13 @@ def check_question(experiment: Experiment) -> None:
 
 def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
     """The optimum for the experiment's objective at the largest N and D trained, saved beside the fit."""
-    goal = experiment.objective
     rows = table.frame[table.frame["role"] == "fit"]
     scale = {name: float(rows[name].max()) for name in ("n_params", "n_tokens") if fitted.uses_scale}
-    solved = optimum.solve(
+    solved = optimization.solve(
         fitted,
-        weights=goal.weights or None,
-        lower=goal.lower or None,
-        upper=goal.upper or None,
+        goal=experiment.objective,
+        constraints=experiment.constraints,
+        current=experiment.current or None,
         seed=experiment.seed,
         **scale,
     )
@@ -98,7 +97,7 @@ def best_of(experiment: Experiment, table: RunTable, fitted: LawFit) -> Mixture:
     """The fitted mixture of the largest size with the lowest objective observed, its seeds averaged."""
     frame = table.final().complete().frame
     frame = frame[(frame["role"] == "fit") & (frame["size"] == largest(experiment))]
-    loss_R = frame[list(fitted.seen.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
+    loss_R = frame[list(fitted.dataset.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
     by_mixture = frame.assign(objective=loss_R).groupby([f"mix/{d}" for d in table.domains], sort=False)
     return Mixture.from_array(table.domains, np.array(by_mixture["objective"].mean().idxmin()))
 

@@ -1,4 +1,4 @@
-"""Rebuilds the embedded corpus in `mixscale/corpus/data` from public packages (for maintainers; users never run it).
+"""Rebuilds the embedded corpus in `mixscale/data/data` from public packages (for maintainers; users never run it).
 
     python scripts/build_embedded_corpus.py [FOLDER]
 

@@ -12,8 +12,7 @@ import pytest
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from mixscale.corpus import TokenStore, build_store, documents  # noqa: E402
-from mixscale.experiment import (  # noqa: E402
+from mixscale.config import (  # noqa: E402
     Corpus,
     Design,
     Embedded,
@@ -21,12 +20,13 @@ from mixscale.experiment import (  # noqa: E402
     Machine,
     Mesh,
     Model,
-    Optimiser,
+    Optimizer,
     TextFiles,
     Tokenizer,
     Train,
     Verify,
 )
+from mixscale.data import TokenStore, build_store, documents  # noqa: E402
 
 DOMAINS = ("code", "fiction", "romance")
 LONG = ("sweep", "train")
@@ -72,7 +72,7 @@ def small(corpus: Corpus) -> Experiment:
         name="small",
         corpus=corpus,
         models={"tiny": Model(d_model=16, layers=1, heads=2, kv_heads=1)},
-        optimiser=Optimiser(learning_rate=0.01),
+        optimizer=Optimizer(learning_rate=0.01),
         train=Train(tokens=32 * 8 * 40, batch=8, validation_rows=8),
         design=Design(dirichlet=4, held_out=2, replicates=1),
         verify=Verify(seeds=(11, 12)),

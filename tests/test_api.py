@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mixscale
-from mixscale import InputError, LawFit, Mixture, RunTable, design, fit, optimum, predict
+from mixscale import InputError, LawFit, Mixture, RunTable, design, fit, optimize, predict
 
 DOMAINS = ("web", "code", "<books>")
 
@@ -27,7 +27,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def fitted(table):
-    return fit(table, law="exponential", resamples=10)
+    return fit(table, law="exponential", bootstrap=10)
 
 
 def python(code):
@@ -43,17 +43,24 @@ def test_importing_the_package_imports_nothing_else():
 
 
 def test_figures_and_exports_load_nothing_that_trains():
-    training = "{'flax', 'optax', 'orbax', 'mixscale.corpus', 'mixscale.train', 'mixscale.sweep', 'mixscale.model'}"
+    training = "{'flax', 'optax', 'orbax', 'mixscale.data', 'mixscale.training', 'mixscale.sweeps', 'mixscale.models'}"
     assert (
-        python(f"import sys, mixscale.figures, mixscale.exporters; print({training} & set(sys.modules))") == "set()\n"
+        python(f"import sys, mixscale.plots, mixscale.interop.exporters; print({training} & set(sys.modules))")
+        == "set()\n"
     )
 
 
-@pytest.mark.parametrize("first", ["import mixscale.optimum, mixscale.design", "import mixscale.pipeline", "pass"])
+@pytest.mark.parametrize(
+    "first", ["import mixscale.optimization, mixscale.mixtures", "import mixscale.pipeline", "pass"]
+)
 def test_a_room_of_the_interfaces_name_can_be_called_whatever_was_imported_first(first):
-    code = f"{first}\nfrom mixscale import optimum, design\nprint(len(design(['a', 'b'], runs=2)), callable(optimum))"
+    code = (
+        f"{first}\nfrom mixscale import optimize, design\nprint(len(design(list('ab'), runs=2)), callable(optimize))"
+    )
     assert python(code).split() == ["2", "True"]
-    assert python(f"{first}\nfrom mixscale.optimum import solve, pareto; print(solve.__name__)").strip() == "solve"
+    assert (
+        python(f"{first}\nfrom mixscale.optimization import solve, pareto; print(solve.__name__)").strip() == "solve"
+    )
 
 
 def test_every_name_of_the_interface_is_there():
@@ -64,7 +71,7 @@ def test_every_name_of_the_interface_is_there():
 
 
 def test_a_fit_is_asked_in_the_terms_people_have(fitted):
-    best = optimum(fitted, upper={"code": 0.4}, current={"web": 0.5, "code": 0.5}, keep=["web"])
+    best = optimize(fitted, upper={"code": 0.4}, current={"web": 0.5, "code": 0.5}, keep=["web"])
     assert best.mixture["code"] == pytest.approx(0.4, abs=1e-6)
     assert best.kept["web"] > 0.9
     frame = predict(fitted, [best.mixture, {"web": 1.0}])
@@ -106,7 +113,7 @@ class Checker(HTMLParser):
 
 
 def test_results_show_themselves_in_a_notebook(table, fitted):
-    best = optimum(fitted, current={"web": 1.0})
+    best = optimize(fitted, current={"web": 1.0})
     for shown, words in (
         (Mixture({"<books>": 0.25, "web": 0.75}), ["<books>", "75.0%"]),
         (table, ["mix/<books>", "24 runs"]),

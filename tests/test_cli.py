@@ -13,7 +13,7 @@ import pytest
 
 from mixscale.cli import ON_TABLE, main
 from mixscale.laws import fit
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
@@ -34,7 +34,7 @@ def table(runs: int = 24, seed: int = 0) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("fit")
-    fit(RunTable(table()), law="exponential", resamples=40).save(folder)
+    fit(RunTable(table()), law="exponential", bootstrap=40).save(folder)
     return folder
 
 
@@ -61,7 +61,7 @@ def test_the_module_is_the_command():
     assert shown[0] == shown[1]
     assert all(
         name in shown[0]
-        for name in ("corpus", "plan", "sweep", "import", "fit", "predict", "optimum", "report", "run")
+        for name in ("corpus", "plan", "sweep", "import", "fit", "predict", "optimize", "report", "run")
     )
 
 
@@ -73,7 +73,8 @@ TRAINING = ("flax", "orbax", "optax", "grain", "tokenizers", "tensorflow_dataset
 def test_help_and_the_reading_half_load_no_training_library():
     check = (
         "import sys; from mixscale.cli import main; main(['--help']); "
-        "import mixscale.runs, mixscale.importers, mixscale.laws, mixscale.optimum, mixscale.report; "
+        "import mixscale.run_table, mixscale.interop.importers, mixscale.laws, mixscale.optimization; "
+        "import mixscale.report; "
         f"bad = set({TRAINING!r}) & set(sys.modules); sys.exit(str(bad) if bad else 0)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
@@ -100,7 +101,7 @@ def test_a_table_is_fitted_asked_and_solved(tmp_path, capsys):
         assert told[f"pred/{target}"].to_numpy() == pytest.approx(truth[f"loss/{target}"].to_numpy(), abs=0.02)
         assert (told[f"lo/{target}"] < told[f"pred/{target}"]).all()
         assert (told[f"pred/{target}"] < told[f"hi/{target}"]).all()
-    assert main(["optimum", str(tmp_path / "fit"), "--upper", "code", "0.3"]) == 0
+    assert main(["optimize", str(tmp_path / "fit"), "--upper", "code", "0.3"]) == 0
     solved = json.loads((tmp_path / "optimum.json").read_text())
     assert solved["mixture"]["code"] <= 0.3 + 1e-9
     assert main(["report", str(tmp_path)]) == 0
@@ -175,7 +176,7 @@ TABLES = {
     "duplicate runs": (lambda t: pd.concat([t, t.iloc[[3]]]), ["r3", "duplicate"]),
     "negative weight": (lambda t: t.assign(**{"mix/web": t["mix/web"] - 2}), ["web", "negative"]),
     "weights off": (lambda t: t.assign(**{"mix/web": t["mix/web"] + 0.2}), ["sum"]),
-    "percentages": (lambda t: t.assign(**100 * t.filter(like="mix/")), ["percentages", "--normalise"]),
+    "percentages": (lambda t: t.assign(**100 * t.filter(like="mix/")), ["percentages", "--normalize"]),
     "too few runs": (lambda t: t.iloc[:4], ["4", "parameters"]),
 }  # fmt: skip
 
@@ -209,9 +210,9 @@ def test_mixtures_that_do_not_suit_the_fit_get_a_sentence(case, fitted, tmp_path
 
 def test_bounds_that_cannot_be_met_are_named(fitted, tmp_path, capsys):
     out = ["--out", str(tmp_path / "o.json")]
-    refused(capsys, ["optimum", str(fitted), "--lower", "web", "0.7", "code", "0.6", *out], ["1.3"])
-    refused(capsys, ["optimum", str(fitted), "--upper", "wep", "0.7", *out], ["wep", "web"])
-    refused(capsys, ["optimum", str(fitted), "--weights", "web", "-1", *out], ["web", "-1"])
+    refused(capsys, ["optimize", str(fitted), "--lower", "web", "0.7", "code", "0.6", *out], ["1.3"])
+    refused(capsys, ["optimize", str(fitted), "--upper", "wep", "0.7", *out], ["wep", "web"])
+    refused(capsys, ["optimize", str(fitted), "--weights", "web", "-1", *out], ["web", "-1"])
 
 
 BAD = {
@@ -249,18 +250,18 @@ def test_what_cannot_be_meant_gets_a_sentence(typed, fitted, tmp_path, capsys):
 
 def test_a_prior_that_lacks_a_domain_and_does_not_pull_leaves_no_gaps(fitted, tmp_path, capsys):
     typed = "--prior web 0.5 code 0.5 --group a=web+code:tied --current web 0.4 code 0.4 books 0.2 --keep web"
-    assert main(["optimum", str(fitted), *typed.split(), "--out", str(tmp_path / "o.json")]) == 0
+    assert main(["optimize", str(fitted), *typed.split(), "--out", str(tmp_path / "o.json")]) == 0
     assert "nan" not in capsys.readouterr().out
 
 
 def test_a_size_that_the_law_does_not_know_is_told(fitted, tmp_path, capsys):
-    assert main(["optimum", str(fitted), "--n-params", "1e9", "--out", str(tmp_path / "o.json")]) == 0
+    assert main(["optimize", str(fitted), "--n-params", "1e9", "--out", str(tmp_path / "o.json")]) == 0
     assert "at the table's size and not at 1e+09" in capsys.readouterr().out
 
 
 def test_what_is_missing_on_disk_is_named(fitted, tmp_path, capsys):
     refused(capsys, ["fit", str(tmp_path / "none.csv"), "--out", str(tmp_path)], ["none.csv"])
-    refused(capsys, ["optimum", str(tmp_path)], [str(tmp_path), "no fit"])
+    refused(capsys, ["optimize", str(tmp_path)], [str(tmp_path), "no fit"])
     refused(capsys, ["report", str(tmp_path)], ["mixscale"])
 
 
@@ -278,7 +279,7 @@ def config_on(text: Path, tokenizer: str, folder: Path) -> str:
     """A config file whose only domain `mine` is the text file."""
     path = folder / f"on_{text.stem}.py"
     path.write_text(
-        "from mixscale.experiment import *\n"
+        "from mixscale.config import *\n"
         "experiment = Experiment(name='x', models={'t': Model()}, corpus=Corpus(\n"
         f"    {{'mine': TextFiles({str(text)!r}, separator={SEPARATOR!r})}}, {tokenizer}, context=32,\n"
         f"    validation_share=0.2, cache={str(folder / 'cache')!r}))\n"

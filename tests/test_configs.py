@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mixscale.checks import check
-from mixscale.experiment import load, to_json
-from mixscale.model import count_parameters
+from mixscale.config import load, to_json
+from mixscale.models import count_parameters
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 

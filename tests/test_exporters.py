@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
-from mixscale import exporters
 from mixscale.cli import main
 from mixscale.errors import InputError
+from mixscale.interop import exporters
 from mixscale.mixture import Mixture
 
 RNG = np.random.default_rng(3)
 NAMES = ("web", "code", "wiki", "dclm:games", "dclm:health", "rare")
-MIXTURE = Mixture.normalised(dict(zip(NAMES, [*RNG.dirichlet(np.ones(5)), 1e-5 / 3], strict=True)) | {"unused": 0.0})
+MIXTURE = Mixture.normalized(dict(zip(NAMES, [*RNG.dirichlet(np.ones(5)), 1e-5 / 3], strict=True)) | {"unused": 0.0})
 USED = {d: w for d, w in MIXTURE.items() if w > 0}
 PATHS = {d: f"/data/{d.replace(':', '_')}/part" for d in USED}
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixscale import importers
 from mixscale.cli import main
 from mixscale.errors import InputError
-from mixscale.importers import Columns
-from mixscale.runs import RunTable
+from mixscale.interop import importers
+from mixscale.interop.importers import Columns
+from mixscale.run_table import RunTable
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public run tables are not beside the repository")
@@ -28,9 +28,9 @@ def test_regmix_names_are_the_same_at_every_size():
     assert len({(t.domains, t.targets) for t in tables}) == 1
     assert (len(tables[0].domains), len(tables[0].targets)) == (17, 13)
     assert {t.removeprefix("loss/") for t in tables[0].targets} < set(tables[0].domains)
-    assert any("were normalised" in n for n in tables[0].notes)
+    assert any("were normalized" in n for n in tables[0].notes)
     small, large = tables[1], tables[2]
-    assert small.mixture("7")["github"] == pytest.approx(0.988 / 0.999)  # as published, then normalised
+    assert small.mixture("7")["github"] == pytest.approx(0.988 / 0.999)  # as published, then normalized
     np.testing.assert_array_equal(small.mixtures_RxK, large.mixtures_RxK)
     assert small.frame.set_index("run").loc["5", "loss/arxiv"] == 3.706779718399048
     assert large.losses("arxiv").mean() < small.losses("arxiv").mean()
@@ -130,9 +130,9 @@ def export(tmp_path):
 
 
 def test_weights_and_biases_runs_keep_their_state(export):
-    with pytest.raises(InputError, match=r"run 'ab1' \(4 such rows\).*sum to 100.*percentages.*--normalise"):
+    with pytest.raises(InputError, match=r"run 'ab1' \(4 such rows\).*sum to 100.*percentages.*--normalize"):
         importers.wandb(export, Columns(**WANDB))
-    table = importers.wandb(export, Columns(**WANDB, normalise=True))
+    table = importers.wandb(export, Columns(**WANDB, normalize=True))
     assert list(table.frame["run"]) == ["ab1", "ab2", "ab3", "ab4"]
     assert list(table.frame["status"]) == ["complete", "complete", "stopped", "stopped"]
     assert list(table.frame["step"]) == [1000, 1000, 200, 300]
@@ -144,10 +144,10 @@ def test_weights_and_biases_runs_keep_their_state(export):
 
 
 def test_weights_and_biases_runs_may_be_told_by_other_columns(export):
-    by_name = importers.wandb(export, Columns(**WANDB, normalise=True, run=("Name", "seed")))
+    by_name = importers.wandb(export, Columns(**WANDB, normalize=True, run=("Name", "seed")))
     assert list(by_name.frame["run"]) == ["007-1", "007-2", "x-1", "y-1"]
     with pytest.raises(InputError, match="duplicate runs: '007' at step 1000"):
-        importers.wandb(export, Columns(**WANDB, normalise=True, run=("Name",)))
+        importers.wandb(export, Columns(**WANDB, normalize=True, run=("Name",)))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_weights_and_biases_runs_may_be_told_by_other_columns(export):
 def test_what_cannot_be_imported_gets_a_sentence(export, spoil, options, message):
     export.write_text(spoil(EXPORT))
     with pytest.raises(InputError, match=message):
-        importers.wandb(export, Columns(**{**WANDB, "normalise": True, **options}))
+        importers.wandb(export, Columns(**{**WANDB, "normalize": True, **options}))
 
 
 PLAIN = pd.DataFrame(
@@ -219,17 +219,17 @@ def test_a_pattern_that_says_more_wins(tmp_path):
     assert table.targets == ("loss/web", "metric/acc")
 
 
-def test_weights_are_normalised_only_when_asked(tmp_path):
+def test_weights_are_normalized_only_when_asked(tmp_path):
     counts = PLAIN.assign(web_share=[10, 30, 0], code_share=[30, 10, 5])
     counts.to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(InputError, match=r"run '007' \(3 such rows\).*token counts or relative.*--normalise"):
+    with pytest.raises(InputError, match=r"run '007' \(3 such rows\).*token counts or relative.*--normalize"):
         importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN))
-    table = importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalise=True))
+    table = importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalize=True))
     np.testing.assert_allclose(table.mixtures_RxK, [[0.25, 0.75], [0.75, 0.25], [0, 1]])
     assert any("3 of 3 rows (sums 5 to 40) were divided by their sum" in n for n in table.notes)
     counts.assign(web_share=[-1, 1, 1]).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(InputError, match="run '007' has mix/web = -1"):
-        importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalise=True))
+        importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalize=True))
 
 
 def test_a_blank_weight_is_zero_only_where_the_others_sum_to_one(tmp_path):
@@ -287,9 +287,9 @@ def test_the_command_saves_a_table_and_tells_what_it_did(export, tmp_path, capsy
     options = ["--mix", "config.mix.", "--loss", "eval/{target}/loss", "--metric", "eval/{name}/acc"]
     options += ["--higher-is-better", "qa", "--constant", "n_params", "90M"]
     assert main(["import", "wandb", str(export), *options, "--out", str(out)]) == 2
-    assert "--normalise" in capsys.readouterr().err
+    assert "--normalize" in capsys.readouterr().err
     assert not out.exists()
-    assert main(["import", "wandb", str(export), *options, "--normalise", "--out", str(out)]) == 0
+    assert main(["import", "wandb", str(export), *options, "--normalize", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "note: the weights of 4 of 4 rows (percentages)" in said
     assert "RunTable(4 rows, 4 runs, 2 domains, 3 targets)" in said

@@ -33,7 +33,7 @@ def test_a_domain_with_weight_cannot_be_left_out():
         Mixture({"web": 0.7, "code": 0.3}).array(["code"])
 
 
-def test_rounded_weights_are_normalised_and_others_refused():
+def test_rounded_weights_are_normalized_and_others_refused():
     assert sum(Mixture.from_array(["a", "b"], np.array([0.333, 0.666])).values()) == pytest.approx(1.0, abs=1e-15)
     with pytest.raises(InputError):
         Mixture.from_array(["a", "b"], np.array([0.5, 0.4]))

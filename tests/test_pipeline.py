@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from mixscale.cli import main
-from mixscale.experiment import Design, Experiment
-from mixscale.runs import RunTable
+from mixscale.config import Design, Experiment
+from mixscale.run_table import RunTable
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def finished(small: Experiment, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     experiment = replace(small, output=str(folder), law="effective", design=Design(dirichlet=8, held_out=3))
     config = folder / "small.py"
-    config.write_text(f"from mixscale.experiment import *\nexperiment = {experiment!r}\n")
+    config.write_text(f"from mixscale.config import *\nexperiment = {experiment!r}\n")
     assert main(["run", str(config)]) == 0
     return folder / "small"
 
@@ -60,7 +60,7 @@ def test_every_run_keeps_its_config_and_id(finished):
         assert about["experiment"]["name"] == "small"
 
 
-def test_realised_tokens_are_those_asked_for(finished, store):
+def test_realized_tokens_are_those_asked_for(finished, store):
     frame = RunTable.read(finished).frame
     for domain in store.domains:
         asked = frame[f"mix/{domain}"] * frame["n_tokens"]
@@ -77,7 +77,7 @@ def test_running_it_again_trains_nothing_and_finds_the_same(finished):
 
 def test_the_plan_names_every_run_and_starts_none(small, tmp_path, capsys):
     config = tmp_path / "small.py"
-    config.write_text(f"from mixscale.experiment import *\nexperiment = {replace(small, output=str(tmp_path))!r}\n")
+    config.write_text(f"from mixscale.config import *\nexperiment = {replace(small, output=str(tmp_path))!r}\n")
     assert main(["plan", str(config)]) == 0
     said = capsys.readouterr().out
     assert "12 runs" in said

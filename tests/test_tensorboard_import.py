@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixscale import importers
 from mixscale.cli import main
 from mixscale.errors import InputError
-from mixscale.importers import Columns
+from mixscale.interop import importers
+from mixscale.interop.importers import Columns
 from mixscale.mixture import Mixture
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 def write_logs(folder, steps, seed=0, **hparams):

@@ -18,7 +18,7 @@ from benchmark.measures import measures
 from benchmark.methods import Bounds, losses, named
 from benchmark.tasks import Part, Task
 from mixscale.errors import InputError
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 Rows = list[dict]
 
@@ -34,9 +34,9 @@ class Cell:
     split_id: str = ""
 
 
-def of_task(task: Task, resamples: int, wanted: set[str]) -> Iterator[Cell]:
+def of_task(task: Task, bootstrap: int, wanted: set[str]) -> Iterator[Cell]:
     """A cell for each method; those of a learning curve are fitted without intervals."""
-    draws = resamples if task.main else 2
+    draws = bootstrap if task.main else 2
     split_id = _split_id(task)
     for method in task.methods:
         if wanted and method not in wanted:
@@ -63,14 +63,14 @@ def _split_id(task: Task) -> str:
     return f"{zlib.crc32(np.concatenate(rows).tobytes()):08x}"
 
 
-def _measured(task: Task, name: str, resamples: int) -> tuple[Rows, pd.DataFrame | None]:
+def _measured(task: Task, name: str, bootstrap: int) -> tuple[Rows, pd.DataFrame | None]:
     """Fit every fold, predict its parts, and measure each part over all folds together."""
     method = named(name, task.stop_on)
     pooled: dict[str, list] = {}
     chosen, seconds = [], 0.0
     for fold in task.folds:
         begin = time.perf_counter()
-        fitted = method(fold.fit, task.seed, resamples, task.question)
+        fitted = method(fold.fit, task.seed, bootstrap, task.question)
         seconds += time.perf_counter() - begin
         chosen.append(fitted.chosen)
         for part, held in fold.parts.items():

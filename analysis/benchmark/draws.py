@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from mixscale.laws import LawFit
-from mixscale.optimum import Constraints, solve
+from mixscale.optimization import Constraints, solve
 
 COUNT = 1_000_000
 PART = 100_000

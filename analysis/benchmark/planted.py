@@ -16,11 +16,12 @@ import pandas as pd
 
 from benchmark.cells import Cell
 from benchmark.methods import LEVEL
-from mixscale import laws, optimum
-from mixscale.laws import engine
+from mixscale import laws
+from mixscale import optimization as optimum
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.result import LawFit
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "news", "web", "wiki")
 TARGETS = 2
@@ -56,7 +57,7 @@ def trial(name: str, seed: int) -> dict:
     law = LAWS[name]
     theta_TxP = law.starts(rng, len(DOMAINS), TARGETS + 1)[1:]
     table, new = (_table(law, theta_TxP, count, rng) for count in (RUNS, NEW))
-    fit = laws.fit(table, law=name, seed=seed, resamples=RESAMPLES)
+    fit = laws.fit(table, law=name, seed=seed, bootstrap=RESAMPLES)
     at = {"n_params": 4e6, "n_tokens": 3e8} if law.uses_scale else {}
     ours, true = optimum.solve(fit, **at), optimum.solve(_exact(fit, theta_TxP), **at)
     inside_K = [lo - 1e-4 <= true.mixture[d] <= hi + 1e-4 for d, (lo, hi) in ours.interval.items()]
@@ -80,7 +81,7 @@ def _table(law, theta_TxP: np.ndarray, count: int, rng: np.random.Generator) -> 
         points = Points.of(h_RxK, frame["n_params"].to_numpy() / 1e6, frame["n_tokens"].to_numpy() / 1e8)
     else:
         points = Points.of(h_RxK)
-    y_TxR = engine.evaluate(law, theta_TxP, points)
+    y_TxR = fitting.evaluate(law, theta_TxP, points)
     y_TxR = y_TxR * (1 + NOISE * rng.standard_normal(y_TxR.shape))
     return RunTable(frame.assign(**{f"loss/{DOMAINS[t]}": y_R for t, y_R in enumerate(y_TxR)}))
 
@@ -88,10 +89,10 @@ def _table(law, theta_TxP: np.ndarray, count: int, rng: np.random.Generator) -> 
 def _exact(fit: LawFit, theta_TxP: np.ndarray) -> LawFit:
     """A fit that holds the planted parameters and no doubt."""
     ones = np.ones(len(theta_TxP))
-    scale = dataclasses.replace(fit.seen.scale, offset_T=0 * ones, unit_T=ones, n=1e6, d=1e8)
+    scale = dataclasses.replace(fit.dataset.scale, offset_T=0 * ones, unit_T=ones, n=1e6, d=1e8)
     return dataclasses.replace(
         fit,
         theta_TxP=theta_TxP,
         theta_SxTxP=np.stack([theta_TxP] * 2),
-        seen=dataclasses.replace(fit.seen, scale=scale),
+        dataset=dataclasses.replace(fit.dataset, scale=scale),
     )

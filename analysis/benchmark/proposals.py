@@ -18,8 +18,9 @@ from benchmark import tables
 from benchmark.cells import Cell
 from benchmark.methods import losses, named
 from benchmark.trees import Trees
-from mixscale import laws, optimum
-from mixscale.runs import RunTable
+from mixscale import laws
+from mixscale import optimization as optimum
+from mixscale.run_table import RunTable
 
 DRAWS, TOP = 100_000, 128
 PRIOR = {
@@ -34,26 +35,26 @@ JUDGES = ("lightgbm", "effective", "additive", "power-additive", "gp")
 OBJECTIVES = {"mean of 13": None, "Pile-CC": "loss/pile_cc"}
 
 
-def cells(data: Path, quick: bool, resamples: int) -> Iterator[Cell]:
+def cells(data: Path, quick: bool, bootstrap: int) -> Iterator[Cell]:
     """A cell for each objective and half."""
     for objective, target in list(OBJECTIVES.items())[-1:] if quick else OBJECTIVES.items():
         for seed in range(1 if quick else 2):
             about = {"table": "proposals", "split": objective, "runs": 256, "seed": seed, "method": "all"}
-            key = f"proposals/{objective}/{seed}@{resamples}"
-            run = lambda target=target, seed=seed: (_judged(data, target, seed, resamples), None)  # noqa: E731
+            key = f"proposals/{objective}/{seed}@{bootstrap}"
+            run = lambda target=target, seed=seed: (_judged(data, target, seed, bootstrap), None)  # noqa: E731
             yield Cell(key, about, run)
 
 
-def _judged(data: Path, target: str | None, seed: int, resamples: int) -> list[dict]:
+def _judged(data: Path, target: str | None, seed: int, bootstrap: int) -> list[dict]:
     pool, test = (tables.regmix(data, part) for part in ("train", "test"))
     if target:
         pool, test = tables.only(pool, target), tables.only(test, target)
     half_R = np.random.default_rng(seed).permutation(len(pool))[: len(pool) // 2]
     rest = tables.part(pool, np.setdiff1d(np.arange(len(pool)), half_R))
-    seen = pd.concat([rest.frame.assign(run="train-" + rest.frame["run"]), test.frame], ignore_index=True)
-    others = RunTable(seen)
+    dataset = pd.concat([rest.frame.assign(run="train-" + rest.frame["run"]), test.frame], ignore_index=True)
+    others = RunTable(dataset)
     begin = time.perf_counter()
-    proposals = _proposals(tables.part(pool, half_R), seed, resamples)
+    proposals = _proposals(tables.part(pool, half_R), seed, bootstrap)
     rows = []
     for judge in JUDGES:
         fitted = named(judge)(others, seed, 2, "mixtures")
@@ -67,13 +68,13 @@ def _judged(data: Path, target: str | None, seed: int, resamples: int) -> list[d
     return [row | {"seconds": time.perf_counter() - begin} for row in rows]
 
 
-def _proposals(table: RunTable, seed: int, resamples: int) -> dict[str, np.ndarray]:
+def _proposals(table: RunTable, seed: int, bootstrap: int) -> dict[str, np.ndarray]:
     """Mixtures in the order of the table's domains."""
     prior_K = np.array([PRIOR[d] for d in table.domains])
     draws_NxK = np.random.default_rng(42).dirichlet(prior_K, DRAWS)
     predicted_N = Trees.of(table, seed).predict_features(draws_NxK).mean(axis=1)
     h_RxK, y_R = table.mixtures_RxK, losses(table).mean(axis=1)
-    fit = laws.fit(table, seed=seed, resamples=resamples)
+    fit = laws.fit(table, seed=seed, bootstrap=bootstrap)
     return {
         "the Pile's own shares": prior_K / prior_K.sum(),
         "best run that was fitted": h_RxK[y_R.argmin()],

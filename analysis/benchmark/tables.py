@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mixscale import importers
-from mixscale.importers import Columns
-from mixscale.runs import RunTable
+from mixscale.interop import importers
+from mixscale.interop.importers import Columns
+from mixscale.run_table import RunTable
 
 FOLDERS = {
     "regmix": "regmix",

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmark import tables
 from mixscale.laws.families import LAWS, REPEATS
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 MIXTURE = (
     *("mean", "linear", "m1", "m2", "m3", "exponential", "log-linear", "effective", "additive", "power-additive"),
@@ -91,8 +91,8 @@ def regmix(data: Path, quick: bool) -> Iterator[Task]:
 
 
 def _designed(pool: RunTable, parts: dict[str, Part], sizes: tuple[int, ...]) -> Iterator[Task]:
-    """Subsets that `mixscale.design` chooses by the mixtures alone, before any loss is known."""
-    from mixscale.design import optimal_subset
+    """Subsets that `mixscale.mixtures` chooses by the mixtures alone, before any loss is known."""
+    from mixscale.mixtures import optimal_subset
 
     chosen, _ = optimal_subset(pool.mixtures_RxK, max(sizes))
     for runs in sizes:

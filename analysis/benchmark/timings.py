@@ -13,17 +13,18 @@ import pandas as pd
 from benchmark import tables
 from benchmark.cells import Cell
 from benchmark.draws import against_draws
-from mixscale import laws, optimum
-from mixscale.optimum import Constraints, Goal, Group
-from mixscale.runs import RunTable
+from mixscale import laws
+from mixscale import optimization as optimum
+from mixscale.optimization import Constraints, Group, Objective
+from mixscale.run_table import RunTable
 
 RESAMPLES = 200
 """What people ask for by default, whatever the other cells take."""
 
 
-def cells(data: Path, quick: bool, resamples: int) -> Iterator[Cell]:
+def cells(data: Path, quick: bool, bootstrap: int) -> Iterator[Cell]:
     """Each question asked twice: right after compiled programs were dropped, and again."""
-    draws = resamples if quick else RESAMPLES
+    draws = bootstrap if quick else RESAMPLES
     questions: dict[str, Callable[[], Callable]] = {
         f"additive law: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "additive", draws),
         f"optimum under bounds: 17 domains, 13 targets, {draws} resamples": lambda: _solved(data, draws),
@@ -56,31 +57,31 @@ def _timed(job: Callable) -> list[dict]:
     return rows
 
 
-def _fit(data: Path, law: str, resamples: int) -> Callable:
+def _fit(data: Path, law: str, bootstrap: int) -> Callable:
     table = tables.regmix(data, "train")
-    return lambda: laws.fit(table, law=law, resamples=resamples)
+    return lambda: laws.fit(table, law=law, bootstrap=bootstrap)
 
 
-def _scaled(rows: int, resamples: int) -> Callable:
+def _scaled(rows: int, bootstrap: int) -> Callable:
     table = synthetic(rows)
-    return lambda: laws.fit(table, resamples=resamples)
+    return lambda: laws.fit(table, bootstrap=bootstrap)
 
 
-def _solved(data: Path, resamples: int) -> Callable:
-    fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
+def _solved(data: Path, bootstrap: int) -> Callable:
+    fit = laws.fit(tables.regmix(data, "train"), law="additive", bootstrap=bootstrap)
     constraints = Constraints(lower=dict.fromkeys(fit.domains, 0.005), upper=dict.fromkeys(fit.domains, 0.3))
     return lambda: optimum.solve(fit, constraints=constraints)
 
 
-def _constrained(data: Path, resamples: int, robust: str = "point") -> Callable:
-    fit, constraints, uniform, n_tokens = _everything(data, resamples)
-    asked = {"goal": Goal(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": n_tokens}
+def _constrained(data: Path, bootstrap: int, robust: str = "point") -> Callable:
+    fit, constraints, uniform, n_tokens = _everything(data, bootstrap)
+    asked = {"goal": Objective(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": n_tokens}
     return lambda: optimum.solve(fit, **asked)
 
 
-def _everything(data: Path, resamples: int) -> tuple[laws.LawFit, Constraints, dict[str, float], float]:
+def _everything(data: Path, bootstrap: int) -> tuple[laws.LawFit, Constraints, dict[str, float], float]:
     """A fit, every kind of constraint at once, the mixture in use, and D."""
-    fit = laws.fit(tables.regmix(data, "train"), law="additive", resamples=resamples)
+    fit = laws.fit(tables.regmix(data, "train"), law="additive", bootstrap=bootstrap)
     first, second, third, fourth, *_ = fit.domains
     uniform = dict.fromkeys(fit.domains, 1 / len(fit.domains))
     constraints = Constraints(

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmark.methods import Bounds, losses
 from benchmark.tables import mixture_of
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 PARAMETERS = {
     "boosting_type": "gbdt",

@@ -29,7 +29,7 @@ def made_up() -> RunTable:
 def main(out: Path, table: RunTable) -> None:
     """Asks all that can be asked of a table, and leaves figures and a trainer's config in `out`."""
     print(table)
-    fitted = fit(table, law="exponential", resamples=50)
+    fitted = fit(table, law="exponential", bootstrap=50)
     print(fitted.summary())
 
     now = Mixture.uniform(table.domains)

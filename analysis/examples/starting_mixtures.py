@@ -5,7 +5,7 @@ python analysis/examples/starting_mixtures.py
 
 import pandas as pd
 
-from mixscale import starting
+from mixscale.mixtures import baselines
 
 TOKENS = {"web": 900e9, "code": 90e9, "wiki": 5e9}
 TARGET = ["def area(radius):\n    return 3.14159 * radius ** 2", "class Stack(list):\n    push = list.append"]
@@ -22,13 +22,13 @@ SAMPLES = {
 def main() -> pd.DataFrame:
     """One row a mixture, one column a domain."""
     mixtures = {
-        "natural": starting.natural(TOKENS),
-        "uniform": starting.uniform(TOKENS),
-        "temperature 0.5": starting.temperature(TOKENS, 0.5),
-        "class-balanced": starting.class_balanced(TOKENS, {"web": "prose", "wiki": "prose"}),
-        "by quality": starting.quality(TOKENS, {"web": 0.1, "code": 0.5, "wiki": 1.0}),
-        "UniMax, 4 epochs of 200B": starting.unimax(TOKENS, budget=200e9, epochs=4),
-        "like the target": starting.relevance(TOKENS, SAMPLES, TARGET, share=0.05),
+        "natural": baselines.natural(TOKENS),
+        "uniform": baselines.uniform(TOKENS),
+        "temperature 0.5": baselines.temperature(TOKENS, 0.5),
+        "class-balanced": baselines.class_balanced(TOKENS, {"web": "prose", "wiki": "prose"}),
+        "by quality": baselines.quality(TOKENS, {"web": 0.1, "code": 0.5, "wiki": 1.0}),
+        "UniMax, 4 epochs of 200B": baselines.unimax(TOKENS, budget=200e9, epochs=4),
+        "like the target": baselines.relevance(TOKENS, SAMPLES, TARGET, share=0.05),
     }
     return pd.DataFrame({name: dict(mixture) for name, mixture in mixtures.items()}).T
 

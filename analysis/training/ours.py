@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixscale.experiment import Optimiser
-from mixscale.model import Compute
-from mixscale.train.step import Program, State, Work
+from mixscale.config import Optimizer
+from mixscale.models import Compute
+from mixscale.training.step import Program, State, Work
 from training.shapes import Shape
 
 
 def program_of(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Program:
-    return Program(shape.model, shape.vocab, Optimiser(), Compute(dtype=dtype, **compute), runs, 1)
+    return Program(shape.model, shape.vocab, Optimizer(), Compute(dtype=dtype, **compute), runs, 1)
 
 
 def job(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Callable[[], int]:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mixscale.corpus import TokenStore, build_store
-from mixscale.experiment import Corpus, Design, Embedded, Experiment, Tokenizer, Train
+from mixscale.config import Corpus, Design, Embedded, Experiment, Tokenizer, Train
+from mixscale.data import TokenStore, build_store
 from mixscale.mixture import Mixture
-from mixscale.sweep.plan import plan
+from mixscale.sweeps.plan import plan
 from training.shapes import SMALL, Shape
 
 DOMAINS = ("code", "fiction", "wiki")
@@ -69,8 +69,8 @@ def _launch(end: Connection, asked: Experiment, store_path: Path) -> None:
     # What is imported is not part of the time; tensorboardX imports PyTorch where there is one.
     import tensorboardX  # noqa: F401
 
-    import mixscale.train  # noqa: F401
-    from mixscale.sweep.worker import work
+    import mixscale.training  # noqa: F401
+    from mixscale.sweeps.worker import work
 
     planned = plan(asked, TokenStore.open(store_path))
     began, steps, ended = _clocks(), [], []
@@ -86,7 +86,7 @@ def _launch(end: Connection, asked: Experiment, store_path: Path) -> None:
 
 def losses(out: Path, steps: int) -> dict[str, float]:
     """Mean held-out loss of the smallest shape: in float32, with bfloat16 products, and with another seed."""
-    from mixscale.train import Run, Trainer, train_run
+    from mixscale.training import Run, Trainer, train_run
 
     found = {}
     for name, dtype, seed in (
@@ -97,7 +97,7 @@ def losses(out: Path, steps: int) -> dict[str, float]:
         asked = experiment(out, SMALL["0.15M"], steps, dtype)
         store = build_store(asked.corpus, progress=False)
         model = asked.models["proxy"]
-        run = Run(Mixture.uniform(DOMAINS), "proxy", model, asked.optimiser, asked.train, seed, store.id)
+        run = Run(Mixture.uniform(DOMAINS), "proxy", model, asked.optimizer, asked.train, seed, store.id)
         with tempfile.TemporaryDirectory() as folder:
             row = train_run(Trainer(run, store, 0, asked.machine), run, Path(folder), lambda _: None)[-1]
         found[name] = sum(row[f"loss/{domain}"] for domain in DOMAINS) / len(DOMAINS)

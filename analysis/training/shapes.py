@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixscale.experiment import Model
+from mixscale.config import Model
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The model in plain PyTorch, as a person would write it who wants it fast and readable; nothing is compiled.
 
-The same sums as `mixscale.model`: a test gives both the same weights (`copy_weights`) and compares loss and gradient.
+The same sums as `mixscale.models`: a test gives both the same weights (`copy_weights`) and compares loss and gradient.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from mixscale.experiment import Model
-from mixscale.model.parameters import BASE_WIDTH, EMBEDDING_STD
-from mixscale.model.shape import hidden_width
+from mixscale.config import Model
+from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD
+from mixscale.models.shape import hidden_width
 from training.shapes import Shape
 
 
@@ -65,7 +65,7 @@ class Twin(nn.Module):
 
 
 def rotate(x_BxHxTxC: torch.Tensor, cos_Txc: torch.Tensor, sin_Txc: torch.Tensor) -> torch.Tensor:
-    """The same planes as `mixscale.model.attention.rotate`."""
+    """The same planes as `mixscale.models.attention.rotate`."""
     a, b = x_BxHxTxC.chunk(2, dim=-1)
     return torch.cat([a * cos_Txc - b * sin_Txc, a * sin_Txc + b * cos_Txc], dim=-1)
 
@@ -96,18 +96,18 @@ def job(shape: Shape, dtype: str, cores: int) -> Callable[[], int]:
     """A function that trains `shape.steps` steps with fused AdamW and returns their tokens."""
     torch.set_num_threads(cores)
     twin = Twin(shape.model, shape.vocab, shape.context)
-    optimiser = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     tokens_NxT1 = torch.from_numpy(shape.rows().astype(np.int64))
 
     def once() -> int:
         for step in range(shape.steps):
             first = step * shape.batch % len(tokens_NxT1)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
                 loss = twin(tokens_NxT1[first : first + shape.batch])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
         loss.item()
         return shape.steps * shape.batch * shape.context
 

@@ -14,8 +14,8 @@ from typing import Any
 import tyro
 
 from mixscale.cli import on_config, on_run, on_sweep, on_table
-from mixscale.errors import InputError, Unfinished, nearest
-from mixscale.experiment import Experiment, load
+from mixscale.config import Experiment, load
+from mixscale.errors import InputError, Unfinished, did_you_mean
 
 HELP = """mixscale decides in what ratio to mix training data before the expensive run starts.
 
@@ -36,7 +36,7 @@ From a table of runs (RUNS is a sweep's folder, a CSV or a Parquet file with col
   laws                      lists the laws by name, with their formulas
   fit     RUNS --out FIT    fits a law to every target
   predict FIT MIXTURES      predicts losses, with intervals, for a table of mixtures
-  optimum FIT               solves for the mixture under the constraints you have, and prices them
+  optimize FIT              solves for the mixture under the constraints you have, and prices them
   design  [FIT]             the mixtures to run first, or those that would teach most about a fit's optimum
   export  OPTIMUM --to T    the mixture as MaxText, Levanter, OLMo-core, Megatron-LM, NeMo and others read it
   report  DIR               figures and a page from a folder with runs, fit and optimum
@@ -49,14 +49,14 @@ From a trained run (DIR/runs/ID):
 
 def import_(arguments: list[str]) -> int:
     """Makes a run table of what another tool wrote; each format has options of its own."""
-    from mixscale.importers.command import main as import_main
+    from mixscale.interop.importers.command import main as import_main
 
     return import_main(arguments)
 
 
 COMMANDS_ON_CONFIG = (on_config.run, on_config.corpus, on_config.mixtures, on_config.plan, on_config.sweep)
 COMMANDS = (
-    on_table.laws, on_table.fit, on_table.predict, on_table.optimum, on_table.design, on_table.export,
+    on_table.laws, on_table.fit, on_table.predict, on_table.optimize, on_table.design, on_table.export,
     on_table.report, on_run.export_model, on_sweep.status, on_sweep.collect,
 )  # fmt: skip
 ON_CONFIG: dict[str, Callable[[Any], None]] = {command.__name__: command for command in COMMANDS_ON_CONFIG}
@@ -118,7 +118,7 @@ def _dispatch(arguments: list[str]) -> int:
     elif command == "import":
         return import_(rest)
     else:
-        raise InputError(f"there is no command '{command}'{nearest(command, [*ON_CONFIG, *ON_TABLE, 'import'])}")
+        raise InputError(f"there is no command '{command}'{did_you_mean(command, [*ON_CONFIG, *ON_TABLE, 'import'])}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixscale.experiment import Experiment
+from mixscale.config import Experiment
 
 
 def run(experiment: Experiment) -> None:
@@ -21,10 +21,10 @@ def corpus(experiment: Experiment) -> None:
 
 def mixtures(experiment: Experiment) -> None:
     """Prints the mixtures to start from: natural, uniform, and those that the config's `starting` says enough for."""
-    from mixscale import starting
     from mixscale.launch import build_corpus, show
+    from mixscale.mixtures import baselines
 
-    frame, notes = starting.described(experiment, build_corpus(experiment))
+    frame, notes = baselines.described(experiment, build_corpus(experiment))
     show(frame, "starting mixtures")
     for note in notes:
         print(f"note: {note}")

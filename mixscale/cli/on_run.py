@@ -19,12 +19,12 @@ def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | 
     Args:
         run: folder of the run, DIR/runs/ID.
         out: folder to write.
-        step: number of the checkpoint, as its folder in checkpoints/ is called: optimiser steps, those of branches
+        step: number of the checkpoint, as its folder in checkpoints/ is called: optimizer steps, those of branches
             that decayed for earlier measurements included; the newest where none is given.
         store: folder of its token store, where it is no longer in the cache that the run names.
     """
     from mixscale.cli.on_table import must_be
-    from mixscale.train.export import export_model as export
+    from mixscale.training.export import export_model as export
 
     must_be(out, "folder")
     number = export(run, out, step, store)

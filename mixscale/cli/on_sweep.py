@@ -27,7 +27,7 @@ def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> Non
     from rich.console import Console
     from rich.live import Live
 
-    from mixscale.sweep.status import Status, shown
+    from mixscale.sweeps.status import Status, shown
 
     if not every > 0:
         raise InputError(f"--every is {every:g}; give a number of seconds above zero")
@@ -52,8 +52,8 @@ def collect(directory: Folder, /) -> None:
     Args:
         directory: the experiment's folder.
     """
-    from mixscale.sweep.collect import collect as gather
-    from mixscale.sweep.labels import read_plans
+    from mixscale.sweeps.collect import collect as gather
+    from mixscale.sweeps.labels import read_plans
 
     table = gather(directory)
     print(f"{len(table.final())} of {len(read_plans(directory))} planned runs are in {directory / 'runs.csv'}")

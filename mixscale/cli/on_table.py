@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from mixscale.errors import InputError
-from mixscale.files import replaced
+from mixscale.io import atomic_write
 
 Runs = Annotated[Positional[Path], arg(metavar="RUNS")]
 Fit = Annotated[Positional[Path], arg(metavar="FIT")]
@@ -24,7 +24,7 @@ def fit(
     law: str = "auto",
     target: tuple[str, ...] = (),
     question: Literal["mixtures", "larger-n", "larger-d", "both"] = "mixtures",
-    resamples: int = 200,
+    bootstrap: int = 200,
     diagnose: bool = False,
     seed: int = 0,
 ) -> None:
@@ -48,11 +48,11 @@ def fit(
         seed: of starts, folds and resamples.
     """
     from mixscale import laws
-    from mixscale.runs import RunTable
+    from mixscale.run_table import RunTable
 
     must_be(out, "folder")
     table = RunTable.read(runs)
-    asked = {"question": question, "resamples": resamples, "seed": seed}
+    asked = {"question": question, "bootstrap": bootstrap, "seed": seed}
     fitted = laws.fit(table, law=law, targets=target or None, progress=True, **asked)
     fitted.save(out)
     print(fitted.summary())
@@ -84,17 +84,17 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
         level: share of runs that the interval should hold, of seeds that were fitted; a new seed adds its noise.
     """
     from mixscale.laws import LawFit
-    from mixscale.runs import read_frame
+    from mixscale.run_table import read_frame
 
     must_be(out, "file")
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
-    with replaced(out) as file:
+    with atomic_write(out) as file:
         predicted.to_csv(file, index=False)
     print(predicted.head(20).to_string(index=False))
     print(f"\n{len(predicted)} predictions saved to {out}")
 
 
-def optimum(
+def optimize(
     fit: Fit,
     /,
     weights: dict[str, float] = {},  # noqa: B006  (tyro reads it, nothing writes it)
@@ -125,13 +125,13 @@ def optimum(
     """Solves for the mixture with the lowest weighted mean loss (a score counts negatively), prints and saves it.
 
     For example:
-      mixscale optimum runs/quickstart/fit --upper wiki 0.3 --weights code 2 docs 1 --out another.json
+      mixscale optimize runs/quickstart/fit --upper wiki 0.3 --weights code 2 docs 1 --out another.json
 
     Args:
         fit: folder written by `mixscale fit`.
         weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
             all count the same where none is named.
-        worst: minimise the worst target in place of the weighted mean.
+        worst: minimize the worst target in place of the weighted mean.
         relative_to: what the worst target is counted from: its loss at the current mixture, or its own best.
         robust: over the resamples of the law: the point fit alone, their mean, the mean of the worst of them
             (quantile: CVaR at --level), or the worst of them.
@@ -158,9 +158,9 @@ def optimum(
         out: file to write; optimum.json beside the fit where none is given.
         seed: of the starts.
     """
-    from mixscale import optimum as room
+    from mixscale import optimization as room
     from mixscale.laws import LawFit
-    from mixscale.optimum import asked
+    from mixscale.optimization import asked
 
     near = max_kl is not None or max_tv is not None or kl_weight or any(g.tied for g in asked.groups(group).values())
     _refuse_idle(
@@ -177,7 +177,7 @@ def optimum(
         keep=dict.fromkeys(keep, tolerance), prior=asked.mixture(prior, "--prior"),
         max_kl=max_kl, max_tv=max_tv, kl_weight=kl_weight,
     )  # fmt: skip
-    goal = room.Goal(weights or None, worst, relative_to, robust, level)
+    goal = room.Objective(weights or None, worst, relative_to, robust, level)
     given = {"n_params": n_params, "n_tokens": n_tokens, "current": asked.mixture(current, "--current"), "seed": seed}
     solved = room.solve(fitted, goal=goal, constraints=constraints, **given)
     solved.save(path)
@@ -239,7 +239,7 @@ def design(
         out: CSV to write the mixtures to.
         seed: of the candidates.
     """
-    from mixscale.design import command
+    from mixscale.mixtures import command
 
     if out is not None:
         must_be(out, "file")
@@ -260,7 +260,7 @@ def design(
         )  # fmt: skip
     print(command.described(chosen))
     if out is not None:
-        with replaced(out) as file:
+        with atomic_write(out) as file:
             chosen.to_csv(file, index=False)
         print(f"\n{len(chosen)} mixtures saved to {out}")
 
@@ -291,7 +291,7 @@ def export(
         epochs: how often text may be read, for olmo-core and olmix, which refuse more.
         out: file to write; standard output where none is given.
     """
-    from mixscale.exporters import command
+    from mixscale.interop.exporters import command
 
     if out is not None:
         must_be(out, "file")

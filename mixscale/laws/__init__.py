@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from mixscale.errors import InputError
-from mixscale.laws import beyond, selection, uncertainty
+from mixscale.laws import extrapolation, selection, uncertainty
+from mixscale.laws.dataset import Dataset, build_dataset, fit_rows, scale_of, unique_known
 from mixscale.laws.families import LAWS, REPEATS
-from mixscale.laws.observations import Observations, fit_rows, observe, scale_of, unique_known
 from mixscale.laws.process import GP
 from mixscale.laws.result import LawFit
 from mixscale.laws.splits import split
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 __all__ = ["LAWS", "LawFit", "fit"]
 
@@ -28,7 +28,7 @@ def fit(
     law: str = "auto",
     targets: Sequence[str] | None = None,
     seed: int = 0,
-    resamples: int = 200,
+    bootstrap: int = 200,
     question: str = "mixtures",
     progress: bool = False,
 ) -> LawFit:
@@ -58,81 +58,81 @@ def fit(
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
-    if resamples < 2:
-        raise InputError(f"resamples is {resamples}; a spread needs at least 2")
+    if bootstrap < 2:
+        raise InputError(f"bootstrap is {bootstrap}; a spread needs at least 2")
     rows = fit_rows(table)
-    seen, laws, notes = _candidates(rows, law, targets)
-    folds = split(seen, question, seed)
-    with _bar(progress, len(laws) + uncertainty.refits(resamples, folds, len(seen.targets))) as advance:
+    dataset, laws, notes = _candidates(rows, law, targets)
+    folds = split(dataset, question, seed)
+    with _bar(progress, len(laws) + uncertainty.refits(bootstrap, folds, len(dataset.targets))) as advance:
         candidates = []
         for family in laws:
-            candidates.append(selection.candidate(family, seen, folds, seed))
+            candidates.append(selection.candidate(family, dataset, folds, seed))
             advance(1)
         asked = law.startswith("stack(")
-        joined = selection.stacked(candidates, seen, prune=not asked)
+        joined = selection.stacked(candidates, dataset, prune=not asked)
         if asked and joined is None:
             raise InputError(f"'{law}' needs two folds to find its weights, and '{question}' has one; name one law")
-        ranking, chosen, reason = selection.rank([*candidates, *([joined] if joined else [])], seen, question)
+        ranking, chosen, reason = selection.rank([*candidates, *([joined] if joined else [])], dataset, question)
         if asked:
             chosen, reason = joined, f"'{joined.law.name}' was asked for by name"
-        theta_SxTxP, apart_VxTxR = uncertainty.resample(chosen, seen, resamples, seed, advance)
-        unseen_TxR = selection.unseen(chosen, seen, seed)
-    noise_T, freedom = seen.seed_noise()
-    steep_2xT = beyond.steepness(chosen.law, chosen.theta_TxP, seen.points)
-    away_TxR = beyond.left_out(steep_2xT, seen.points, folds)
-    drift = uncertainty.drift(chosen, seen, apart_VxTxR, away_TxR)
+        theta_SxTxP, oof_bootstrap_VxTxR = uncertainty.resample(chosen, dataset, bootstrap, seed, advance)
+        unseen_TxR = selection.unseen(chosen, dataset, seed)
+    noise_T, freedom = dataset.seed_noise()
+    steep_2xT = extrapolation.steepness(chosen.law, chosen.theta_TxP, dataset.points)
+    away_TxR = extrapolation.left_out(steep_2xT, dataset.points, folds)
+    drift = uncertainty.drift(chosen, dataset, oof_bootstrap_VxTxR, away_TxR)
     return LawFit(
         family=chosen.law,
         theta_TxP=chosen.theta_TxP,
         sigma_T=chosen.sigma_T,
         theta_SxTxP=theta_SxTxP,
-        held_TxR=seen.scale.outward(chosen.held_TxR),
-        apart_VxTxR=np.stack([seen.scale.outward(y_TxR) for y_TxR in apart_VxTxR]),
-        missed_TxR=drift * away_TxR * np.abs(seen.scale.unit_T)[:, None],
+        oof_pred_TxR=dataset.scale.outward(chosen.oof_pred_TxR),
+        oof_bootstrap_VxTxR=np.stack([dataset.scale.outward(y_TxR) for y_TxR in oof_bootstrap_VxTxR]),
+        missed_TxR=drift * away_TxR * np.abs(dataset.scale.unit_T)[:, None],
         steep_2xT=steep_2xT,
         drift=drift,
-        seen=seen,
-        noise={t: None if noise_T is None else float(noise_T[i]) for i, t in enumerate(seen.targets)},
+        dataset=dataset,
+        noise={t: None if noise_T is None else float(noise_T[i]) for i, t in enumerate(dataset.targets)},
         noise_freedom=freedom,
         cross_validation=ranking,
         reason=reason,
         seed=seed,
         notes=notes,
-        unseen_TxR=None if unseen_TxR is None else seen.scale.outward(unseen_TxR),
+        unseen_TxR=None if unseen_TxR is None else dataset.scale.outward(unseen_TxR),
     )
 
 
-def _candidates(rows: RunTable, law: str, targets: Sequence[str] | None) -> tuple[Observations, list, list[str]]:
+def _candidates(rows: RunTable, law: str, targets: Sequence[str] | None) -> tuple[Dataset, list, list[str]]:
     """The rows as arrays, the families to compare, and notes; a named law is the only one compared."""
     if law != "auto":
         family = selection.named(law)
-        seen = observe(rows, family.uses_scale, targets, family.uses_mixture, family.uses_unique)
-        if problem := selection.check_runs(family, seen):
+        dataset = build_dataset(rows, family.uses_scale, targets, family.uses_mixture, family.uses_unique)
+        if problem := selection.check_runs(family, dataset):
             alike = [f for f in LAWS.values() if f.uses_scale == family.uses_scale and f.auto]
-            smaller = [f.name for f in alike if selection.check_runs(f, seen) is None]
+            smaller = [f.name for f in alike if selection.check_runs(f, dataset) is None]
             raise InputError(problem + (f" or take {' or '.join(smaller)}" if smaller else ""))
-        return seen, list(getattr(family, "members", [family])), list(seen.notes)
+        return dataset, list(getattr(family, "members", [family])), list(dataset.notes)
     sizes, tokens = scale_of(rows)
     uses_scale = min(sizes, tokens) > 0 and max(sizes, tokens) > 1
     varied = len(np.unique(np.round(rows.mixtures_RxK, 9), axis=0)) > 1
     # Where the mixture never varies there is scale alone to learn from.
     families = [f for f in LAWS.values() if f.uses_scale == uses_scale and (f.auto if varied else not f.uses_mixture)]
-    seen = observe(rows, uses_scale, targets, varied or not families, unique_known(rows))
-    if _repeats(seen):
+    dataset = build_dataset(rows, uses_scale, targets, varied or not families, unique_known(rows))
+    if _repeats(dataset):
         families += [wide for widen in REPEATS.values() for f in families if (wide := widen(f))]
     if varied and not uses_scale:
         families.append(GP)
-    problems = {f: selection.check_runs(f, seen) for f in families}
+    problems = {f: selection.check_runs(f, dataset) for f in families}
     laws = [f for f, problem in problems.items() if problem is None]
     skipped = [p for p in problems.values() if p]
     if not laws:
         raise InputError(min(skipped, key=len))
-    return seen, laws, [*seen.notes, *(f"not compared, {p}" for p in skipped)]
+    return dataset, laws, [*dataset.notes, *(f"not compared, {p}" for p in skipped)]
 
 
-def _repeats(seen: Observations) -> bool:
+def _repeats(dataset: Dataset) -> bool:
     """Whether a row reads a domain more than once, by more than rounding."""
-    points = seen.points
+    points = dataset.points
     return bool((points.h_RxK * points.d_R[:, None] > 1.05 * points.u_RxK).any())
 
 

@@ -26,7 +26,7 @@ FEW = 5
 class Calibration:
     """Turns the spread of the draws at a point into the half width of an interval for a new run there.
 
-    Normalised conformal with left-out residuals (Papadopoulos 2008), localised (Guan 2023). The residual of each row,
+    Normalized conformal with left-out residuals (Papadopoulos 2008), localised (Guan 2023). The residual of each row,
     predicted without its mixture, is divided by the spread expected there: a run's noise, relative to the loss, and
     the spread of draws that lack the mixture as well. A vertex, left out, is an extrapolation and is expected to miss
     by much, so it does not widen the interval of an inner mixture. What the draws do not know of (a law that bends

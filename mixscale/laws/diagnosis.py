@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixscale.laws import engine, levenberg, process, worries
+from mixscale.laws import fit_warnings, fitting, levenberg, process
+from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import Law
-from mixscale.laws.observations import Observations
 from mixscale.laws.process import Process
 from mixscale.laws.stack import Stack
 
@@ -80,36 +80,36 @@ class Diagnosis:
 
     def summary(self) -> str:
         """What a person should worry about, a line each."""
-        return worries.told(self)
+        return fit_warnings.told(self)
 
 
 def diagnose(
-    law: Law | Process | Stack, seen: Observations, theta_TxP: np.ndarray, sigma_T: np.ndarray, seed: int
+    law: Law | Process | Stack, dataset: Dataset, theta_TxP: np.ndarray, sigma_T: np.ndarray, seed: int
 ) -> Diagnosis:
     """The findings of a law fitted to these rows.
 
     Args:
         sigma_T: relative noise that the fit assumed. seed: that of the fit.
     """
-    return Diagnosis(tuple(_findings(law, seen, theta_TxP, sigma_T, seed)), seen.domains)
+    return Diagnosis(tuple(_findings(law, dataset, theta_TxP, sigma_T, seed)), dataset.domains)
 
 
 @functools.singledispatch
-def _findings(law: Law, seen: Observations, theta_TxP, sigma_T, seed) -> list[Finding]:
-    y_TxR, k = seen.y_scaled_TxR, len(seen.domains)
-    cost_T, cost_TxS = engine.basins(law, seen.points, y_TxR, sigma_T, theta_TxP, seed)
-    residual_TxR, slope_TxRxP = engine.linearised(law, seen.points, y_TxR, theta_TxP)
+def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
+    y_TxR, k = dataset.y_scaled_TxR, len(dataset.domains)
+    cost_T, cost_TxS = fitting.basins(law, dataset.points, y_TxR, sigma_T, theta_TxP, seed)
+    residual_TxR, slope_TxRxP = fitting.linearised(law, dataset.points, y_TxR, theta_TxP)
     prior = [law.spread(field, k) for field in ("lower", "upper", "mean", "std")]
-    names = np.array(law.names(seen.domains))
+    names = np.array(law.names(dataset.domains))
     findings = []
-    for t, target in enumerate(seen.targets):
+    for t, target in enumerate(dataset.targets):
         weight_R = np.minimum(1.0, levenberg.HUBER * sigma_T[t] / np.maximum(np.abs(residual_TxR[t]), 1e-300))
         local = _Local.of(residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior)
         findings.append(
             Finding(
                 law=law.name,
                 target=target,
-                rows=seen.points.count,
+                rows=dataset.points.count,
                 starts=len(cost_TxS[t]),
                 best=int((cost_TxS[t] < cost_T[t] + ALIKE).sum()),
                 basins=1 + int((np.diff(np.sort(cost_TxS[t])) > ALIKE).sum()),
@@ -123,10 +123,10 @@ def _findings(law: Law, seen: Observations, theta_TxP, sigma_T, seed) -> list[Fi
 
 
 @_findings.register
-def _(law: Process, seen: Observations, theta_TxP, sigma_T, seed) -> list[Finding]:
-    names, findings = np.array(law.names(seen.domains)[1:]), []
-    for target, y_R, theta_P in zip(seen.targets, seen.y_scaled_TxR, theta_TxP, strict=True):
-        std_H, prior_H, evidence_H, hessian_HxH = process.curvature(seen.points, y_R, theta_P, seed)
+def _(law: Process, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
+    names, findings = np.array(law.names(dataset.domains)[1:]), []
+    for target, y_R, theta_P in zip(dataset.targets, dataset.y_scaled_TxR, theta_TxP, strict=True):
+        std_H, prior_H, evidence_H, hessian_HxH = process.curvature(dataset.points, y_R, theta_P, seed)
         pull_2xH = np.stack([prior_H, evidence_H]) * std_H
         inside_H = np.zeros(len(names), dtype=bool)
         local = _Local(pull_2xH, hessian_HxH * np.outer(std_H, std_H), inside_H, inside_H)
@@ -135,7 +135,7 @@ def _(law: Process, seen: Observations, theta_TxP, sigma_T, seed) -> list[Findin
             Finding(
                 law=law.name,
                 target=target,
-                rows=seen.points.count,
+                rows=dataset.points.count,
                 starts=None,
                 best=None,
                 basins=None,
@@ -149,10 +149,10 @@ def _(law: Process, seen: Observations, theta_TxP, sigma_T, seed) -> list[Findin
 
 
 @_findings.register
-def _(law: Stack, seen: Observations, theta_TxP, sigma_T, seed) -> list[Finding]:
+def _(law: Stack, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
     count, findings = len(law.members), []
-    for i, (member, at) in enumerate(zip(law.members, law.parts(len(seen.domains)), strict=True)):
-        findings += _findings(member, seen, theta_TxP[:, at], theta_TxP[:, count + i], seed)
+    for i, (member, at) in enumerate(zip(law.members, law.parts(len(dataset.domains)), strict=True)):
+        findings += _findings(member, dataset, theta_TxP[:, at], theta_TxP[:, count + i], seed)
     return findings
 
 

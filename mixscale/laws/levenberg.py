@@ -43,7 +43,7 @@ class Problems:
     away_BxP: np.ndarray | None = None
 
 
-def minimise(
+def minimize(
     asked: Problems, start_BxP: np.ndarray, tolerance: float, on_batch: Callable[[int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Parameters within the law's bounds where each problem ends, shape (B, P), and its cost, shape (B,).

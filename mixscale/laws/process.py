@@ -20,7 +20,7 @@ import numpy as np
 from scipy import linalg, optimize
 from threadpoolctl import threadpool_limits
 
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import Points
 
 OFFSET, POWER = 3e-4, 0.25
@@ -83,7 +83,7 @@ class Process:
         return jnp.exp(theta_P[0] + jnp.exp(theta_P[1]) * near_QxR @ theta_P[HEAD + k :])
 
 
-@engine.evaluate.register
+@fitting.evaluate.register
 def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     """As `engine.evaluate`; parameter vectors that share length scales share the kernel."""
     k = points.h_RxK.shape[1]
@@ -94,7 +94,7 @@ def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     return loss_BxQ
 
 
-@engine.fit_points.register
+@fitting.fit_points.register
 def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """As `engine.fit_points`; the noise is that of the process."""
     rows, k = points.h_RxK.shape
@@ -105,10 +105,10 @@ def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.nd
     hyper_TxH = np.array(_parallel(_learn, jobs))
     theta_TxP = np.column_stack([np.zeros(len(y_TxR)), hyper_TxH, np.zeros((len(y_TxR), rows))])
     sigma_T = np.exp(0.5 * hyper_TxH[:, 1])
-    return engine.solve(law, points, y_TxR, np.ones_like(y_TxR), sigma_T, theta_TxP), sigma_T
+    return fitting.solve(law, points, y_TxR, np.ones_like(y_TxR), sigma_T, theta_TxP), sigma_T
 
 
-@engine.solve.register
+@fitting.solve.register
 def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
     """As `engine.solve`, with the hyperparameters of the start; a row counts or it does not."""
     k = points.h_RxK.shape[1]
@@ -132,7 +132,7 @@ def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=Non
     return theta_BxP
 
 
-@engine.leave_out.register
+@fitting.leave_out.register
 def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
     """As `engine.leave_out`; the length scales are learned again without the fold, from those of all rows."""
     k = points.h_RxK.shape[1]
@@ -147,7 +147,7 @@ def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
     hyper_TxFxH = np.array(_parallel(_learn, jobs)).reshape(folds, targets, -1).transpose(1, 0, 2)
     start_TxFxP = np.repeat(theta_TxP[:, None], folds, axis=1)
     start_TxFxP[:, :, 1 : HEAD + k] = hyper_TxFxH
-    theta_BxP = engine.solve(
+    theta_BxP = fitting.solve(
         law,
         points,
         np.repeat(y_TxR, folds, axis=0),

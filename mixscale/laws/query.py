@@ -6,24 +6,24 @@ name in tables and in the order of the fit's domains in arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError, listed, nearest
+from mixscale.errors import InputError, did_you_mean
+from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import UNLIMITED, Points
-from mixscale.laws.observations import Observations
 from mixscale.laws.selection import AnyLaw
-from mixscale.mixture import ROUNDING
-from mixscale.runs import numeric, off_simplex
+from mixscale.mixture import ROUNDING, unknown_domain
+from mixscale.run_table import numeric, off_simplex
 
 USED = 1e-9
 """Weight above which a mixture uses a domain."""
 
 
 def points(
-    law: AnyLaw, seen: Observations, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None
+    law: AnyLaw, dataset: Dataset, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None
 ) -> Points:
     """Checked query points of a law that was fitted to these rows.
 
@@ -38,18 +38,18 @@ def points(
         InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
             a scale that is not given; a number of tokens is not positive.
     """
-    h_QxK = _on_simplex(np.atleast_2d(np.asarray(h_QxK, dtype=np.float64)), seen.domains)
+    h_QxK = _on_simplex(np.atleast_2d(np.asarray(h_QxK, dtype=np.float64)), dataset.domains)
     if law.uses_mixture:
-        _check_known(h_QxK, seen)
+        _check_known(h_QxK, dataset)
     count = len(h_QxK)
     n_Q = d_Q = u_QxK = None
     if law.uses_scale:
-        n_Q = _scaled(law.name, n_params, "n_params", seen.scale.n, count)
-        d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
+        n_Q = _scaled(law.name, n_params, "n_params", dataset.scale.n, count)
+        d_Q = _scaled(law.name, n_tokens, "n_tokens", dataset.scale.d, count)
     elif law.uses_unique and n_tokens is not None:
-        d_Q = _scaled(law.name, n_tokens, "n_tokens", seen.scale.d, count)
+        d_Q = _scaled(law.name, n_tokens, "n_tokens", dataset.scale.d, count)
     if law.uses_unique:
-        u_QxK = _unique({} if unique_tokens is None else unique_tokens, seen, h_QxK)
+        u_QxK = _unique({} if unique_tokens is None else unique_tokens, dataset, h_QxK)
     return Points.of(h_QxK, n_Q, d_Q, u_QxK)
 
 
@@ -75,29 +75,21 @@ def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple
     return h_QxK, n_params, n_tokens, _unique_columns(domains, frame) if law.uses_unique else None
 
 
-def no_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
-    """The error where something is said of a domain that there is not; `what` begins its sentence."""
-    close = nearest(name, domains)
-    hint = close if "did you mean" in close else ""
-    there = listed(list(domains))
-    return InputError(f"{what} names '{name}', but there is no such domain; the domains are {there}{hint}")
-
-
-def target_weights(seen: Observations, weights: Mapping[str, float] | None) -> np.ndarray:
+def target_weights(dataset: Dataset, weights: Mapping[str, float] | None) -> np.ndarray:
     """Weights in the order of the targets, non-negative and summing to one, shape (T,); all equal for None.
 
     Raises:
         InputError: a name is unknown, a weight is negative or not finite, or all are zero.
     """
-    targets = seen.targets
+    targets = dataset.targets
     if not weights:
         return np.full(len(targets), 1 / len(targets))
     weight_T = np.zeros(len(targets))
-    bare_of = dict(zip(seen.columns, targets, strict=True))
+    bare_of = dict(zip(dataset.columns, targets, strict=True))
     for name, value in weights.items():
         bare = bare_of.get(name, name)
         if bare not in targets:
-            raise InputError(f"target '{name}' was not fitted{nearest(name, targets)}")
+            raise InputError(f"target '{name}' was not fitted{did_you_mean(name, targets)}")
         if not (np.isfinite(value) and value >= 0):
             raise InputError(f"target '{name}' has weight {value}; weights of targets are finite and non-negative")
         weight_T[targets.index(bare)] += value
@@ -107,7 +99,7 @@ def target_weights(seen: Observations, weights: Mapping[str, float] | None) -> n
 
 
 def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
-    """The mixtures, those that sum to one but for rounding normalised."""
+    """The mixtures, those that sum to one but for rounding normalized."""
     if h_QxK.shape[1] != len(domains):
         raise InputError(
             f"a mixture has {h_QxK.shape[1]} weights; the fit has {len(domains)} domains ({', '.join(domains)})"
@@ -123,12 +115,12 @@ def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
     return np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
 
 
-def _check_known(h_QxK: np.ndarray, seen: Observations) -> None:
-    asked_QxK = (h_QxK > USED) & seen.never_used_K
+def _check_known(h_QxK: np.ndarray, dataset: Dataset) -> None:
+    asked_QxK = (h_QxK > USED) & dataset.never_used_K
     if asked_QxK.any():
         q, k = np.argwhere(asked_QxK)[0]
         raise InputError(
-            f"mixture {q} has {h_QxK[q, k]:g} of '{seen.domains[k]}', which no fitted run used, so nothing is "
+            f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so nothing is "
             "known of it; set it to 0, or add runs that use it"
         )
 
@@ -143,27 +135,27 @@ def _scaled(law: str, value, name: str, centre: float, count: int) -> np.ndarray
     return v_Q / centre
 
 
-def _of_table(seen: Observations) -> np.ndarray:
+def _of_table(dataset: Dataset) -> np.ndarray:
     """Unique tokens that every fitted run had, shape (K,); unlimited where they differ from run to run."""
-    u_RxK = seen.points.u_RxK
+    u_RxK = dataset.points.u_RxK
     same_K = np.ptp(u_RxK, axis=0) <= 1e-9 * u_RxK.max(axis=0)
     return np.where(same_K, u_RxK[0], UNLIMITED)
 
 
-def _unique(value, seen: Observations, h_QxK: np.ndarray) -> np.ndarray:
+def _unique(value, dataset: Dataset, h_QxK: np.ndarray) -> np.ndarray:
     """Unique tokens over the unit of d, shape (Q, K)."""
-    domains = seen.domains
+    domains = dataset.domains
     if isinstance(value, Mapping):
         if unknown := [d for d in value if d not in domains]:
-            raise no_domain("the number of unique tokens", unknown[0], domains)
+            raise unknown_domain("the number of unique tokens", unknown[0], domains)
         value = [value.get(d, np.nan) for d in domains]
     u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
     bad_QxK = (u_QxK <= 0) & (h_QxK > 0)
     if bad_QxK.any():
         q, k = np.argwhere(bad_QxK)[0]
         raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
-    scaled_QxK = np.where(u_QxK > 0, np.minimum(u_QxK / seen.scale.d, UNLIMITED), UNLIMITED)
-    return np.where(np.isnan(u_QxK), _of_table(seen), scaled_QxK)
+    scaled_QxK = np.where(u_QxK > 0, np.minimum(u_QxK / dataset.scale.d, UNLIMITED), UNLIMITED)
+    return np.where(np.isnan(u_QxK), _of_table(dataset), scaled_QxK)
 
 
 def _unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws import beyond, diagnosis, engine, isolation, query, storage
+from mixscale.laws import diagnosis, extrapolation, fitting, hull_distance, query, storage
 from mixscale.laws.calibration import LEVEL, Calibration
+from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import Points
-from mixscale.laws.observations import Observations
 from mixscale.laws.selection import AnyLaw
 from mixscale.laws.skill import LEAST, Skill
-from mixscale.runs import sign_of
+from mixscale.run_table import sign_of
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class LawFit:
     theta_TxP: np.ndarray
     sigma_T: np.ndarray
     theta_SxTxP: np.ndarray
-    held_TxR: np.ndarray
-    apart_VxTxR: np.ndarray
+    oof_pred_TxR: np.ndarray
+    oof_bootstrap_VxTxR: np.ndarray
     missed_TxR: np.ndarray
     steep_2xT: np.ndarray
     drift: float
-    seen: Observations
+    dataset: Dataset
     noise: dict[str, float | None]
     noise_freedom: int
     cross_validation: pd.DataFrame
@@ -70,16 +70,16 @@ class LawFit:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        return self.seen.domains
+        return self.dataset.domains
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return self.seen.targets
+        return self.dataset.targets
 
     @property
     def signs_T(self) -> np.ndarray:
         """1 where lower is better, -1 for a score: what each target is multiplied by in an objective, shape (T,)."""
-        return np.array([sign_of(c) for c in self.seen.columns])
+        return np.array([sign_of(c) for c in self.dataset.columns])
 
     @property
     def uses_scale(self) -> bool:
@@ -87,7 +87,7 @@ class LawFit:
 
     @property
     def n_runs(self) -> int:
-        return int(self.seen.run_R.max()) + 1
+        return int(self.dataset.run_R.max()) + 1
 
     @property
     def params(self) -> dict[str, dict[str, float]]:
@@ -113,7 +113,7 @@ class LawFit:
 
     def points(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> Points:
         """Checked query points, as `query.points`."""
-        return query.points(self.family, self.seen, h_QxK, n_params, n_tokens, unique_tokens)
+        return query.points(self.family, self.dataset, h_QxK, n_params, n_tokens, unique_tokens)
 
     def predict(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
         """Losses of Q mixtures, shape (Q, T)."""
@@ -149,13 +149,13 @@ class LawFit:
         n_tokens=None,
         unique_tokens=None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What an optimum minimises and its interval for a new run: (mean_Q, lo_Q, hi_Q).
+        """What an optimum minimizes and its interval for a new run: (mean_Q, lo_Q, hi_Q).
 
         It is the weighted mean of the targets, `Σ_t weight_t sign_t y_t`, in which a score counts negatively. The
         interval is that of the mean itself, so errors that targets share do not cancel and others do.
 
         Args:
-            weights: of the targets, by name; normalised to sum one, absent ones are zero. None: all equal.
+            weights: of the targets, by name; normalized to sum one, absent ones are zero. None: all equal.
         """
         weight_T = self.signs_T * self.target_weights(weights)
         points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
@@ -196,7 +196,7 @@ class LawFit:
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
         """Weights in the order of `targets`, checked by `query.target_weights`, shape (T,); an objective takes them
         times `signs_T`."""
-        return query.target_weights(self.seen, weights)
+        return query.target_weights(self.dataset, weights)
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>`.
@@ -223,7 +223,7 @@ class LawFit:
 
     def at_rows(self, h_K: np.ndarray) -> np.ndarray:
         """Losses of one mixture at the size, tokens and text of every fitted row, shape (R, T)."""
-        points = self.seen.points
+        points = self.dataset.points
         return self._losses(self.theta_TxP, points._replace(h_RxK=np.tile(h_K, (points.count, 1)))).T
 
     def skill(self, goal: Callable[[np.ndarray], np.ndarray] | None = None) -> Skill:
@@ -233,18 +233,18 @@ class LawFit:
             goal: of the losses of all fitted rows, (R, T) in their order, to one number a row; None: their mean, in
                 which a score counts negatively.
         """
-        seen, domains = self.seen, len(self.domains)
+        dataset, domains = self.dataset, len(self.domains)
         if not self.family.uses_mixture:
             return Skill(0, domains, uses_mixture=False)
-        held_TxR = self.held_TxR if self.unseen_TxR is None else self.unseen_TxR
-        tested_R = np.isfinite(held_TxR).all(axis=0)
-        middle_RxT = self.at_rows(np.unique(seen.points.h_RxK, axis=0).mean(axis=0))
+        oof_pred_TxR = self.oof_pred_TxR if self.unseen_TxR is None else self.unseen_TxR
+        tested_R = np.isfinite(oof_pred_TxR).all(axis=0)
+        middle_RxT = self.at_rows(np.unique(dataset.points.h_RxK, axis=0).mean(axis=0))
         of = goal or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
-        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (seen.y_TxR.T, held_TxR.T, middle_RxT))
-        first_G = np.unique(seen.group_R, return_index=True)[1]
-        count_G = isolation.counts(seen.points.h_RxK[first_G], np.arange(len(first_G)))
-        differ, group_R = (y_R - middle_R, held_R - middle_R), seen.group_R[tested_R]
-        found = Skill.of(*differ, seen.level_R[tested_R], group_R, count_G[group_R], domains)
+        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (dataset.y_TxR.T, oof_pred_TxR.T, middle_RxT))
+        first_G = np.unique(dataset.group_R, return_index=True)[1]
+        count_G = hull_distance.counts(dataset.points.h_RxK[first_G], np.arange(len(first_G)))
+        differ, group_R = (y_R - middle_R, held_R - middle_R), dataset.group_R[tested_R]
+        found = Skill.of(*differ, dataset.level_R[tested_R], group_R, count_G[group_R], domains)
         if found.mixtures >= min(LEAST, len(np.unique(group_R))):
             return found
         # Where hardly two runs are of one size, what size explains is the law's to say.
@@ -263,7 +263,7 @@ class LawFit:
             f"{'target':<24}{'MAE unseen':>12}{'seed noise':>12}",
         ]
         for t, target in enumerate(self.targets):
-            error = np.nanmean(np.abs(self.held_TxR[t] - self.seen.y_TxR[t]))
+            error = np.nanmean(np.abs(self.oof_pred_TxR[t] - self.dataset.y_TxR[t]))
             noise = self.noise[target]
             lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
         if self.family.uses_mixture:
@@ -282,7 +282,7 @@ class LawFit:
 
     def diagnosis(self) -> diagnosis.Diagnosis:
         """How sound the fit of each target is, and what the data could not tell."""
-        return diagnosis.diagnose(self.family, self.seen, self.theta_TxP, self.sigma_T, self.seed)
+        return diagnosis.diagnose(self.family, self.dataset, self.theta_TxP, self.sigma_T, self.seed)
 
     def save(self, folder: str | Path) -> None:
         """Write the fit into `folder`, as `storage.save`."""
@@ -294,48 +294,48 @@ class LawFit:
         return cls(**storage.load(folder))
 
     def _losses(self, theta_TxP: np.ndarray, points: Points) -> np.ndarray:
-        return self.seen.scale.outward(engine.evaluate(self.family, theta_TxP, points))
+        return self.dataset.scale.outward(fitting.evaluate(self.family, theta_TxP, points))
 
     def _draws(self, points: Points) -> np.ndarray:
-        resamples, targets, params = self.theta_SxTxP.shape
-        loss_BxQ = engine.evaluate(self.family, self.theta_SxTxP.reshape(-1, params), points)
-        scale = self.seen.scale
-        return loss_BxQ.reshape(resamples, targets, -1).transpose(0, 2, 1) * scale.unit_T + scale.offset_T
+        bootstrap, targets, params = self.theta_SxTxP.shape
+        loss_BxQ = fitting.evaluate(self.family, self.theta_SxTxP.reshape(-1, params), points)
+        scale = self.dataset.scale
+        return loss_BxQ.reshape(bootstrap, targets, -1).transpose(0, 2, 1) * scale.unit_T + scale.offset_T
 
     @cached_property
     def _at_rows(self) -> np.ndarray:
         """Fitted losses of the rows that were fitted, shape (T, R)."""
-        return self._losses(self.theta_TxP, self.seen.points)
+        return self._losses(self.theta_TxP, self.dataset.points)
 
     def _missed(self, points: Points) -> np.ndarray:
         """What the law is expected to miss of each point because it lies beyond the table, shape (T, Q)."""
-        unit_Tx1 = np.abs(self.seen.scale.unit_T)[:, None]
-        return self.drift * unit_Tx1 * beyond.distance(self.steep_2xT, self.seen.points, points)
+        unit_Tx1 = np.abs(self.dataset.scale.unit_T)[:, None]
+        return self.drift * unit_Tx1 * extrapolation.distance(self.steep_2xT, self.dataset.points, points)
 
     def _calibration(self, weight_T: np.ndarray) -> Calibration:
         fitted_TxR = self._at_rows
         size_R = self._size(weight_T, fitted_TxR)
-        apart_TxR, freedom = self.seen.replicates()
+        apart_TxR, freedom = self.dataset.replicates()
         seed = (float(((weight_T @ apart_TxR / size_R) ** 2).sum() / freedom), freedom) if freedom else None
         return Calibration.of(
-            weight_T @ (self.seen.y_TxR - fitted_TxR),
-            weight_T @ (self.seen.y_TxR - self.held_TxR),
-            np.einsum("t,vtr->vr", weight_T, self.apart_VxTxR),
+            weight_T @ (self.dataset.y_TxR - fitted_TxR),
+            weight_T @ (self.dataset.y_TxR - self.oof_pred_TxR),
+            np.einsum("t,vtr->vr", weight_T, self.oof_bootstrap_VxTxR),
             size_R,
-            self.seen.group_R,
+            self.dataset.group_R,
             np.abs(weight_T) @ self.missed_TxR,
             seed,
         )
 
     def _size(self, weight_T: np.ndarray, loss_TxQ: np.ndarray) -> np.ndarray:
         """What noise is relative to: the weighted sum of distances from each target's offset, positive, shape (Q,)."""
-        weight_T, unit_T = np.abs(weight_T), self.seen.scale.unit_T
-        size_Q = weight_T @ (np.sign(unit_T)[:, None] * (loss_TxQ - self.seen.scale.offset_T[:, None]))
+        weight_T, unit_T = np.abs(weight_T), self.dataset.scale.unit_T
+        size_Q = weight_T @ (np.sign(unit_T)[:, None] * (loss_TxQ - self.dataset.scale.offset_T[:, None]))
         return np.maximum(size_Q, 0.1 * float(weight_T @ np.abs(unit_T)))
 
     def _natural(self, theta_TxP: np.ndarray) -> np.ndarray:
         """Parameters in the units of the published formula, in the order of the family's names."""
-        scale, rows = self.seen.scale, []
+        scale, rows = self.dataset.scale, []
         for theta_P, unit in zip(theta_TxP, scale.unit_T, strict=True):
             units = {"loss": abs(float(unit)), "n": scale.n, "d": scale.d}
             rows.append(self.family.natural(theta_P, len(self.domains), units))

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from mixscale.errors import InputError, nearest
-from mixscale.laws import engine, stack
+from mixscale.errors import InputError, did_you_mean
+from mixscale.laws import fitting, stack
+from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import ALIASES, LAWS, REPEATS, Law, Points
-from mixscale.laws.observations import Observations
 from mixscale.laws.process import GP, MOST, Process
 from mixscale.laws.splits import QUESTIONS, Split, by_mixture
 from mixscale.laws.stack import Stack
@@ -37,7 +37,7 @@ class Candidate:
     theta_TxFxP: np.ndarray
     """parameters without each fold"""
     split: Split
-    held_TxR: np.ndarray
+    oof_pred_TxR: np.ndarray
     """out-of-fold predictions, scaled; NaN for rows that no fold tests"""
 
 
@@ -62,7 +62,7 @@ def named(name: str) -> AnyLaw:
     if name == GP.name:
         return GP
     if base not in LAWS:
-        raise InputError(f"law '{name}' is not known{nearest(bare, [*LAWS, *ALIASES, GP.name, 'auto'])}")
+        raise InputError(f"law '{name}' is not known{did_you_mean(bare, [*LAWS, *ALIASES, GP.name, 'auto'])}")
     if not suffix:
         return LAWS[base]
     if wide := REPEATS[suffix](LAWS[base]):
@@ -79,31 +79,31 @@ def described() -> str:
     return "\n".join(lines)
 
 
-def check_runs(law: AnyLaw, seen: Observations) -> str | None:
+def check_runs(law: AnyLaw, dataset: Dataset) -> str | None:
     """Why a law has too many parameters for these rows, or a process too many rows, and what to do; or None."""
     if isinstance(law, Stack):
-        return next(filter(None, (check_runs(m, seen) for m in law.members)), None)
-    if isinstance(law, Process) and seen.points.count > MOST:
-        return f"law '{law.name}' takes at most {MOST} runs, and the table has {seen.points.count}; leave some out"
-    needed = law.n_params(len(seen.domains))
-    if seen.distinct >= needed:
+        return next(filter(None, (check_runs(m, dataset) for m in law.members)), None)
+    if isinstance(law, Process) and dataset.points.count > MOST:
+        return f"law '{law.name}' takes at most {MOST} runs, and the table has {dataset.points.count}; leave some out"
+    needed = law.n_params(len(dataset.domains))
+    if dataset.distinct >= needed:
         return None
     what = "mixtures at a size and token count" if law.uses_scale else "mixtures"
     return (
-        f"fewer runs than parameters: law '{law.name}' has {needed} parameters for {len(seen.domains)} domains, "
-        f"and the table has {seen.distinct} distinct {what}; add runs"
+        f"fewer runs than parameters: law '{law.name}' has {needed} parameters for {len(dataset.domains)} domains, "
+        f"and the table has {dataset.distinct} distinct {what}; add runs"
     )
 
 
-def candidate(law: Law | Process, seen: Observations, split: Split, seed: int) -> Candidate:
+def candidate(law: Law | Process, dataset: Dataset, split: Split, seed: int) -> Candidate:
     """Fit a law to all rows, then once more without each fold, starting from the whole fit."""
-    law, y_TxR = law.bound(seen.points), seen.y_scaled_TxR
-    theta_TxP, sigma_T = engine.fit_points(law, seen.points, y_TxR, seed)
-    theta_TxFxP = engine.leave_out(law, seen.points, y_TxR, split.kept_FxR, sigma_T, theta_TxP)
-    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, left_out(law, theta_TxFxP, split, seen))
+    law, y_TxR = law.bound(dataset.points), dataset.y_scaled_TxR
+    theta_TxP, sigma_T = fitting.fit_points(law, dataset.points, y_TxR, seed)
+    theta_TxFxP = fitting.leave_out(law, dataset.points, y_TxR, split.kept_FxR, sigma_T, theta_TxP)
+    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, left_out(law, theta_TxFxP, split, dataset))
 
 
-def stacked(candidates: list[Candidate], seen: Observations, prune: bool = True) -> Candidate | None:
+def stacked(candidates: list[Candidate], dataset: Dataset, prune: bool = True) -> Candidate | None:
     """The stack of candidates, or None where one of them alone is best or there is one fold only.
 
     Each fold is judged with weights found on the rows of the others.
@@ -114,70 +114,72 @@ def stacked(candidates: list[Candidate], seen: Observations, prune: bool = True)
     split = candidates[0].split
     if len(candidates) < 2 or len(split.kept_FxR) < 2:
         return None
-    kept_M = stack.useful(*_errors(candidates, seen, split.tested_R)) if prune else np.arange(len(candidates))
+    kept_M = stack.useful(*_errors(candidates, dataset, split.tested_R)) if prune else np.arange(len(candidates))
     if len(kept_M) < 2:
         return None
     members = [candidates[m] for m in kept_M]
-    weight_TxM = stack.weights(*_errors(members, seen, split.tested_R))
+    weight_TxM = stack.weights(*_errors(members, dataset, split.tested_R))
     others_FxR = split.tested_R & (split.fold_R != np.arange(len(split.kept_FxR))[:, None])
-    weight_TxFxM = np.stack([stack.weights(*_errors(members, seen, of_R)) for of_R in others_FxR], axis=1)
+    weight_TxFxM = np.stack([stack.weights(*_errors(members, dataset, of_R)) for of_R in others_FxR], axis=1)
     law = Stack(tuple(c.law for c in members))
     sigma_TxM = np.stack([c.sigma_T for c in members], axis=1)
     theta_TxP = stack.joined(weight_TxM, sigma_TxM, [c.theta_TxP for c in members])
     theta_TxFxP = stack.joined(weight_TxFxM, sigma_TxM, [c.theta_TxFxP for c in members])
-    held_TxR = left_out(law, theta_TxFxP, split, seen)
-    return Candidate(law, theta_TxP, (sigma_TxM * weight_TxM).sum(axis=1), theta_TxFxP, split, held_TxR)
+    oof_pred_TxR = left_out(law, theta_TxFxP, split, dataset)
+    return Candidate(law, theta_TxP, (sigma_TxM * weight_TxM).sum(axis=1), theta_TxFxP, split, oof_pred_TxR)
 
 
-def left_out(law: AnyLaw, theta_BxFxP: np.ndarray, split: Split, seen: Observations) -> np.ndarray:
+def left_out(law: AnyLaw, theta_BxFxP: np.ndarray, split: Split, dataset: Dataset) -> np.ndarray:
     """What each row is predicted to be by the fit of the fold that tests it, scaled, shape (B, R); NaN for others."""
-    held_BxR = np.full((len(theta_BxFxP), seen.points.count), np.nan)
+    held_BxR = np.full((len(theta_BxFxP), dataset.points.count), np.nan)
     for fold in range(len(split.kept_FxR)):
         rows_N = np.flatnonzero(split.fold_R == fold)
-        points = Points(*(x[rows_N] for x in seen.points))
-        held_BxR[:, rows_N] = engine.evaluate(law, theta_BxFxP[:, fold], points)
+        points = Points(*(x[rows_N] for x in dataset.points))
+        held_BxR[:, rows_N] = fitting.evaluate(law, theta_BxFxP[:, fold], points)
     return held_BxR
 
 
-def unseen(chosen: Candidate, seen: Observations, seed: int) -> np.ndarray | None:
+def unseen(chosen: Candidate, dataset: Dataset, seed: int) -> np.ndarray | None:
     """What each row is predicted to be by a fit without its mixture, scaled, shape (T, R).
 
     None where that is what the candidate was chosen by; NaN where there is one mixture only.
     """
-    split, all_G = chosen.split, np.arange(int(seen.group_R.max()) + 1)
+    split, all_G = chosen.split, np.arange(int(dataset.group_R.max()) + 1)
     kept_FxG, tested_FxG = (
-        np.stack([np.isin(all_G, seen.group_R[of_R]) for of_R in of_FxR])
+        np.stack([np.isin(all_G, dataset.group_R[of_R]) for of_R in of_FxR])
         for of_FxR in (split.kept_FxR > 0, split.fold_R == np.arange(len(split.kept_FxR))[:, None])
     )
     if not chosen.law.uses_mixture or not (kept_FxG & tested_FxG).any():
         return None
-    y_TxR = seen.y_scaled_TxR
+    y_TxR = dataset.y_scaled_TxR
     if len(all_G) < 2:
         return np.full(y_TxR.shape, np.nan)
-    apart = by_mixture(seen.group_R, seed)
-    theta_TxFxP = engine.leave_out(chosen.law, seen.points, y_TxR, apart.kept_FxR, chosen.sigma_T, chosen.theta_TxP)
-    return left_out(chosen.law, theta_TxFxP, apart, seen)
+    apart = by_mixture(dataset.group_R, seed)
+    theta_TxFxP = fitting.leave_out(
+        chosen.law, dataset.points, y_TxR, apart.kept_FxR, chosen.sigma_T, chosen.theta_TxP
+    )
+    return left_out(chosen.law, theta_TxFxP, apart, dataset)
 
 
-def _errors(candidates: list[Candidate], seen: Observations, of_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _errors(candidates: list[Candidate], dataset: Dataset, of_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Out-of-fold errors on the N rows of a mask, each target in units of its mean distance from its median there.
 
     Returns:
         errors of shape (C, T, N), and how much each row counts, shape (N,): all rows of a mixture as much as the one
         row of another, so that a run with a hundred checkpoints is one run, and as much as the split says of it.
     """
-    y_TxN, group_N = seen.y_scaled_TxR[:, of_R], seen.group_R[of_R]
+    y_TxN, group_N = dataset.y_scaled_TxR[:, of_R], dataset.group_R[of_R]
     count_N = candidates[0].split.count_R[of_R] / np.bincount(group_N)[group_N]
     naive_Tx1, whole_Tx1 = (
         np.average(np.abs(y - np.median(y, axis=1, keepdims=True)), axis=1, weights=w, keepdims=True)
-        for y, w in ((y_TxN, count_N), (seen.y_scaled_TxR, None))
+        for y, w in ((y_TxN, count_N), (dataset.y_scaled_TxR, None))
     )
     # Few rows, or rows all alike, say nothing of what an error is worth.
     naive_Tx1 = np.maximum(naive_Tx1, ALIKE * whole_Tx1)
-    return np.stack([(c.held_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates]), count_N
+    return np.stack([(c.oof_pred_TxR[:, of_R] - y_TxN) / naive_Tx1 for c in candidates]), count_N
 
 
-def rank(candidates: list[Candidate], seen: Observations, question: str) -> tuple[pd.DataFrame, Candidate, str]:
+def rank(candidates: list[Candidate], dataset: Dataset, question: str) -> tuple[pd.DataFrame, Candidate, str]:
     """Order candidates by their error on rows they have not seen.
 
     The error of a law on a target is its mean absolute error over that of the target's median; `error` is the mean
@@ -189,8 +191,8 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
         that are as good as the best), and the reason in words.
     """
     tested_R = candidates[0].split.tested_R
-    y_TxR, group_R = seen.y_scaled_TxR[:, tested_R], seen.group_R[tested_R]
-    error_CxTxR, count_R = _errors(candidates, seen, tested_R)
+    y_TxR, group_R = dataset.y_scaled_TxR[:, tested_R], dataset.group_R[tested_R]
+    error_CxTxR, count_R = _errors(candidates, dataset, tested_R)
     count_G = np.bincount(group_R, count_R)
     count_G, there_G = count_G[count_G > 0], count_G > 0
     error_CxG = np.stack([np.bincount(group_R, count_R * e_R) for e_R in np.abs(error_CxTxR).mean(axis=1)])
@@ -204,11 +206,11 @@ def rank(candidates: list[Candidate], seen: Observations, question: str) -> tupl
         rows.append(
             {
                 "law": candidates[i].law.name,
-                "parameters": candidates[i].law.n_params(len(seen.domains)),
+                "parameters": candidates[i].law.n_params(len(dataset.domains)),
                 "error": float(share_G @ error_CxG[i]),
                 "worse_by": float(share_G @ extra_G),
                 "noise": float(np.linalg.norm(share_G * (extra_G - share_G @ extra_G))),
-                "rho": _mean_spearman(candidates[i].held_TxR[:, tested_R], y_TxR),
+                "rho": _mean_spearman(candidates[i].oof_pred_TxR[:, tested_R], y_TxR),
             }
         )
     ranking = pd.DataFrame(rows)

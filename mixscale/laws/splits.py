@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixscale.errors import InputError, nearest
-from mixscale.laws import isolation
+from mixscale.errors import InputError, did_you_mean
+from mixscale.laws import hull_distance
+from mixscale.laws.dataset import Dataset, levels
 from mixscale.laws.families import Points
-from mixscale.laws.observations import Observations, levels
 
 FOLDS = 10
 QUESTIONS = {
@@ -48,20 +48,20 @@ class Split:
         return self.fold_R >= 0
 
 
-def split(seen: Observations, question: str, seed: int) -> Split:
+def split(dataset: Dataset, question: str, seed: int) -> Split:
     """The folds for a question.
 
     Raises:
         InputError: no such question, or the table has one size (or token count) only where larger ones are asked for.
     """
     if question not in QUESTIONS:
-        raise InputError(f"question '{question}' is not known{nearest(question, QUESTIONS)}")
+        raise InputError(f"question '{question}' is not known{did_you_mean(question, QUESTIONS)}")
     if question == "mixtures":
-        return _among(seen, by_mixture(seen.group_R, seed))
+        return _among(dataset, by_mixture(dataset.group_R, seed))
     if question == "larger-d":
-        return _larger(_longer(seen.points), "token count", "n_tokens")
-    larger = _larger(_levels(seen.points.n_R), "size", "n_params")
-    return larger if question == "larger-n" else _crossed(larger, _among(seen, by_mixture(seen.group_R, seed)))
+        return _larger(_longer(dataset.points), "token count", "n_tokens")
+    larger = _larger(_levels(dataset.points.n_R), "size", "n_params")
+    return larger if question == "larger-n" else _crossed(larger, _among(dataset, by_mixture(dataset.group_R, seed)))
 
 
 def by_mixture(group_R: np.ndarray, seed: int) -> Split:
@@ -75,10 +75,10 @@ def by_mixture(group_R: np.ndarray, seed: int) -> Split:
     return Split(kept_FxR, fold_R, np.ones(len(fold_R)))
 
 
-def _among(seen: Observations, by_mixture: Split) -> Split:
+def _among(dataset: Dataset, by_mixture: Split) -> Split:
     """Mixtures count as they are among those that stay in."""
-    first_G, group_R = np.unique(seen.group_R, return_index=True, return_inverse=True)[1:]
-    count_G = isolation.counts(seen.points.h_RxK[first_G], by_mixture.fold_R[first_G])
+    first_G, group_R = np.unique(dataset.group_R, return_index=True, return_inverse=True)[1:]
+    count_G = hull_distance.counts(dataset.points.h_RxK[first_G], by_mixture.fold_R[first_G])
     return dataclasses.replace(by_mixture, count_R=count_G[group_R])
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import Points
 
 LEAST = 0.05
@@ -157,35 +157,35 @@ def _weights(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:
     return np.clip(found.x, 0, 1) / np.clip(found.x, 0, 1).sum()
 
 
-@engine.evaluate.register
+@fitting.evaluate.register
 def _(law: Stack, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     parts = law.parts(points.h_RxK.shape[1])
     return sum(
-        theta_BxP[:, i : i + 1] * engine.evaluate(member, theta_BxP[:, at], points)
+        theta_BxP[:, i : i + 1] * fitting.evaluate(member, theta_BxP[:, at], points)
         for i, (member, at) in enumerate(zip(law.members, parts, strict=True))
     )
 
 
-@engine.leave_out.register
+@fitting.leave_out.register
 def _(law: Stack, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
     """As `engine.leave_out`: each member by itself, with the noise of its own fit and the weights of the whole."""
     count = len(law.members)
     theta_TxFxP = np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
     for i, (member, at) in enumerate(zip(law.members, law.parts(points.h_RxK.shape[1]), strict=True)):
-        theta_TxFxP[:, :, at] = engine.leave_out(
+        theta_TxFxP[:, :, at] = fitting.leave_out(
             member, points, y_TxR, kept_FxR, theta_TxP[:, count + i], theta_TxP[:, at]
         )
     return theta_TxFxP
 
 
-@engine.solve.register
+@fitting.solve.register
 def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
     """As `engine.solve`: each member by itself, with the noise of its own fit and the weights of the start."""
     count, theta_BxP = len(law.members), start_BxP.copy()
     for i, (member, at) in enumerate(zip(law.members, law.parts(points.h_RxK.shape[1]), strict=True)):
         # Progress counts problems of the stack, so the last member tells of it.
         told = on_batch if i == count - 1 else None
-        theta_BxP[:, at] = engine.solve(
+        theta_BxP[:, at] = fitting.solve(
             member,
             points,
             y_BxR,

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.files import made_folder, replaced
+from mixscale.io import atomic_write, ensure_dir
+from mixscale.laws.dataset import Dataset, Scale
 from mixscale.laws.families import Points
-from mixscale.laws.observations import Observations, Scale
 from mixscale.laws.selection import named
 
 if TYPE_CHECKING:
     from mixscale.laws.result import LawFit
 
-OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "held_TxR", "apart_VxTxR", "missed_TxR", "steep_2xT")
+OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "missed_TxR", "steep_2xT")
 PLAIN = ("seed", "drift", "noise", "noise_freedom", "reason", "notes")
 """Fields of a fit that are written as they are: arrays, and what JSON holds."""
 OLDER = "this fit is of an earlier version, which tested no law on mixtures that it had not seen; fit again"
@@ -38,11 +38,11 @@ def save(fit: LawFit, folder: str | Path) -> None:
     Raises:
         InputError: the folder is, or lies below, a file.
     """
-    folder = made_folder(folder)
+    folder = ensure_dir(folder)
     about = _about(fit) | {"arrays": f"fit-{secrets.token_hex(4)}.npz"}
-    with replaced(folder / about["arrays"]) as file:
+    with atomic_write(folder / about["arrays"]) as file:
         np.savez(file, **_arrays(fit))
-    with replaced(folder / "fit.json") as file:
+    with atomic_write(folder / "fit.json") as file:
         file.write_text(json.dumps(about, indent=1) + "\n")
     for stale in ("diagnosis.csv", "diagnosis.txt"):  # of the fit that was here before
         (folder / stale).unlink(missing_ok=True)
@@ -73,12 +73,12 @@ def load(folder: str | Path) -> dict[str, Any]:
 
 
 def _about(fit: LawFit) -> dict[str, Any]:
-    scale = fit.seen.scale
+    scale = fit.dataset.scale
     return {
         "law": fit.law,
         "source": fit.family.source,
         "domains": fit.domains,
-        "columns": fit.seen.columns,
+        "columns": fit.dataset.columns,
         "scale": {"n_params": scale.n, "n_tokens": scale.d},
         "params": fit.params,
         "param_intervals": fit.param_intervals(),
@@ -89,22 +89,22 @@ def _about(fit: LawFit) -> dict[str, Any]:
 
 
 def _arrays(fit: LawFit) -> dict[str, np.ndarray]:
-    seen = fit.seen
+    dataset = fit.dataset
     return {
         **{name: getattr(fit, name) for name in OF_FIT},
-        **seen.points._asdict(),
-        "y_TxR": seen.y_TxR,
-        "group_R": seen.group_R,
-        "run_R": seen.run_R,
-        "offset_T": seen.scale.offset_T,
-        "unit_T": seen.scale.unit_T,
+        **dataset.points._asdict(),
+        "y_TxR": dataset.y_TxR,
+        "group_R": dataset.group_R,
+        "run_R": dataset.run_R,
+        "offset_T": dataset.scale.offset_T,
+        "unit_T": dataset.scale.unit_T,
         "unseen_TxR": np.array([]) if fit.unseen_TxR is None else fit.unseen_TxR,
     }
 
 
 def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     columns = tuple(about["columns"])
-    seen = Observations(
+    dataset = Dataset(
         tuple(about["domains"]),
         columns,
         tuple(c.split("/", 1)[1] for c in columns),
@@ -116,8 +116,8 @@ def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, A
         (),
     )
     return {
-        "family": named(about["law"]).bound(seen.points),
-        "seen": seen,
+        "family": named(about["law"]).bound(dataset.points),
+        "seen": dataset,
         "cross_validation": pd.DataFrame(about["cross_validation"]),
         **{name: arrays[name] for name in OF_FIT},
         **{name: about[name] for name in PLAIN},
@@ -129,8 +129,8 @@ def _unseen(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, A
     """Predictions of mixtures left out, where they are others than what the law was chosen by."""
     if "unseen_TxR" in arrays:
         return {"unseen_TxR": arrays["unseen_TxR"] if arrays["unseen_TxR"].size else None}
-    held_TxR = arrays["held_TxR"]
+    oof_pred_TxR = arrays["oof_pred_TxR"]
     # Where a question was about larger sizes, only a part of the rows was left out.
-    if np.isfinite(held_TxR).all():
+    if np.isfinite(oof_pred_TxR).all():
         return {}
-    return {"unseen_TxR": np.full(held_TxR.shape, np.nan), "notes": [*about["notes"], OLDER]}
+    return {"unseen_TxR": np.full(oof_pred_TxR.shape, np.nan), "notes": [*about["notes"], OLDER]}

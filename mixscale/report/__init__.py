@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mixscale.files import replaced
+from mixscale.io import atomic_write
 from mixscale.report.figures import draw_all
 from mixscale.report.findings import Findings, findings
 from mixscale.report.material import Material, load
@@ -43,5 +43,5 @@ def write(directory: str | Path) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with replaced(path) as side:
+    with atomic_write(path) as side:
         side.write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixscale.laws import LawFit
 from mixscale.mixture import Mixture
-from mixscale.optimum import Optimum
+from mixscale.optimization import Optimum
 from mixscale.report.statistics import LEVEL
 
 

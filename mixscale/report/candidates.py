@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from mixscale.experiment.starting import StartingName
+from mixscale.config.baselines import BaselineName
 from mixscale.mixture import Mixture
 from mixscale.report.material import Material, same_mixture
 from mixscale.report.seeds import NewSeeds
@@ -20,7 +20,7 @@ from mixscale.report.statistics import Noise, standard_error
 from mixscale.report.terms import broken
 
 Interval = tuple[float, float]
-STARTING = tuple(name for name in get_args(StartingName) if name not in ("natural", "uniform"))
+STARTING = tuple(name for name in get_args(BaselineName) if name not in ("natural", "uniform"))
 """Starting mixtures that are compared where they were trained to verify."""
 CANDIDATES = ("optimum", "current", "natural", "uniform", *STARTING, "best", "unconstrained")
 """Mixtures that are compared, in the order of all tables and figures: the law's answer, the one in use, the two that
@@ -144,7 +144,7 @@ def _natural(material: Material) -> Mixture | None:
     columns = [f"unique_tokens/{d}" for d in material.domains]
     if not len(rows) or not set(columns) <= set(rows) or not (rows[columns].max() > 0).all():
         return None
-    return Mixture.normalised(dict(zip(material.domains, rows[columns].max(), strict=True)))
+    return Mixture.normalized(dict(zip(material.domains, rows[columns].max(), strict=True)))
 
 
 def _candidate(

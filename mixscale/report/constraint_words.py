@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixscale.optimum import Constraints
+from mixscale.optimization import Constraints
 from mixscale.report.wording import amount, listed, number, percent
 
 

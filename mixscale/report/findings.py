@@ -46,7 +46,7 @@ class Findings:
     terms: Terms
     optimum: dict[str, float]
     optimum_interval: dict[str, Interval]
-    resamples: int
+    bootstrap: int
     resamples_apart: int
     """of these, how many have another optimum than the law"""
     earlier_optimum: bool
@@ -111,7 +111,7 @@ def findings(material: Material) -> Findings:
         target_weights=dict(zip(material.targets, material.aim.weight_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
-        resamples=len(material.optimum.draws_SxK),
+        bootstrap=len(material.optimum.draws_SxK),
         resamples_apart=int((_farthest_S(material) > SEEN).sum()),
         earlier_optimum=earlier_optimum(material),
         candidates=compared,

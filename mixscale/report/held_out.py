@@ -80,7 +80,7 @@ def held_out(material: Material, noise: dict[str, Noise | None]) -> HeldOut | No
         error_without_bias=mean_absolute_error(mean_R - bias, observed_R),
         spread=float(observed_R.std(ddof=1)) if len(rows) > 1 else None,
         parameters=material.fit.family.n_params(len(material.fit.domains)),
-        fitted_mixtures=int(material.fit.seen.group_R.max()) + 1,
+        fitted_mixtures=int(material.fit.dataset.group_R.max()) + 1,
         shared_seeds=_shared_seeds(material, rows),
         coverage=float(((low_R <= observed_R) & (observed_R <= high_R)).mean()),
         plain=_plain(material, rows, noise["plain"]) if not material.aim.plain else None,
@@ -99,14 +99,14 @@ def left_out_rows(material: Material) -> tuple[tuple[np.ndarray, np.ndarray], tu
 
     Each row is predicted by a fit without its fold of the cross-validation.
     """
-    fit, points = material.fit, material.fit.seen.points
-    tested_R = np.isfinite(fit.held_TxR).all(axis=0)
-    scale = {"n_params": points.n_R * fit.seen.scale.n, "n_tokens": points.d_R * fit.seen.scale.d}
+    fit, points = material.fit, material.fit.dataset.points
+    tested_R = np.isfinite(fit.oof_pred_TxR).all(axis=0)
+    scale = {"n_params": points.n_R * fit.dataset.scale.n, "n_tokens": points.d_R * fit.dataset.scale.d}
     if fit.family.uses_unique:
-        scale["unique_tokens"] = points.u_RxK * fit.seen.scale.d
+        scale["unique_tokens"] = points.u_RxK * fit.dataset.scale.d
     uses = fit.uses_scale or fit.family.uses_unique
     scale = {name: values_R[tested_R] for name, values_R in scale.items()} if uses else {}
-    sides = fit.held_TxR.T[tested_R], fit.seen.y_TxR.T[tested_R]
+    sides = fit.oof_pred_TxR.T[tested_R], fit.dataset.y_TxR.T[tested_R]
     predicted_R, observed_R = (material.aim.observed(y_RxT, **scale) for y_RxT in sides)
     return (predicted_R, observed_R), sides
 

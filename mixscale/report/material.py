@@ -18,10 +18,10 @@ import pandas as pd
 from mixscale.errors import InputError
 from mixscale.laws import LawFit, query
 from mixscale.mixture import Mixture
-from mixscale.optimum import Optimum
+from mixscale.optimization import Optimum
 from mixscale.report.aim import Aim
 from mixscale.report.statistics import LEVEL
-from mixscale.runs import RunTable, read_frame
+from mixscale.run_table import RunTable, read_frame
 
 SCALE = ("n_params", "n_tokens")
 SAME_SCALE = 0.01
@@ -52,7 +52,7 @@ class Material:
     optimum: Optimum
     experiment: dict[str, Any] = field(default_factory=dict)
     corpus: dict[str, Any] = field(default_factory=dict)
-    worries: tuple[str, ...] | None = None
+    fit_warnings: tuple[str, ...] | None = None
     front: pd.DataFrame | None = None
 
     def __post_init__(self):
@@ -83,7 +83,7 @@ class Material:
                 if t is not None and not np.allclose(front[which], cost_QxT[:, t], atol=1e-6):
                     problem = f"was drawn from another fit or for another size than the optimum (target '{goal}')"
         if problem:
-            raise InputError(f"pareto.csv {problem}; run `mixscale optimum --pareto` again, or remove the file")
+            raise InputError(f"pareto.csv {problem}; run `mixscale optimize --pareto` again, or remove the file")
 
     @property
     def title(self) -> str:
@@ -101,7 +101,7 @@ class Material:
     @property
     def targets(self) -> tuple[str, ...]:
         """Full column names of what the law predicts, in the fit's order."""
-        return tuple(self.fit.seen.columns)
+        return tuple(self.fit.dataset.columns)
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Material:
     @property
     def known_K(self) -> np.ndarray:
         """Domains that the law can be asked about: those that a fitted run used, all where weights do not matter."""
-        return ~self.fit.seen.never_used_K | (not self.fit.family.uses_mixture)
+        return ~self.fit.dataset.never_used_K | (not self.fit.family.uses_mixture)
 
     @property
     def unit(self) -> str:
@@ -249,7 +249,7 @@ def load(directory: Path) -> Material:
     for path, what, command in (
         ("runs.csv" if (directory / "runs.csv").exists() else "runs.parquet", "run table", "mixscale sweep CONFIG"),
         ("fit", "fitted law", f"mixscale fit {directory} --out {directory / 'fit'}"),
-        ("optimum.json", "optimum", f"mixscale optimum {directory / 'fit'}"),
+        ("optimum.json", "optimum", f"mixscale optimize {directory / 'fit'}"),
     ):
         if not (directory / path).exists():
             raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
@@ -259,7 +259,7 @@ def load(directory: Path) -> Material:
         optimum=Optimum.load(directory / "optimum.json"),
         experiment=_json(directory / "experiment.json") or {},
         corpus=_corpus(directory / "corpus.json"),
-        worries=_lines(directory / "fit" / "diagnosis.txt"),
+        fit_warnings=_lines(directory / "fit" / "diagnosis.txt"),
         front=read_frame(directory / "pareto.csv") if (directory / "pareto.csv").is_file() else None,
     )
 

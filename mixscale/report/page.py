@@ -22,7 +22,7 @@ from mixscale.report.material import Material
 from mixscale.report.page_domains import domains
 from mixscale.report.sentences import shared_seeds
 from mixscale.report.stylesheet import CSS
-from mixscale.report.targets_said import lowered, replaced
+from mixscale.report.targets_said import atomic_write, lowered
 from mixscale.report.wording import capital, count, number, percent
 
 RANKING = (
@@ -116,7 +116,7 @@ def _difference(found: Findings, name: str) -> list[object]:
 def _targets(material: Material, found: Findings) -> Markup:
     if len(material.targets) < 2:
         return Markup("")
-    rows, against = [], replaced(found)
+    rows, against = [], atomic_write(found)
     for target, name in zip(material.targets, material.target_names, strict=True):
         best = found.candidates["optimum"].targets[target]
         others = [c.targets[target] for n, c in found.candidates.items() if n != "optimum"]

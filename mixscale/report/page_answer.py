@@ -163,5 +163,5 @@ def predicted_there(material: Material, found: Findings) -> Markup:
     at = ", ".join(f"{'N' if n == 'n_params' else 'D'} = {amount(v)}" for n, v in terms.solved_for.items())
     headers = [f"target at {at}", "predicted", f"{percent(found.level)} of new runs"]
     headers += ["kept in resamples"] if terms.kept else []
-    note = tag("p", extrapolated(found), "note warn") if terms.beyond else Markup("")
+    note = tag("p", extrapolated(found), "note warn") if terms.extrapolation else Markup("")
     return join([table(headers, rows), note])

@@ -90,11 +90,11 @@ def _optimum(found: Findings) -> str:
 
 def same_optimum(found: Findings) -> str:
     """How many of the law's resamples have the law's optimum, where its interval has no width."""
-    if not found.resamples:
+    if not found.bootstrap:
         return ""
     if not found.resamples_apart:
         return " All of the law's resamples have the same optimum."
-    return f" {found.resamples - found.resamples_apart} of the law's {found.resamples} resamples have this optimum."
+    return f" {found.bootstrap - found.resamples_apart} of the law's {found.bootstrap} resamples have this optimum."
 
 
 def _with_interval(domain: str, weight: float, found: Findings) -> str:

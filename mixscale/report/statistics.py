@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mixscale.optimum.result import LEVEL
+from mixscale.optimization.result import LEVEL
 
 __all__ = [
     "LEVEL",

@@ -13,7 +13,7 @@ REPLACED = ("current", "natural", "uniform")
 """What the optimum would replace, where that was trained: the mixture in use, or the first that needs no law."""
 
 
-def replaced(found: Findings) -> str | None:
+def atomic_write(found: Findings) -> str | None:
     """The baseline that single targets are compared with; None where none was trained, or there is one target."""
     known = [n for n in REPLACED if n in found.by_target and _told(found, n)]
     return known[0] if known and len(found.target_weights) > 1 else None
@@ -27,7 +27,7 @@ def _told(found: Findings, name: str) -> bool:
 
 def by_target(found: Findings) -> list[str]:
     """Better on these targets, worse on those; the doubt is that of the seeds."""
-    name = replaced(found)
+    name = atomic_write(found)
     if name is None:
         return []
     groups: dict[str, list[str]] = {}

@@ -71,12 +71,12 @@ class Terms:
     """n_params and n_tokens, where the law uses them"""
     predicted: dict[str, Estimate]
     """each target at the optimum, where it was solved for"""
-    beyond: dict[str, Beyond]
+    extrapolation: dict[str, Beyond]
     """by n_params and n_tokens"""
     unsupported: str | None
     """why nothing may be chosen by the law, in a sentence without an end; None where something may"""
     notes: list[str]
-    worries: list[str] | None
+    fit_warnings: list[str] | None
     """what a diagnosis of the fit found; None where there was none"""
 
 
@@ -105,10 +105,10 @@ def terms(material: Material) -> Terms:
         is_convex=material.fit.family.convex,
         solved_for=_solved_for(material),
         predicted=dict(best.predicted),
-        beyond=_beyond(material),
+        extrapolation=_beyond(material),
         unsupported=best.warning,
         notes=list(best.notes),
-        worries=None if material.worries is None else list(material.worries),
+        fit_warnings=None if material.fit_warnings is None else list(material.fit_warnings),
     )
 
 
@@ -152,8 +152,8 @@ def _solved_for(material: Material) -> dict[str, float]:
 
 def _beyond(material: Material) -> dict[str, Beyond]:
     fit, found = material.fit, {}
-    tested_R = np.isfinite(fit.held_TxR).all(axis=0)
-    points, scale = fit.seen.points, fit.seen.scale
+    tested_R = np.isfinite(fit.oof_pred_TxR).all(axis=0)
+    points, scale = fit.dataset.points, fit.dataset.scale
     columns = {"n_params": (points.n_R, scale.n), "n_tokens": (points.d_R, scale.d)}
     for name, asked in _solved_for(material).items():
         scaled_R, unit = columns[name]

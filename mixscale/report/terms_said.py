@@ -22,7 +22,7 @@ LETTERS = {"n_params": "N", "n_tokens": "D"}
 
 
 def goal(found: Findings) -> str:
-    """What was minimised, with the shares of the targets, the largest first, where they differ."""
+    """What was minimized, with the shares of the targets, the largest first, where they differ."""
     parts = [found.objective]
     if found.weighted:
         ordered = sorted(found.target_weights.items(), key=lambda item: -item[1])
@@ -123,19 +123,19 @@ def elsewhere(found: Findings) -> list[str]:
     solved = listed([f"{LETTERS[n]} = {amount(v)}" for n, v in terms.solved_for.items()])
     compared = listed([f"{LETTERS[n]} = {amount(v)}" for n, v in trained.items() if v])
     told = [f"It was solved for {solved}; mixtures are compared at {compared}, as trained."]
-    return told + ([extrapolated(found)] if terms.beyond else [])
+    return told + ([extrapolated(found)] if terms.extrapolation else [])
 
 
 def extrapolated(found: Findings) -> str:
     """How far the question lies outside of the table, and what the intervals there rest on."""
-    beyond = found.terms.beyond
-    far = listed([_far(name, b) for name, b in beyond.items()])
-    if all(b.left_out for b in beyond.values()):
+    extrapolation = found.terms.extrapolation
+    far = listed([_far(name, b) for name, b in extrapolation.items()])
+    if all(b.left_out for b in extrapolation.values()):
         return (
             f"That lies outside of the table ({far}): intervals there widen with the distance, by how much the law "
             "missed of the table's larger runs when these were left out, and are less reliable than inside of it."
         )
-    question = {("n_params",): "larger-n", ("n_tokens",): "larger-d"}.get(tuple(beyond), "both")
+    question = {("n_params",): "larger-n", ("n_tokens",): "larger-d"}.get(tuple(extrapolation), "both")
     return (
         f"That lies outside of the table ({far}), which the fit was not asked for: intervals there widen with the "
         "distance by a prior, or by what the law missed where other runs were left out, and are less reliable; "
@@ -143,10 +143,10 @@ def extrapolated(found: Findings) -> str:
     )
 
 
-def _far(name: str, beyond: Beyond) -> str:
-    if beyond.asked > beyond.most:
-        return f"{LETTERS[name]} is {beyond.asked / beyond.most:.2g} times its largest"
-    return f"{LETTERS[name]} is {beyond.least / beyond.asked:.2g} times below its smallest"
+def _far(name: str, extrapolation: Beyond) -> str:
+    if extrapolation.asked > extrapolation.most:
+        return f"{LETTERS[name]} is {extrapolation.asked / extrapolation.most:.2g} times its largest"
+    return f"{LETTERS[name]} is {extrapolation.least / extrapolation.asked:.2g} times below its smallest"
 
 
 def _constraints(found: Findings) -> list[str]:
@@ -196,9 +196,9 @@ def _kept(found: Findings) -> list[str]:
 def doubts(found: Findings) -> list[str]:
     """What a diagnosis of the fit worries about, and what the solver noted."""
     terms, told = found.terms, []
-    if terms.worries:
-        several = f"{count(len(terms.worries), 'thing')}: " if len(terms.worries) > 1 else ""
-        told.append(f"The diagnosis of the fit says {several}{'; '.join(terms.worries)}.")
+    if terms.fit_warnings:
+        several = f"{count(len(terms.fit_warnings), 'thing')}: " if len(terms.fit_warnings) > 1 else ""
+        told.append(f"The diagnosis of the fit says {several}{'; '.join(terms.fit_warnings)}.")
     return told + [f"{capital(note)}." for note in terms.notes]
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mixscale import figures, laws
+from mixscale import laws
+from mixscale import plots as figures
 from mixscale.errors import InputError
-from mixscale.figures.ternary import CORNERS_3x2
-from mixscale.optimum import solve
-from mixscale.runs import RunTable
+from mixscale.optimization import solve
+from mixscale.plots.ternary import CORNERS_3x2
+from mixscale.run_table import RunTable
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "figures.py"
 BEST = np.array([0.5, 0.3, 0.2])
@@ -34,7 +35,7 @@ def planted(runs=28, scale=None, seed=0, noise=0.002):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return laws.fit(RunTable(planted()), law="additive", resamples=10)
+    return laws.fit(RunTable(planted()), law="additive", bootstrap=10)
 
 
 def star(axes):
@@ -55,7 +56,7 @@ def test_the_star_of_a_ternary_plot_is_at_the_planted_optimum(fitted):
 
 
 def test_no_words_of_a_ternary_plot_lie_on_others():
-    figure = figures.ternary(laws.fit(RunTable(planted()), "linear", targets=("web", "code"), resamples=2))
+    figure = figures.ternary(laws.fit(RunTable(planted()), "linear", targets=("web", "code"), bootstrap=2))
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     for axes in figure.axes[:3]:
@@ -68,14 +69,14 @@ def test_no_words_of_a_ternary_plot_lie_on_others():
 def test_a_ternary_plot_of_four_domains_is_refused(fitted):
     four = RunTable(planted().assign(**{"mix/wiki": 0.0}))
     with pytest.raises(InputError, match="three domains, and the fit has 4"):
-        figures.ternary(laws.fit(four, law="linear", resamples=2))
+        figures.ternary(laws.fit(four, law="linear", bootstrap=2))
 
 
 def test_predictions_are_of_mixtures_the_fit_lacked(fitted):
     first, *rest = figures.predicted_observed(fitted).axes
     x, y = first.lines[1].get_data()
-    assert x == pytest.approx(fitted.seen.y_TxR.mean(axis=0))
-    assert y == pytest.approx(fitted.held_TxR.mean(axis=0))
+    assert x == pytest.approx(fitted.dataset.y_TxR.mean(axis=0))
+    assert y == pytest.approx(fitted.oof_pred_TxR.mean(axis=0))
     assert f"MAE = {np.abs(x - y).mean():.2g}" in texts(first)
     assert len(rest) == 3
 
@@ -83,7 +84,7 @@ def test_predictions_are_of_mixtures_the_fit_lacked(fitted):
 def test_the_law_is_drawn_through_mixtures_that_keep_their_proportions(fitted):
     axes = figures.proportion(fitted).axes[0]
     weight_Q, loss_Q = axes.lines[1].get_data()
-    h_K = fitted.seen.points.h_RxK.mean(axis=0)
+    h_K = fitted.dataset.points.h_RxK.mean(axis=0)
     h_K = np.r_[weight_Q[40], (1 - weight_Q[40]) * h_K[1:] / h_K[1:].sum()]
     assert loss_Q[40] == pytest.approx(fitted.predict(h_K[None])[0, 0])
 
@@ -196,7 +197,7 @@ def test_the_optimum_drifts_where_the_law_says_so():
     d_R = np.tile([1e9, 4e9], 24)
     power = 0.02 * np.log(frame["n_params"] / 1e6)
     table = RunTable(frame.assign(n_tokens=d_R, **{c: frame[c] - power for c in frame if c.startswith("loss/")}))
-    figure = figures.drift(laws.fit(table, law="additive-scale", resamples=4), points=2)
+    figure = figures.drift(laws.fit(table, law="additive-scale", bootstrap=4), points=2)
     left = figure.axes[0]
     weights = {line.get_label(): line.get_ydata() for line in left.lines}
     assert sum(weights.values()) == pytest.approx(np.ones(2), abs=1e-6)

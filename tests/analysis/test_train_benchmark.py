@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mixscale.experiment import Model
-from mixscale.model import Transformer, flops_per_token
+from mixscale.config import Model
+from mixscale.models import Transformer, flops_per_token
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 CONFIG = Model(d_model=32, layers=2, heads=4, kv_heads=2)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "web", "wiki")
 
@@ -68,7 +68,7 @@ def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
         )
     h_RxK = frame[[f"mix/{d}" for d in DOMAINS]].to_numpy()
     points = Points.of(h_RxK, frame["n_params"].to_numpy() / 1e6, frame["n_tokens"].to_numpy() / 1e8)
-    y_TxR = engine.evaluate(LAWS[name], planted_theta(name, targets), points)
+    y_TxR = fitting.evaluate(LAWS[name], planted_theta(name, targets), points)
     y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
     return RunTable(frame.assign(**{f"loss/{DOMAINS[t]}": y_TxR[t] for t in range(targets)}))
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import beyond
+from mixscale.laws import extrapolation
 from mixscale.laws.calibration import FEW, seed_spread
+from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import Points
-from mixscale.laws.observations import observe
 from mixscale.laws.splits import split
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table
 
@@ -23,7 +23,7 @@ STEEP_2xT = np.array([[0.1], [0.2]])
 @pytest.fixture(scope="module")
 def bent_fit():
     """A power of tokens fitted to what is no power: a parabola in their logarithm."""
-    return laws.fit(bent(1e8 * 2.0 ** np.arange(6)), "chinchilla", question="larger-d", resamples=40)
+    return laws.fit(bent(1e8 * 2.0 ** np.arange(6)), "chinchilla", question="larger-d", bootstrap=40)
 
 
 def bent(tokens_D):
@@ -48,13 +48,13 @@ def test_distance_is_nothing_inside_and_counts_epochs_like_tokens_outside():
     h_QxK, ones_Q = np.full((2, 2), 0.5), np.ones(2)
     known = Points.of(h_QxK, np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     inside = Points.of(h_QxK, np.array([2.0, 4.0]), np.array([1.5, 1.0]))
-    np.testing.assert_array_equal(beyond.distance(STEEP_2xT, known, inside), np.zeros((1, 2)))
+    np.testing.assert_array_equal(extrapolation.distance(STEEP_2xT, known, inside), np.zeros((1, 2)))
     longer = Points.of(h_QxK, ones_Q, np.array([2 * np.e, 2 * np.e**2]))
-    np.testing.assert_allclose(beyond.distance(STEEP_2xT, known, longer), [[0.2, 0.4]])
+    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, longer), [[0.2, 0.4]])
     again = Points.of(h_QxK, ones_Q, 2 * ones_Q, np.exp([[-1.0, -1.0], [-2.0, -2.0]]))
-    np.testing.assert_allclose(beyond.distance(STEEP_2xT, known, again), [[0.2, 0.4]])
+    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, again), [[0.2, 0.4]])
     smaller = Points.of(h_QxK, np.exp([-1.0, -2.0]), ones_Q)
-    np.testing.assert_allclose(beyond.distance(STEEP_2xT, known, smaller), [[0.1, 0.2]])
+    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, smaller), [[0.1, 0.2]])
 
 
 @pytest.mark.parametrize(("missed", "least", "most"), [(0.6, 0.4, 0.8), (0.05, 0.02, 0.15)])
@@ -62,12 +62,14 @@ def test_drift_is_what_left_out_levels_show(missed, least, most):
     rng = np.random.default_rng(0)
     fold_R, away_TxR = np.repeat(np.arange(12), 20), np.full((2, 240), 0.3)
     residual_TxR = missed * away_TxR * rng.standard_normal((2, 12))[:, fold_R]
-    assert least < beyond.drift(residual_TxR, np.full((2, 240), 1e-3), away_TxR, fold_R) < most
+    assert least < extrapolation.drift(residual_TxR, np.full((2, 240), 1e-3), away_TxR, fold_R) < most
 
 
 def test_drift_without_evidence_is_the_usual_one():
     none_TxR, fold_R = np.zeros((1, 6)), np.repeat([0, 1], 3)
-    assert beyond.drift(none_TxR, none_TxR + 0.1, none_TxR, fold_R) == pytest.approx(beyond.USUAL, rel=0.05)
+    assert extrapolation.drift(none_TxR, none_TxR + 0.1, none_TxR, fold_R) == pytest.approx(
+        extrapolation.USUAL, rel=0.05
+    )
 
 
 def test_intervals_of_a_law_that_bends_the_wrong_way_grow_and_hold(bent_fit):
@@ -84,11 +86,11 @@ def test_more_tokens_of_one_text_are_tested_by_fewer_tokens_and_epochs():
     frame = bent(1e8 * 2.0 ** np.arange(6)).frame.assign(**{"unique_tokens/a": 1e11})
     short = frame[frame["n_tokens"] == 2e8]
     frame = pd.concat([frame, *(short.assign(**{"unique_tokens/a": 2e8 / 2.0**k}) for k in range(1, 6))])
-    seen = observe(RunTable(frame.assign(run=np.arange(len(frame)))), True, None, False, True)
-    folds, epochs_R = split(seen, "larger-d", 0), seen.points.log_epochs_RxK[:, 0]
+    dataset = build_dataset(RunTable(frame.assign(run=np.arange(len(frame)))), True, None, False, True)
+    folds, epochs_R = split(dataset, "larger-d", 0), dataset.points.log_epochs_RxK[:, 0]
     for fold, kept_R in enumerate(folds.kept_FxR > 0):
         tested_R = folds.fold_R == fold
-        longer_R = seen.points.d_R > seen.points.d_R[kept_R].max()
+        longer_R = dataset.points.d_R > dataset.points.d_R[kept_R].max()
         again_R = epochs_R > epochs_R[kept_R].max()
         assert (longer_R | again_R)[tested_R].all()
         assert (again_R & ~longer_R)[tested_R].any()
@@ -103,7 +105,7 @@ def test_runs_of_one_seed_do_not_hide_what_a_seed_makes():
     frame["run"] = np.arange(len(frame))
     columns = [f"loss/{d}" for d in DOMAINS]
     frame.loc[len(table) :, columns] *= 1 + 0.02 * rng.standard_normal((12, 3))
-    fit = laws.fit(RunTable(frame), "effective", resamples=40)
+    fit = laws.fit(RunTable(frame), "effective", bootstrap=40)
     h_QxK = rng.dirichlet(np.ones(3), 100)
     new_QxT = fit.predict(h_QxK) * (1 + 0.02 * rng.standard_normal((100, 3)))
     lo_QxT, hi_QxT = fit.interval(h_QxK)

@@ -10,17 +10,17 @@ import pytest
 from mixscale import laws
 from mixscale.cli import main
 from mixscale.errors import InputError
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.worries import WELL
-from mixscale.runs import RunTable
+from mixscale.laws.fit_warnings import WELL
+from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table
 
 
 @pytest.fixture(scope="module")
 def well(noisy_table):
-    return laws.fit(noisy_table, "effective", resamples=40)
+    return laws.fit(noisy_table, "effective", bootstrap=40)
 
 
 def test_a_well_posed_fit_has_one_basin_and_no_worry(well):
@@ -42,17 +42,17 @@ def test_a_domain_that_hardly_varies_is_named():
     h_RxK /= h_RxK.sum(axis=1, keepdims=True)
     y_R = h_RxK @ [1.5, 2.5, 3.0] * (1 + 0.01 * rng.standard_normal(30))
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)} | {"run": range(30), "loss/x": y_R})
-    found = laws.fit(RunTable(frame), "linear", resamples=2).diagnosis()
+    found = laws.fit(RunTable(frame), "linear", bootstrap=2).diagnosis()
     assert found.findings[0].untold == ("t/wiki",)
     assert found.summary() == "t of wiki is not told by the data for target x"
 
 
 def test_a_bound_that_the_data_press_against_is_named(noisy_table):
     theta_1xP = np.r_[0.9, -0.5, 0.3, 0.1, 2.0, 0.5, 0.7][None]  # gamma of code beyond its bound of 1
-    y_R = engine.evaluate(LAWS["additive"], theta_1xP, Points.of(noisy_table.mixtures_RxK))[0]
+    y_R = fitting.evaluate(LAWS["additive"], theta_1xP, Points.of(noisy_table.mixtures_RxK))[0]
     y_R = y_R * (1 + 0.002 * np.random.default_rng(0).standard_normal(len(y_R)))
     others = noisy_table.frame.drop(columns=["loss/code", "loss/web", "loss/wiki"])
-    fit = laws.fit(RunTable(others.assign(**{"loss/x": y_R})), "additive", resamples=2)
+    fit = laws.fit(RunTable(others.assign(**{"loss/x": y_R})), "additive", bootstrap=2)
     found = fit.diagnosis()
     assert fit.params["x"]["gamma/code"] == 1
     assert "gamma/code" in found.findings[0].at_bounds
@@ -69,17 +69,17 @@ def test_a_fit_that_is_not_at_rest_is_told(well):
 def test_spoiled_rows_are_counted_as_outliers(noisy_table):
     frame = noisy_table.frame.copy()
     frame.loc[[6, 11, 17, 20, 25], "loss/web"] *= 1.3
-    found = laws.fit(RunTable(frame), "effective", targets=["web", "code"], resamples=2).diagnosis()
+    found = laws.fit(RunTable(frame), "effective", targets=["web", "code"], bootstrap=2).diagnosis()
     web, code = found.findings
     assert web.outliers >= 5 > code.outliers
     assert "many rows are outliers and count little for target web" in found.summary()
 
 
 def test_a_stack_has_the_diagnoses_of_its_members(noisy_table):
-    fit = laws.fit(noisy_table, "stack(effective, gp)", resamples=2)
+    fit = laws.fit(noisy_table, "stack(effective, gp)", bootstrap=2)
     table = fit.diagnosis().table()
     assert list(table["law"]) == ["effective"] * 3 + ["gp"] * 3
-    alone = laws.fit(noisy_table, "effective", resamples=2).diagnosis().table()
+    alone = laws.fit(noisy_table, "effective", bootstrap=2).diagnosis().table()
     pd.testing.assert_frame_equal(table.iloc[:3].drop(columns="noise"), alone.drop(columns="noise"))
     process = table.iloc[3:]
     assert process["noise"].between(0, 0.5).all()
@@ -93,7 +93,7 @@ def test_a_length_that_the_data_do_not_tell_is_named():
     a_R, c_R = rng.uniform(0, 1, 40), 1e-5 * rng.uniform(0, 1, 40)
     frame = pd.DataFrame({"mix/a": a_R * (1 - c_R), "mix/b": (1 - a_R) * (1 - c_R), "mix/c": c_R, "run": range(40)})
     frame["loss/x"] = 2 + np.sin(5 * a_R) + 0.01 * rng.standard_normal(40)
-    found = laws.fit(RunTable(frame), "gp", resamples=2).diagnosis()
+    found = laws.fit(RunTable(frame), "gp", bootstrap=2).diagnosis()
     assert "length/c" in found.findings[0].untold
     assert "length of c is not told by the data for target x" in found.summary()
 
@@ -123,7 +123,7 @@ def test_intervals_of_parameters_hold_what_was_planted(well, tmp_path):
 
 def test_the_command_tells_and_saves_a_diagnosis(tmp_path, capsys):
     planted_table("effective-scale", noise=0.003, runs=8).frame.to_csv(tmp_path / "runs.csv", index=False)
-    asked = ["--law", "effective-scale", "--question", "larger-n", "--resamples", "4", "--diagnose"]
+    asked = ["--law", "effective-scale", "--question", "larger-n", "--bootstrap", "4", "--diagnose"]
     assert main(["fit", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "fit"), *asked]) == 0
     said = capsys.readouterr().out
     assert "4 resamples" in said

@@ -6,7 +6,7 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import ALIASES, LAWS, REPEATS, Points, constrained
 from mixscale.laws.selection import named
 
@@ -18,10 +18,10 @@ UNITS = {"loss": 2.5, "n": 3e6, "d": 7e8}
 
 @pytest.mark.parametrize("name", list(LAWS))
 def test_planted_law_is_recovered(name):
-    fit = laws.fit(planted_table(name), name, resamples=2)
+    fit = laws.fit(planted_table(name), name, bootstrap=2)
     scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
     points = Points.of(FRESH_QxK, np.full(200, 2.0), np.full(200, 2.0))
-    true_QxT = engine.evaluate(LAWS[name], planted_theta(name, 3), points).T
+    true_QxT = fitting.evaluate(LAWS[name], planted_theta(name, 3), points).T
     np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale), true_QxT, rtol=3e-3)
 
 
@@ -32,7 +32,7 @@ def test_parameters_of_the_published_formula_are_recovered():
         "effective": lambda v_K: {"E": 0.9, "alpha": 0.6, "w": np.exp(-v_K / 0.6)},
         "additive": lambda v_K: {"E": 0.9, "C": np.exp(-v_K)},
     }.items():
-        params = laws.fit(planted_table(name), name, resamples=2).params["code"]
+        params = laws.fit(planted_table(name), name, bootstrap=2).params["code"]
         for key, value in expected(np.array([-0.7, 0.3, 0.1])).items():
             found = params[key] if np.ndim(value) == 0 else [params[f"{key}/{d}"] for d in DOMAINS]
             assert found == pytest.approx(value, rel=0.05), (name, key)
@@ -102,7 +102,7 @@ def test_natural_parameters_in_the_published_formula_give_the_loss(name):
     theta_P = planted_theta(name, 1)[0]
     for h_K in (np.array([0.2, 0.5, 0.3]), np.array([0.05, 0.05, 0.9])):
         points = Points.of(h_K[None], np.array([2.0]), np.array([0.3]))
-        ours = UNITS["loss"] * engine.evaluate(LAWS[name], theta_P[None], points)[0, 0]
+        ours = UNITS["loss"] * fitting.evaluate(LAWS[name], theta_P[None], points)[0, 0]
         by_hand = published(name, natural(LAWS[name], theta_P), h_K, 2.0 * UNITS["n"], 0.3 * UNITS["d"])
         assert by_hand == pytest.approx(ours, rel=1e-9)
 

@@ -9,13 +9,13 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.calibration import Calibration
+from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.observations import observe
 from mixscale.laws.splits import by_mixture
 from mixscale.mixture import Mixture
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table, planted_theta
 
@@ -24,22 +24,22 @@ FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 200)
 
 @pytest.fixture(scope="module")
 def noisy_fit(noisy_table):
-    return laws.fit(noisy_table, resamples=100)
+    return laws.fit(noisy_table, bootstrap=100)
 
 
 def test_same_seed_gives_the_same_fit(noisy_table, noisy_fit):
-    again = laws.fit(noisy_table, resamples=100)
+    again = laws.fit(noisy_table, bootstrap=100)
     assert again.law == noisy_fit.law
     np.testing.assert_array_equal(again.theta_SxTxP, noisy_fit.theta_SxTxP)
     np.testing.assert_array_equal(again.predict(FRESH_QxK), noisy_fit.predict(FRESH_QxK))
-    other = laws.fit(noisy_table, noisy_fit.law, seed=1, resamples=100)
+    other = laws.fit(noisy_table, noisy_fit.law, seed=1, bootstrap=100)
     assert not np.array_equal(other.theta_SxTxP, noisy_fit.theta_SxTxP)
 
 
 def test_order_of_rows_and_columns_does_not_matter(noisy_table, noisy_fit):
     frame = noisy_table.frame
     turned = RunTable(frame[frame.columns[::-1]])
-    fit = laws.fit(turned, noisy_fit.law, resamples=2)
+    fit = laws.fit(turned, noisy_fit.law, bootstrap=2)
     assert fit.domains == noisy_fit.domains[::-1]
     ours, theirs = fit.predict(FRESH_QxK[:, ::-1]), noisy_fit.predict(FRESH_QxK)
     for t, target in enumerate(fit.targets):
@@ -49,9 +49,9 @@ def test_order_of_rows_and_columns_does_not_matter(noisy_table, noisy_fit):
 def test_intervals_hold_new_runs():
     held, mean_held = [], []
     rng = np.random.default_rng(5)
-    true_QxT = engine.evaluate(LAWS["effective"], planted_theta("effective", 3), points_of(FRESH_QxK)).T
+    true_QxT = fitting.evaluate(LAWS["effective"], planted_theta("effective", 3), points_of(FRESH_QxK)).T
     for seed in range(6):
-        fit = laws.fit(planted_table("effective", noise=0.01, seed=seed, replicates=3), "effective", resamples=100)
+        fit = laws.fit(planted_table("effective", noise=0.01, seed=seed, replicates=3), "effective", bootstrap=100)
         new_QxT = true_QxT * (1 + 0.01 * rng.standard_normal(true_QxT.shape))
         lo_QxT, hi_QxT = fit.interval(FRESH_QxK)
         held.append((lo_QxT <= new_QxT) & (new_QxT <= hi_QxT))
@@ -85,11 +85,11 @@ def test_inner_mixtures_keep_narrow_intervals_in_a_design_with_vertices():
     for seed in range(4):
         rng = np.random.default_rng(seed)
         h_RxK = np.concatenate([np.eye(6), rng.dirichlet(np.ones(6), 26), rng.dirichlet(np.full(6, 4), 100)])
-        y_TxR = engine.evaluate(LAWS["additive"], np.array(theta_TxP), points_of(h_RxK))
+        y_TxR = fitting.evaluate(LAWS["additive"], np.array(theta_TxP), points_of(h_RxK))
         y_TxR = y_TxR * (1 + 0.005 * rng.standard_normal(y_TxR.shape))
         frame = pd.DataFrame({f"mix/{k}": h_K for k, h_K in enumerate(h_RxK.T)} | {"run": range(132)})
         frame = frame.assign(**{f"loss/{t}": y_R for t, y_R in enumerate(y_TxR)})
-        fit = laws.fit(RunTable(frame[:32]), "additive", resamples=60)
+        fit = laws.fit(RunTable(frame[:32]), "additive", bootstrap=60)
         mean_Q, lo_Q, hi_Q = fit.objective(h_RxK[32:])
         new_Q = y_TxR[:, 32:].mean(axis=0)
         held.append((lo_Q <= new_Q) & (new_Q <= hi_Q))
@@ -113,14 +113,14 @@ def test_auto_finds_the_planted_family_and_says_why(noisy_fit):
     ranking = noisy_fit.cross_validation.set_index("law")
     assert ranking.loc["effective", "error"] <= 1.02 * ranking["error"].min()
     assert "unseen mixtures" in noisy_fit.reason
-    assert laws.fit(planted_table("linear", noise=0.002), resamples=2).law == "linear"
+    assert laws.fit(planted_table("linear", noise=0.002), bootstrap=2).law == "linear"
 
 
 def test_seed_noise_comes_from_replicates(noisy_fit):
     assert noisy_fit.noise_freedom == 4
     for target in noisy_fit.targets:
         assert 0.001 < noisy_fit.noise[target] < 0.04  # planted: 0.5 % of a loss of about 2
-    assert laws.fit(planted_table("linear"), "linear", resamples=2).noise == dict.fromkeys(noisy_fit.targets)
+    assert laws.fit(planted_table("linear"), "linear", bootstrap=2).noise == dict.fromkeys(noisy_fit.targets)
 
 
 def test_folds_keep_a_mixture_together():
@@ -149,7 +149,7 @@ def test_saved_fit_predicts_the_same(noisy_fit, tmp_path):
 
 def test_save_that_is_killed_leaves_the_old_fit_whole(noisy_fit, noisy_table, tmp_path, monkeypatch):
     noisy_fit.save(tmp_path)
-    other = laws.fit(noisy_table, "linear", resamples=2)
+    other = laws.fit(noisy_table, "linear", bootstrap=2)
     replace, calls = os.replace, []
 
     def killed(*paths):
@@ -186,7 +186,7 @@ def test_only_fit_rows_that_are_complete_are_used(noisy_table):
     frame = noisy_table.frame.assign(role="fit", status="complete")
     frame.loc[:4, "role"] = "held_out"
     frame.loc[5, ["status", "loss/web"]] = ["diverged", np.nan]
-    assert laws.fit(RunTable(frame), "linear", resamples=2).n_runs == len(frame) - 6
+    assert laws.fit(RunTable(frame), "linear", bootstrap=2).n_runs == len(frame) - 6
 
 
 def test_run_that_diverged_later_is_not_fitted_by_its_last_good_step(noisy_table):
@@ -195,24 +195,24 @@ def test_run_that_diverged_later_is_not_fitted_by_its_last_good_step(noisy_table
     early[["loss/code", "loss/web", "loss/wiki"]] += 1
     frame.loc[5, "status"] = "diverged"
     table = RunTable(pd.concat([early, frame]))
-    fit = laws.fit(table, "linear", resamples=2)
+    fit = laws.fit(table, "linear", bootstrap=2)
     assert fit.n_runs == len(frame) - 1
     assert any("1 of 33 runs diverged" in n for n in fit.notes)
-    alone = laws.fit(RunTable(frame), "linear", resamples=2)
+    alone = laws.fit(RunTable(frame), "linear", bootstrap=2)
     np.testing.assert_array_equal(fit.predict(FRESH_QxK), alone.predict(FRESH_QxK))
-    assert len(observe(table, True, None).run_R) == 2 * len(frame) - 1  # a law of D may use it
+    assert len(build_dataset(table, True, None).run_R) == 2 * len(frame) - 1  # a law of D may use it
     with pytest.raises(InputError, match="ended complete"):
-        laws.fit(RunTable(pd.concat([early, frame.assign(status="diverged")])), "linear", resamples=2)
+        laws.fit(RunTable(pd.concat([early, frame.assign(status="diverged")])), "linear", bootstrap=2)
 
 
 def test_law_without_scale_takes_the_largest_size(noisy_table):
     small = noisy_table.frame.assign(n_params=1e5, run=noisy_table.frame["run"] + "s")
     small[["loss/code", "loss/web", "loss/wiki"]] += 1
     both = RunTable(pd.concat([noisy_table.frame, small], ignore_index=True))
-    fit = laws.fit(both, "linear", resamples=2)
+    fit = laws.fit(both, "linear", bootstrap=2)
     assert fit.n_runs == len(noisy_table)
     assert any("largest size" in n for n in fit.notes)
-    alone = laws.fit(noisy_table, "linear", resamples=2)
+    alone = laws.fit(noisy_table, "linear", bootstrap=2)
     np.testing.assert_array_equal(fit.predict(FRESH_QxK), alone.predict(FRESH_QxK))
 
 
@@ -224,7 +224,7 @@ def test_negative_metrics_can_be_fitted(noisy_table):
     frame = noisy_table.frame
     others = frame.drop(columns=["loss/web", "loss/wiki", "loss/code"])
     shifted = RunTable(others.assign(**{"metric/gap": frame["loss/web"] - 3}))
-    fit = laws.fit(shifted, "effective", resamples=2)
+    fit = laws.fit(shifted, "effective", bootstrap=2)
     assert np.abs(fit.predict(shifted.mixtures_RxK)[:, 0] - shifted.losses("gap")).mean() < 0.03
 
 
@@ -258,11 +258,11 @@ def share(rows):
 )
 def test_tables_that_cannot_be_fitted_get_a_sentence(noisy_table, spoil, law, message):
     with pytest.raises(InputError, match=message):
-        laws.fit(spoil(noisy_table), law, resamples=2)
+        laws.fit(spoil(noisy_table), law, bootstrap=2)
 
 
 def test_auto_skips_laws_with_too_many_parameters_and_tells(noisy_table):
-    fit = laws.fit(noisy_table.where(np.arange(len(noisy_table)) < 6), resamples=2)
+    fit = laws.fit(noisy_table.where(np.arange(len(noisy_table)) < 6), bootstrap=2)
     assert "additive" not in set(fit.cross_validation["law"])
     assert any("'additive'" in n for n in fit.notes)
 
@@ -271,7 +271,7 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
     frame = noisy_table.frame[["mix/code", "mix/web", "mix/wiki"]]
     with pytest.raises(InputError, match="missing web; extra webb"):
         noisy_fit.predict_table(frame.rename(columns={"mix/web": "mix/webb"}))
-    with pytest.raises(InputError, match="mixture 1: .*sum to 1.5;.*Normalised they are: code=0.3333, web=0.3333"):
+    with pytest.raises(InputError, match="mixture 1: .*sum to 1.5;.*Normalized they are: code=0.3333, web=0.3333"):
         noisy_fit.predict(np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]))
     with pytest.raises(InputError, match="column 'mix/web' holds 'half', which is no number"):
         noisy_fit.predict_table(frame.astype(object).replace({"mix/web": {frame["mix/web"][3]: "half"}}))
@@ -281,7 +281,7 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
         noisy_fit.predict(np.array([[0.5, 0.5]]))
     with pytest.raises(InputError, match="'wbe' was not fitted; did you mean 'web'"):
         noisy_fit.objective(FRESH_QxK, {"wbe": 1.0})
-    scaled = laws.fit(planted_table("effective-scale", runs=8), "effective-scale", resamples=2)
+    scaled = laws.fit(planted_table("effective-scale", runs=8), "effective-scale", bootstrap=2)
     with pytest.raises(InputError, match="needs 'n_tokens'"):
         scaled.predict(Mixture.uniform(DOMAINS).array(), n_params=1e6)
 
@@ -301,12 +301,12 @@ def test_options_out_of_range_get_a_sentence(noisy_table):
     with pytest.raises(InputError, match="seed is -1; seeds are not negative"):
         laws.fit(noisy_table, seed=-1)
     with pytest.raises(InputError, match="resamples is 1"):
-        laws.fit(noisy_table, resamples=1)
+        laws.fit(noisy_table, bootstrap=1)
 
 
 def test_scaled_table_takes_scale_laws_by_itself():
     table = planted_table("effective-scale", noise=0.003, runs=8)
-    fit = laws.fit(table, resamples=2)
+    fit = laws.fit(table, bootstrap=2)
     assert fit.uses_scale
     assert set(fit.cross_validation["law"]) == {f.name for f in LAWS.values() if f.uses_scale and f.auto}
-    assert observe(table, True, None).distinct == len(table)
+    assert build_dataset(table, True, None).distinct == len(table)

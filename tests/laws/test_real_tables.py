@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from mixscale import laws
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public run tables are not beside the repository")
@@ -26,10 +26,10 @@ def regmix(part):
 @needs_data
 def test_additive_reaches_the_published_bar_on_regmix():
     fitted, held = regmix(("train", "1m")), regmix(("test", "1m"))
-    assert "were normalised" in fitted.notes[0]
-    fit = laws.fit(fitted, "additive", resamples=20)
+    assert "were normalized" in fitted.notes[0]
+    fit = laws.fit(fitted, "additive", bootstrap=20)
     predicted_QxT = fit.predict(held.mixtures_RxK)
-    true_QxT = np.stack([held.losses(c) for c in fit.seen.columns], axis=1)
+    true_QxT = np.stack([held.losses(c) for c in fit.dataset.columns], axis=1)
     rho = np.mean([spearmanr(p, y)[0] for p, y in zip(predicted_QxT.T, true_QxT.T, strict=True)])
     assert rho >= 0.985
     assert np.abs(predicted_QxT - true_QxT).mean() < 0.07

@@ -5,8 +5,8 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws.observations import observe
-from mixscale.runs import RunTable
+from mixscale.laws.dataset import build_dataset
+from mixscale.run_table import RunTable
 
 FRESH_QxK = np.random.default_rng(7).dirichlet(np.ones(3), 50)
 
@@ -22,8 +22,8 @@ def scored(noisy_table):
     """Fits to losses, to the same with web's negated, and to the same with an accuracy of 0 to 1 for web."""
     names = ("loss/code", "score/web", "loss/wiki")
     tables = [with_score(noisy_table, f) for f in (np.negative, lambda loss: (4 - loss) / 4)]
-    fits = [laws.fit(t, "effective", targets=names, resamples=20) for t in tables]
-    return laws.fit(noisy_table, "effective", resamples=20), *fits
+    fits = [laws.fit(t, "effective", targets=names, bootstrap=20) for t in tables]
+    return laws.fit(noisy_table, "effective", bootstrap=20), *fits
 
 
 def test_a_negated_loss_is_predicted_as_the_mirror_of_that_loss(scored):
@@ -59,11 +59,11 @@ def test_the_objective_counts_a_score_negatively(scored):
 
 def test_an_accuracy_is_predicted_in_its_own_unit(scored, noisy_table):
     losses, _, accuracy = scored
-    seen = observe(with_score(noisy_table, lambda loss: (4 - loss) / 4), False, ["score/web"])
-    assert seen.scale.unit_T[0] < 0
-    np.testing.assert_allclose((seen.y_scaled_TxR.min(), seen.y_scaled_TxR.max()), (1, 2))
-    assert np.corrcoef(seen.y_scaled_TxR[0], seen.y_TxR[0])[0, 1] == pytest.approx(-1)
-    np.testing.assert_allclose(seen.scale.outward(seen.y_scaled_TxR), seen.y_TxR)
+    dataset = build_dataset(with_score(noisy_table, lambda loss: (4 - loss) / 4), False, ["score/web"])
+    assert dataset.scale.unit_T[0] < 0
+    np.testing.assert_allclose((dataset.y_scaled_TxR.min(), dataset.y_scaled_TxR.max()), (1, 2))
+    assert np.corrcoef(dataset.y_scaled_TxR[0], dataset.y_TxR[0])[0, 1] == pytest.approx(-1)
+    np.testing.assert_allclose(dataset.scale.outward(dataset.y_scaled_TxR), dataset.y_TxR)
     predicted_Q, truth_Q = accuracy.predict(FRESH_QxK)[:, 1], (4 - losses.predict(FRESH_QxK)[:, 1]) / 4
     assert np.abs(predicted_Q - truth_Q).max() < 0.01
     lo_QxT, hi_QxT = accuracy.interval(FRESH_QxK)
@@ -84,11 +84,11 @@ def test_a_saved_fit_still_knows_its_scores(scored, tmp_path):
 
 def test_scores_are_fitted_when_asked_for_or_when_there_are_no_losses(noisy_table):
     both = RunTable(noisy_table.frame.assign(**{"score/web": -noisy_table.frame["loss/web"]}))
-    assert observe(both, False, None).columns == noisy_table.targets
+    assert build_dataset(both, False, None).columns == noisy_table.targets
     with pytest.raises(InputError, match="target 'web' is both loss/web and score/web; fit one of them"):
-        observe(both, False, ["loss/web", "score/web"])
+        build_dataset(both, False, ["loss/web", "score/web"])
     only = RunTable(both.frame.drop(columns=list(noisy_table.targets)))
-    assert observe(only, False, None).columns == ("score/web",)
+    assert build_dataset(only, False, None).columns == ("score/web",)
 
 
 def test_a_target_is_weighed_by_its_own_full_name(scored):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import LawFit, engine
+from mixscale.laws import LawFit, fitting
 from mixscale.laws.skill import LEAST, Skill
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 ROWS = 30
 ONE = np.zeros(ROWS, dtype=int)
@@ -120,7 +120,7 @@ def test_a_law_without_mixtures_is_told_as_such():
     table_of = table(np.linspace(2, 3, ROWS)).frame
     size_R = np.tile([1e6, 1e7, 1e8], ROWS // 3)
     frame = table_of.assign(n_params=size_R, n_tokens=20 * size_R, **{"loss/x": 2 + 20 * size_R**-0.2})
-    found = laws.fit(RunTable(frame), "chinchilla", resamples=2).skill()
+    found = laws.fit(RunTable(frame), "chinchilla", bootstrap=2).skill()
     assert found.warning == "the law does not use the mixture: do not act on this; fit a law that uses it"
     assert Skill.from_json(json.loads(json.dumps(found.to_json()))).warning == found.warning
     old = {name: value for name, value in Skill(12, 3, 0.5, 0.1).to_json().items() if name != "uses_mixture"}
@@ -145,21 +145,21 @@ def at_sizes(count, effect, own):
 
 def test_larger_sizes_of_mixtures_that_were_seen_are_no_test_of_mixtures(tmp_path):
     table_of = at_sizes(8, 0.0, 0.1)
-    fit = laws.fit(table_of, "additive-scale", resamples=2, question="larger-n")
+    fit = laws.fit(table_of, "additive-scale", bootstrap=2, question="larger-n")
     # It knows every mixture at smaller sizes, and has parameters enough to remember it.
     assert dataclasses.replace(fit, unseen_TxR=None).skill().supported
     assert not fit.skill().supported
-    assert fit.skill() == laws.fit(table_of, "additive-scale", resamples=2).skill()
+    assert fit.skill() == laws.fit(table_of, "additive-scale", bootstrap=2).skill()
     fit.save(tmp_path)
     assert LawFit.load(tmp_path).skill() == fit.skill()
-    found = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", resamples=2, question="larger-n").skill()
+    found = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", bootstrap=2, question="larger-n").skill()
     assert found.supported
     assert found.mixtures == 16
 
 
 def test_a_fit_of_an_earlier_version_claims_what_it_tested(tmp_path):
     for question, tested in (("mixtures", True), ("larger-n", False)):
-        fit = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", resamples=2, question=question)
+        fit = laws.fit(at_sizes(16, 0.3, 0.02), "additive-scale", bootstrap=2, question=question)
         fit.save(tmp_path)
         [file] = tmp_path.glob("fit-*.npz")
         arrays = dict(np.load(file))
@@ -171,13 +171,13 @@ def test_a_fit_of_an_earlier_version_claims_what_it_tested(tmp_path):
 
 
 def test_a_stack_is_refitted_without_each_fold_member_by_member():
-    fit = laws.fit(table(2 + np.random.default_rng(5).normal(0, 0.1, ROWS)), "stack(linear, effective)", resamples=2)
+    fit = laws.fit(table(2 + np.random.default_rng(5).normal(0, 0.1, ROWS)), "stack(linear, effective)", bootstrap=2)
     kept_FxR = (np.arange(3)[:, None] != EACH % 3).astype(float)
-    about = (fit.seen.points, fit.seen.y_scaled_TxR, kept_FxR)
-    stacked_TxFxP = engine.leave_out(fit.family, *about, fit.sigma_T, fit.theta_TxP)
+    about = (fit.dataset.points, fit.dataset.y_scaled_TxR, kept_FxR)
+    stacked_TxFxP = fitting.leave_out(fit.family, *about, fit.sigma_T, fit.theta_TxP)
     assert stacked_TxFxP.shape == (1, 3, fit.theta_TxP.shape[1])
     for i, (member, at) in enumerate(zip(fit.family.members, fit.family.parts(3), strict=True)):
-        alone_TxFxP = engine.leave_out(member, *about, fit.theta_TxP[:, 2 + i], fit.theta_TxP[:, at])
+        alone_TxFxP = fitting.leave_out(member, *about, fit.theta_TxP[:, 2 + i], fit.theta_TxP[:, at])
         np.testing.assert_allclose(stacked_TxFxP[:, :, at], alone_TxFxP)
         assert np.ptp(alone_TxFxP, axis=1).max() > 1e-3
 
@@ -189,7 +189,7 @@ def test_a_fit_to_noise_says_so_and_one_to_an_effect_does_not(tmp_path):
         (2.5 + rng.normal(0, 0.05, ROWS), True),
         (2 + h_RxK @ [0, 0.5, 1] + rng.normal(0, 0.05, ROWS), False),
     ):
-        fit = laws.fit(table(loss_R), "linear", resamples=2)
+        fit = laws.fit(table(loss_R), "linear", bootstrap=2)
         fit.save(tmp_path)
         saved = json.loads((tmp_path / "fit.json").read_text())["skill"]
         assert saved["supported"] is not warned
@@ -206,17 +206,17 @@ def test_what_size_explains_is_no_skill_even_where_every_run_has_its_own():
     loss_R = 2 + 30 * size_R**-0.2
     for effect, supported in ((0.0, False), (0.3, True)):
         planted_R = loss_R + h_RxK @ [0, effect, 2 * effect] + rng.normal(0, 0.03, ROWS)
-        fit = laws.fit(RunTable(frame.assign(**{"loss/x": planted_R})), "exponential-scale", resamples=2)
+        fit = laws.fit(RunTable(frame.assign(**{"loss/x": planted_R})), "exponential-scale", bootstrap=2)
         assert fit.skill().mixtures == ROWS
         assert fit.skill().supported is supported
-        assert np.corrcoef(fit.held_TxR[0], planted_R)[0, 1] > 0.8
+        assert np.corrcoef(fit.oof_pred_TxR[0], planted_R)[0, 1] > 0.8
 
 
 def test_targets_that_are_not_fitted_are_named_with_the_reason():
     rng = np.random.default_rng(3)
     both = table(2 + rng.normal(0, 0.1, 8), rng.uniform(0.2, 0.4, 8))
-    notes = laws.fit(both, "linear", resamples=2).notes
+    notes = laws.fit(both, "linear", bootstrap=2).notes
     assert any("score/qa is not fitted: where there are losses" in note for note in notes)
-    notes = laws.fit(both, "linear", targets=["qa"], resamples=2).notes
+    notes = laws.fit(both, "linear", targets=["qa"], bootstrap=2).notes
     assert any("loss/x is not fitted: only others were asked for" in note for note in notes)
-    assert not any("not fitted" in n for n in laws.fit(both, "linear", targets=["qa", "x"], resamples=2).notes)
+    assert not any("not fitted" in n for n in laws.fit(both, "linear", targets=["qa", "x"], bootstrap=2).notes)

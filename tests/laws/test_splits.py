@@ -6,9 +6,9 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws.observations import observe
+from mixscale.laws.dataset import build_dataset
 from mixscale.laws.splits import FOLDS, LEAST, STEPS, split
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 from .conftest import planted_table
 
@@ -21,36 +21,36 @@ def scaled():
 
 
 @pytest.fixture(scope="module")
-def seen(scaled):
-    return observe(scaled, True, None)
+def dataset(scaled):
+    return build_dataset(scaled, True, None)
 
 
-def sides(seen, question):
+def sides(dataset, question):
     """For each fold that tests a row: which rows are fitted, and which are tested."""
-    folds = split(seen, question, 0)
+    folds = split(dataset, question, 0)
     pairs = [(kept_R > 0, folds.fold_R == fold) for fold, kept_R in enumerate(folds.kept_FxR)]
     return [(kept_R, tested_R) for kept_R, tested_R in pairs if tested_R.any()]
 
 
 @pytest.mark.parametrize("question", ["mixtures", "both"])
-def test_rows_of_a_mixture_are_on_one_side(seen, question):
-    for kept_R, tested_R in sides(seen, question):
-        assert not set(seen.group_R[kept_R]) & set(seen.group_R[tested_R])
-        assert not set(seen.run_R[kept_R]) & set(seen.run_R[tested_R])
+def test_rows_of_a_mixture_are_on_one_side(dataset, question):
+    for kept_R, tested_R in sides(dataset, question):
+        assert not set(dataset.group_R[kept_R]) & set(dataset.group_R[tested_R])
+        assert not set(dataset.run_R[kept_R]) & set(dataset.run_R[tested_R])
 
 
-def test_every_mixture_is_tested_once(seen):
-    folds = split(seen, "mixtures", 0)
-    assert folds.kept_FxR.shape == (FOLDS, seen.points.count)
-    np.testing.assert_array_equal(folds.kept_FxR.sum(axis=0), np.full(seen.points.count, FOLDS - 1))
+def test_every_mixture_is_tested_once(dataset):
+    folds = split(dataset, "mixtures", 0)
+    assert folds.kept_FxR.shape == (FOLDS, dataset.points.count)
+    np.testing.assert_array_equal(folds.kept_FxR.sum(axis=0), np.full(dataset.points.count, FOLDS - 1))
     assert folds.tested_R.all()
 
 
 @pytest.mark.parametrize(("question", "scale"), [("larger-n", "n_R"), ("larger-d", "d_R"), ("both", "n_R")])
-def test_what_is_tested_is_larger_than_all_that_is_fitted(seen, question, scale):
-    value_R = getattr(seen.points, scale)
+def test_what_is_tested_is_larger_than_all_that_is_fitted(dataset, question, scale):
+    value_R = getattr(dataset.points, scale)
     tested = np.zeros(len(value_R), dtype=int)
-    for kept_R, tested_R in sides(seen, question):
+    for kept_R, tested_R in sides(dataset, question):
         assert value_R[kept_R].max() < value_R[tested_R].min()
         assert kept_R.any()
         tested += tested_R
@@ -60,12 +60,12 @@ def test_what_is_tested_is_larger_than_all_that_is_fitted(seen, question, scale)
 def test_many_token_counts_are_a_few_steps_that_keep_enough():
     table = planted_table("effective", runs=20)
     frame = pd.concat([table.frame.assign(n_tokens=1e8 * 1.2**i) for i in range(30)])
-    seen = observe(RunTable(frame), True, None)
-    pairs = sides(seen, "larger-d")
+    dataset = build_dataset(RunTable(frame), True, None)
+    pairs = sides(dataset, "larger-d")
     assert len(pairs) == STEPS
     for kept_R, tested_R in pairs:
         assert kept_R.mean() >= LEAST
-        assert seen.points.d_R[kept_R].max() < seen.points.d_R[tested_R].min()
+        assert dataset.points.d_R[kept_R].max() < dataset.points.d_R[tested_R].min()
 
 
 def test_questions_that_cannot_be_asked_get_a_sentence(noisy_table):
@@ -78,11 +78,11 @@ def test_questions_that_cannot_be_asked_get_a_sentence(noisy_table):
 
 @pytest.mark.parametrize("question", ["larger-n", "both"])
 def test_a_fit_is_judged_by_the_question(scaled, question):
-    fit = laws.fit(scaled, "effective-scale", question=question, resamples=2)
+    fit = laws.fit(scaled, "effective-scale", question=question, bootstrap=2)
     assert "larger sizes" in fit.reason
-    n_R = fit.seen.points.n_R
-    np.testing.assert_array_equal(np.isfinite(fit.held_TxR), np.tile(n_R > n_R.min(), (3, 1)))
-    error_TxR = np.abs(fit.held_TxR / fit.seen.y_TxR - 1)
+    n_R = fit.dataset.points.n_R
+    np.testing.assert_array_equal(np.isfinite(fit.oof_pred_TxR), np.tile(n_R > n_R.min(), (3, 1)))
+    error_TxR = np.abs(fit.oof_pred_TxR / fit.dataset.y_TxR - 1)
     assert np.nanmedian(error_TxR) < 0.02
     lo_QxT, hi_QxT = fit.interval(scaled.mixtures_RxK, n_params=1.6e7, n_tokens=1e8)
     assert (lo_QxT < hi_QxT).all()
@@ -92,7 +92,7 @@ def test_one_larger_run_is_enough_to_ask_but_not_to_measure_in(scaled):
     small_R = scaled.frame["n_params"] < scaled.frame["n_params"].max()
     one_R = (scaled.frame["run"] == scaled.frame["run"][~small_R].iloc[0]).to_numpy()
     last_R = scaled.frame["n_tokens"] == scaled.frame["n_tokens"].max()
-    fit = laws.fit(scaled.where(small_R | (one_R & last_R)), "effective-scale", question="larger-n", resamples=2)
+    fit = laws.fit(scaled.where(small_R | (one_R & last_R)), "effective-scale", question="larger-n", bootstrap=2)
     assert np.isfinite(fit.cross_validation["error"]).all()
 
 
@@ -100,5 +100,5 @@ def test_a_row_without_a_role_is_fitted(scaled):
     roles = pd.Series(None, index=scaled.frame.index, dtype=object)
     roles[:9] = "held_out"
     table = RunTable(scaled.frame.assign(role=roles))
-    assert laws.observations.fit_rows(table).frame["role"].isna().all()
-    assert len(laws.observations.fit_rows(table)) == len(scaled) - 9
+    assert laws.dataset.fit_rows(table).frame["role"].isna().all()
+    assert len(laws.dataset.fit_rows(table)) == len(scaled) - 9

@@ -8,9 +8,9 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import engine, selection, stack
+from mixscale.laws import fitting, selection, stack
+from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.observations import observe
 from mixscale.laws.selection import Candidate, named
 from mixscale.laws.splits import by_mixture
 
@@ -21,7 +21,7 @@ FRESH_QXK = np.random.default_rng(9).dirichlet(np.ones(3), 50)
 
 @pytest.fixture(scope="module")
 def fitted(noisy_table):
-    return laws.fit(noisy_table, "stack(additive, gp)", resamples=10)
+    return laws.fit(noisy_table, "stack(additive, gp)", bootstrap=10)
 
 
 def test_weights_lie_on_the_simplex_and_favour_the_best_law():
@@ -46,7 +46,7 @@ def test_errors_that_cancel_are_weighed_to_cancel():
 
 
 def test_the_true_law_gets_most_of_the_weight():
-    fit = laws.fit(planted_table("exponential", noise=0.002), "stack(linear, exponential, m3)", resamples=2)
+    fit = laws.fit(planted_table("exponential", noise=0.002), "stack(linear, exponential, m3)", bootstrap=2)
     for params in fit.params.values():
         assert params["weight/exponential"] > 0.8
         assert sum(params[f"weight/{m.name}"] for m in fit.family.members) == pytest.approx(1)
@@ -54,12 +54,12 @@ def test_the_true_law_gets_most_of_the_weight():
 
 def test_its_formula_in_jax_is_what_it_evaluates_and_the_mean_of_its_members(fitted):
     points, law = Points.of(FRESH_QXK), fitted.family
-    losses_TxQ = engine.evaluate(law, fitted.theta_TxP, points)
+    losses_TxQ = fitting.evaluate(law, fitted.theta_TxP, points)
     with jax.enable_x64(True):
         by_jax = np.stack([law.f(theta_P, points) for theta_P in fitted.theta_TxP])
     np.testing.assert_allclose(by_jax, losses_TxQ, rtol=1e-9)
     members = [
-        engine.evaluate(member, fitted.theta_TxP[:, at], points)
+        fitting.evaluate(member, fitted.theta_TxP[:, at], points)
         for member, at in zip(law.members, law.parts(3), strict=True)
     ]
     np.testing.assert_allclose(losses_TxQ, np.einsum("tm,mtq->tq", fitted.theta_TxP[:, :2], members), rtol=1e-12)
@@ -76,19 +76,19 @@ def test_a_stack_asked_for_by_name_is_fitted_and_saved(fitted, tmp_path):
 
 
 def test_weights_of_a_fold_are_found_without_it(noisy_table):
-    seen = observe(noisy_table, False, None)
-    split, rng = by_mixture(seen.group_R, 0), np.random.default_rng(0)
+    dataset = build_dataset(noisy_table, False, None)
+    split, rng = by_mixture(dataset.group_R, 0), np.random.default_rng(0)
 
     def weights(seen_y):
         candidates = [
-            Candidate(LAWS[name], np.ones((3, p)), np.ones(3), np.ones((3, 10, p)), split, held_TxR)
-            for (name, p), held_TxR in zip({"linear": 3, "exponential": 4}.items(), held_MxTxR, strict=True)
+            Candidate(LAWS[name], np.ones((3, p)), np.ones(3), np.ones((3, 10, p)), split, oof_pred_TxR)
+            for (name, p), oof_pred_TxR in zip({"linear": 3, "exponential": 4}.items(), held_MxTxR, strict=True)
         ]
         return selection.stacked(candidates, seen_y, prune=False).theta_TxFxP[:, :, :2]
 
-    held_MxTxR = seen.y_scaled_TxR * (1 + 0.02 * rng.standard_normal((2, *seen.y_TxR.shape)))
-    spoiled = dataclasses.replace(seen, y_TxR=seen.y_TxR * np.where(split.fold_R == 4, 1.5, 1))
-    before_TxFxM, after_TxFxM = weights(seen), weights(spoiled)
+    held_MxTxR = dataset.y_scaled_TxR * (1 + 0.02 * rng.standard_normal((2, *dataset.y_TxR.shape)))
+    spoiled = dataclasses.replace(dataset, y_TxR=dataset.y_TxR * np.where(split.fold_R == 4, 1.5, 1))
+    before_TxFxM, after_TxFxM = weights(dataset), weights(spoiled)
     np.testing.assert_array_equal(before_TxFxM[:, 4], after_TxFxM[:, 4])
     assert not np.allclose(before_TxFxM, after_TxFxM)
 
@@ -101,4 +101,4 @@ def test_stacks_that_cannot_be_get_a_sentence():
     scaled = planted_table("effective-scale", runs=8)
     two = scaled.where(scaled.frame["n_params"] < 2e6)
     with pytest.raises(InputError, match="needs two folds to find its weights, and 'larger-n' has one"):
-        laws.fit(two, "stack(effective-scale, bimix)", question="larger-n", resamples=2)
+        laws.fit(two, "stack(effective-scale, bimix)", question="larger-n", bootstrap=2)

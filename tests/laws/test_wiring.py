@@ -7,10 +7,10 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import engine
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, REPEATS, Points, constrained, repeated
 from mixscale.laws.families.repetition import SIZE_AT
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table, planted_theta
 
@@ -30,7 +30,7 @@ def planted_repeats(base, suffix="+repeats"):
     u_RxK = np.array(list(UNIQUE.values())) * rng.choice([1.0, 2.0, 5.0], (len(frame), 3))
     points = Points.of(table.mixtures_RxK, frame["n_params"] / 1e6, frame["n_tokens"] / 1e8, u_RxK / 1e8)
     points = Points(*(np.asarray(x) for x in points))
-    y_TxR = engine.evaluate(law, theta_TxP, points)
+    y_TxR = fitting.evaluate(law, theta_TxP, points)
     frame = frame.assign(**{f"unique_tokens/{d}": u_RxK[:, k] for k, d in enumerate(DOMAINS)})
     return RunTable(frame.assign(**{f"loss/{d}": y_TxR[t] for t, d in enumerate(DOMAINS)})), theta_TxP
 
@@ -38,7 +38,7 @@ def planted_repeats(base, suffix="+repeats"):
 def test_repeats_by_hand():
     law, n, d, u = repeated(LAWS["chinchilla"]), 2.0, 3.0, 0.2
     theta_P = np.r_[planted_theta("chinchilla", 1)[0], np.log(4.0), 0.6, 0.8]
-    ours = 2.5 * engine.evaluate(law, theta_P[None], Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]])))
+    ours = 2.5 * fitting.evaluate(law, theta_P[None], Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]])))
     values = law.natural(theta_P, 1, UNITS)
     p, n, d, u = dict(zip(law.names(["c4"]), values, strict=True)), n * 3e6, d * 7e8, u * 7e8
     decay = p["R*"] * u ** p["m"] / n ** p["k"]
@@ -55,7 +55,7 @@ def test_published_repeats_by_hand():
     g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
     for n, d, u in ((2.0, 3.0, 0.2), (50.0, 0.3, 0.3), (0.01, 3.0, 1.0), (0.01, 0.3, 5.0)):
         points = Points(np.ones((1, 1)), *np.array([[n], [d]]), np.array([[u]]))
-        ours = UNITS["loss"] * engine.evaluate(law, theta_P[None], points).item()
+        ours = UNITS["loss"] * fitting.evaluate(law, theta_P[None], points).item()
         size, tokens, unique = n * UNITS["n"], d * UNITS["d"], min(u, d) * UNITS["d"]
         fed = min(size, (unique * g) ** (p["beta"] / p["alpha"]) * g)
         sized = fed + fed * p["R*_N"] * (1 - np.exp(-(size / fed - 1) / p["R*_N"]))
@@ -70,17 +70,17 @@ def test_published_repeats_by_hand():
 )
 def test_planted_repeats_are_recovered(base, suffix, tmp_path):
     table, theta_TxP = planted_repeats(base, suffix)
-    fit = laws.fit(table, base + suffix, resamples=2)
+    fit = laws.fit(table, base + suffix, bootstrap=2)
     scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
     size, tokens = (2.0, 2.0) if fit.uses_scale else (1.0, 1.0)
     for unique in (UNIQUE, None):
         u_K = np.array(list(UNIQUE.values())) / 1e8 if unique else np.full(3, 1e9)
         points = Points.of(FRESH_QxK, np.full(50, size), np.full(50, tokens), np.tile(u_K, (50, 1)))
-        true_QxT = engine.evaluate(fit.family, theta_TxP, points).T
+        true_QxT = fitting.evaluate(fit.family, theta_TxP, points).T
         np.testing.assert_allclose(fit.predict(FRESH_QxK, **scale, unique_tokens=unique), true_QxT, rtol=5e-3)
     fit.save(tmp_path)
     loaded = laws.LawFit.load(tmp_path)
-    np.testing.assert_array_equal(loaded.seen.points.u_RxK, fit.seen.points.u_RxK)
+    np.testing.assert_array_equal(loaded.dataset.points.u_RxK, fit.dataset.points.u_RxK)
     by_row = fit.predict_table(table.frame)
     np.testing.assert_allclose(by_row["pred/web"], table.frame["loss/web"], rtol=5e-3)
     pd.testing.assert_frame_equal(loaded.predict_table(table.frame), by_row)
@@ -126,35 +126,35 @@ def test_auto_compares_every_form_of_repeats_and_finds_the_planted_one(suffix):
     law, rng = REPEATS[suffix](LAWS["chinchilla"]), np.random.default_rng(5)
     n_R, d_R, u_R = (x.ravel() for x in np.meshgrid([0.25, 1.0, 4.0], 3.0 ** np.arange(-2, 3), [0.03, 0.3, 3.0]))
     theta_P = np.r_[planted_theta("chinchilla", 1)[0], EXTRA[suffix]]
-    y_R = engine.evaluate(law, theta_P[None], Points(np.ones((len(n_R), 1)), n_R, d_R, u_R[:, None]))[0]
+    y_R = fitting.evaluate(law, theta_P[None], Points(np.ones((len(n_R), 1)), n_R, d_R, u_R[:, None]))[0]
     frame = pd.DataFrame({"run": [f"r{i}" for i in range(len(n_R))], "mix/c4": 1.0, "n_params": 1e6 * n_R})
     frame = frame.assign(**{"n_tokens": 1e8 * d_R, "unique_tokens/c4": 1e8 * u_R})
     frame["loss/c4"] = y_R * (1 + 1e-3 * rng.standard_normal(len(n_R)))
-    fit = laws.fit(RunTable(frame), resamples=2)
+    fit = laws.fit(RunTable(frame), bootstrap=2)
     assert {"chinchilla", *(f"chinchilla{s}" for s in REPEATS)} <= set(fit.cross_validation["law"])
     assert fit.law == law.name
 
 
 def test_law_blind_to_the_mixture_takes_one_domain():
     frame = planted_table("chinchilla").frame.query("`mix/web` == 1").drop(columns=["mix/code", "mix/wiki"])
-    fit = laws.fit(RunTable(frame), resamples=2)
+    fit = laws.fit(RunTable(frame), bootstrap=2)
     assert fit.law == "chinchilla"
-    true_T = engine.evaluate(
+    true_T = fitting.evaluate(
         LAWS["chinchilla"],
         planted_theta("chinchilla", 3),
         Points.of(np.ones((1, 1)), np.array([2.0]), np.array([3.0])),
     )
     np.testing.assert_allclose(fit.predict(np.ones(1), 2e6, 3e8)[0], true_T[:, 0], rtol=5e-3)
     with pytest.raises(InputError, match="'chinchilla' needs sizes"):
-        laws.fit(RunTable(frame), "additive-scale", resamples=2)
+        laws.fit(RunTable(frame), "additive-scale", bootstrap=2)
 
 
 def test_domain_that_no_run_used_is_told_and_refused():
     table = planted_table("effective").frame
     frame = table.assign(**{"mix/news": 0.0})
-    fit = laws.fit(RunTable(frame), "effective", resamples=2)
+    fit = laws.fit(RunTable(frame), "effective", bootstrap=2)
     assert any("domain 'news' has weight 0" in n for n in fit.notes)
-    plain = laws.fit(RunTable(table), "effective", resamples=2)
+    plain = laws.fit(RunTable(table), "effective", bootstrap=2)
     known_QxK = np.column_stack([FRESH_QxK, np.zeros(50)])
     np.testing.assert_allclose(fit.predict(known_QxK), plain.predict(FRESH_QxK), rtol=1e-3)
     with pytest.raises(InputError, match="mixture 0 has 0.5 of 'news', which no fitted run used"):
@@ -165,10 +165,10 @@ def test_what_repeats_lack_gets_a_sentence():
     table, _ = planted_repeats("effective-scale")
     name = "effective-scale+repeats"
     with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without repeats"):
-        laws.fit(RunTable(table.frame.drop(columns="unique_tokens/web")), name, resamples=2)
+        laws.fit(RunTable(table.frame.drop(columns="unique_tokens/web")), name, bootstrap=2)
     with pytest.raises(InputError, match="has unique_tokens/web = 0; a domain that is used"):
-        laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, resamples=2)
-    fit = laws.fit(table.where(np.arange(len(table)) % 3 == 0), name, resamples=2)
+        laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, bootstrap=2)
+    fit = laws.fit(table.where(np.arange(len(table)) % 3 == 0), name, bootstrap=2)
     with pytest.raises(
         InputError, match="unique tokens names 'wbe', but there is no such domain; .*; did you mean 'web'"
     ):
@@ -178,14 +178,14 @@ def test_what_repeats_lack_gets_a_sentence():
     one = planted_table("effective")
     frame = one.frame.drop(columns="n_tokens").assign(**{f"unique_tokens/{d}": 1e7 for d in DOMAINS})
     with pytest.raises(InputError, match="needs column 'n_tokens'"):
-        laws.fit(RunTable(frame), "effective+repeats", resamples=2)
+        laws.fit(RunTable(frame), "effective+repeats", bootstrap=2)
 
 
 def test_text_is_as_scarce_as_it_was_in_the_table():
     """Where every run had the same text, a query that says nothing of it has that text too."""
     table, _ = planted_repeats("effective-scale")
     frame = table.frame.assign(**{f"unique_tokens/{d}": u for d, u in UNIQUE.items()})
-    fit = laws.fit(RunTable(frame), "effective-scale+repeats", resamples=2)
+    fit = laws.fit(RunTable(frame), "effective-scale+repeats", bootstrap=2)
     at = {"n_params": 4e6, "n_tokens": 3e9}
     said = fit.predict(np.eye(3), **at, unique_tokens=UNIQUE)
     np.testing.assert_array_equal(fit.predict(np.eye(3), **at), said)
@@ -194,7 +194,7 @@ def test_text_is_as_scarce_as_it_was_in_the_table():
 
 def test_tokens_of_the_question_count_for_repeats_without_scale():
     table, _ = planted_repeats("effective")
-    fit = laws.fit(table, "effective+repeats", resamples=2)
+    fit = laws.fit(table, "effective+repeats", bootstrap=2)
     few, many = (fit.predict(np.eye(3), n_tokens=d, unique_tokens=UNIQUE) for d in (1e7, 1e10))
     assert (many >= few).all()
     assert (many > few).any()

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from mixscale.laws import fit
-from mixscale.optimum import pareto, solve
+from mixscale.optimization import pareto, solve
 from mixscale.report import Findings, findings, load
 from mixscale.report.material import Material
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 SEEDS = (11, 12, 13)
 SEED_EFFECT = {11: 0.010, 12: -0.004, 13: 0.001}
@@ -52,7 +52,7 @@ def plant(folder: Path, domains: tuple[str, ...]) -> Planted:
     rows = [_row(rng, domains, h, 0, "fit", "dirichlet") for h in swarm]
     rows += [_row(rng, domains, h, 1, "fit", "dirichlet") for h in swarm[-5:]]
     rows += [_row(rng, domains, h, 0, "held_out", "dirichlet") for h in rng.dirichlet(np.ones(count), 8)]
-    fitted = fit(RunTable(pd.DataFrame(rows)), law="exponential", resamples=40)
+    fitted = fit(RunTable(pd.DataFrame(rows)), law="exponential", bootstrap=40)
     best = solve(fitted)
     fitted.save(folder / "fit")
     best.save(folder / "optimum.json")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from mixscale import report
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 def test_a_trained_baseline_stands_on_the_page(planted, tmp_path):

@@ -12,12 +12,12 @@ from scipy import stats
 
 from mixscale.errors import InputError
 from mixscale.laws import LawFit, fit
-from mixscale.optimum import solve
+from mixscale.optimization import solve
 from mixscale.report import captions, findings, load, sentences, summary
 from mixscale.report.held_out import Score
 from mixscale.report.material import Material
 from mixscale.report.wording import percent
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 def without(material: Material, *columns: str, rows=None) -> Material:
@@ -159,10 +159,10 @@ def test_an_optimum_of_another_law_is_refused(material):
 
 def test_an_optimum_of_another_fit_of_the_same_law_is_refused(material):
     moved = dataclasses.replace(material.fit, theta_TxP=material.fit.theta_TxP * 1.001)
-    with pytest.raises(InputError, match="solved from another fit.*run `mixscale optimum` again"):
+    with pytest.raises(InputError, match="solved from another fit.*run `mixscale optimize` again"):
         Material(material.table, moved, material.optimum)
     fewer = dict(list(material.optimum.predicted.items())[:-1])
-    with pytest.raises(InputError, match="solved for targets .*run `mixscale optimum` again"):
+    with pytest.raises(InputError, match="solved for targets .*run `mixscale optimize` again"):
         Material(material.table, material.fit, dataclasses.replace(material.optimum, predicted=fewer))
 
 
@@ -345,7 +345,7 @@ def test_a_choice_that_the_runs_do_not_support_is_told_at_once_unless_training_j
     losses = [c for c in fitted if c.startswith("loss/")]
     fitted[losses] = 2 + 0.1 * np.random.default_rng(0).standard_normal(fitted[losses].shape)
     fitted.to_csv(folder / "runs.csv", index=False)
-    blind = fit(RunTable(fitted), law="exponential", resamples=4)
+    blind = fit(RunTable(fitted), law="exponential", bootstrap=4)
     blind.save(folder / "fit")
     solve(blind, current=dict.fromkeys(planted.domains, 1 / len(planted.domains))).save(folder / "optimum.json")
     found = findings(load(folder))

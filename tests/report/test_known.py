@@ -10,9 +10,9 @@ import pytest
 
 from mixscale import report
 from mixscale.laws import fit
-from mixscale.optimum import Constraints, solve
+from mixscale.optimization import Constraints, solve
 from mixscale.report.material import Material, load
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     frame.loc[39, ["mix/web", "mix/code", "mix/wiki"]] = 0.2, 0.2, 0.6
     table = RunTable(frame)
     table.write(path / "runs.csv")
-    fitted = fit(table, "exponential+repeats", resamples=4)
+    fitted = fit(table, "exponential+repeats", bootstrap=4)
     fitted.save(path / "fit")
     scarce = Constraints(available={"web": 1e8}, epochs=np.inf)
     solve(fitted, constraints=scarce, n_tokens=1e9).save(path / "optimum.json")

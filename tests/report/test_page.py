@@ -13,14 +13,14 @@ import pytest
 
 from mixscale import report
 from mixscale.errors import InputError
-from mixscale.optimum import solve
+from mixscale.optimization import solve
 from mixscale.report import page_answer
 from mixscale.report.figures import NAMES, style
 from mixscale.report.markup import picture
 from mixscale.report.page_domains import domains
 from mixscale.report.wording import capital
-from mixscale.runs import RunTable
-from mixscale.sweep.directory import open_directory
+from mixscale.run_table import RunTable
+from mixscale.sweeps.directory import open_directory
 
 VOID = {"meta", "img", "br"}
 
@@ -36,10 +36,10 @@ class Balanced(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.loads, self.seen = [], [], set()
+        self.open, self.loads, self.dataset = [], [], set()
 
     def handle_starttag(self, tag, attrs):
-        self.seen.add(tag)
+        self.dataset.add(tag)
         self.loads += [v for k, v in attrs if k in ("src", "href", "data", "srcset")]
         if tag not in VOID:
             self.open.append(tag)
@@ -69,7 +69,7 @@ def test_names_from_data_stay_text(written):
     parser = Balanced()
     text = written.read_text(encoding="utf-8")
     parser.feed(text)
-    assert not parser.seen & {"script", "link", "iframe"}
+    assert not parser.dataset & {"script", "link", "iframe"}
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "quick &lt;b&gt;start&lt;/b&gt;" in text
 

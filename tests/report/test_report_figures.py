@@ -12,7 +12,7 @@ from mixscale.report import captions, findings
 from mixscale.report.figures import accuracy, answer, landscape
 from mixscale.report.held_out import left_out_rows
 from mixscale.report.material import Material
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 @pytest.fixture(scope="module")

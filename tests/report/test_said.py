@@ -8,8 +8,8 @@ import numpy as np
 
 from mixscale.report import captions, findings, sentences
 from mixscale.report.material import Material
-from mixscale.report.targets_said import by_target, replaced
-from mixscale.runs import RunTable
+from mixscale.report.targets_said import atomic_write, by_target
+from mixscale.run_table import RunTable
 
 
 def where(material: Material, rows) -> Material:
@@ -23,7 +23,7 @@ def test_resamples_with_another_optimum_are_counted(material):
     draws_SxK[0] = np.eye(3)[0]
     one_apart = dataclasses.replace(material.optimum, draws_SxK=draws_SxK)
     found = findings(Material(material.table, material.fit, one_apart))
-    assert (found.resamples, found.resamples_apart) == (20, 1)
+    assert (found.bootstrap, found.resamples_apart) == (20, 1)
 
 
 def test_of_one_seed_without_seed_noise_no_target_is_told(material):
@@ -31,7 +31,7 @@ def test_of_one_seed_without_seed_noise_no_target_is_told(material):
     told = " ".join(sentences(found))
     assert "cannot be told from one seed" in told
     assert "Target by target" not in told
-    assert replaced(found) is None  # so the page has neither the column nor its foot
+    assert atomic_write(found) is None  # so the page has neither the column nor its foot
 
 
 def test_of_many_targets_chance_is_told(found):

@@ -8,11 +8,11 @@ import pytest
 
 from mixscale import report
 from mixscale.laws import fit
-from mixscale.optimum import Goal, solve
+from mixscale.optimization import Objective, solve
 from mixscale.report.candidates import candidates
 from mixscale.report.material import Material, load
 from mixscale.report.seeds import noises
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 WEIGHTS = {"web": 1, "qa": 3}
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     frame["score/qa"] = 0.9 - 0.5 * np.exp(h_RxK @ [-0.2, -2.0, -0.4]) + rng.normal(0, 0.001, 40)
     table = RunTable(frame)
     table.write(path / "runs.csv")
-    fitted = fit(table, "exponential", targets=table.targets, resamples=20)
+    fitted = fit(table, "exponential", targets=table.targets, bootstrap=20)
     fitted.save(path / "fit")
     solve(fitted, weights=WEIGHTS).save(path / "optimum.json")
     return path
@@ -50,7 +50,7 @@ def test_means_agree_with_the_objective(folder):
 def test_the_worst_target_counts_a_score_negatively(folder):
     material = load(folder)
     now = {"web": 0.4, "code": 0.3, "wiki": 0.3}
-    goal = Goal(worst=True, relative_to="current")
+    goal = Objective(worst=True, relative_to="current")
     worst = Material(material.table, material.fit, solve(material.fit, goal=goal, current=now))
     loss, score = material.fit.predict(worst.optimum.current.array(material.domains)[None])[0]
     rows = worst.measured

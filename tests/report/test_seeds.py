@@ -12,7 +12,7 @@ from mixscale.report import findings, load
 from mixscale.report.material import Material
 from mixscale.report.seeds import UNKNOWN, NewSeeds
 from mixscale.report.statistics import LEVEL, Noise
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 SHARED, OWN = 0.02, 0.015
 """Standard deviation of what a seed does to all mixtures alike, and to each alone."""

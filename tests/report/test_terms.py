@@ -13,12 +13,12 @@ import pytest
 from mixscale import report
 from mixscale.errors import InputError
 from mixscale.laws import fit
-from mixscale.optimum import Constraints, Goal, Group, Optimum, solve
+from mixscale.optimization import Constraints, Group, Objective, Optimum, solve
 from mixscale.report import findings, load, sentences, summary
 from mixscale.report.material import Material
 from mixscale.report.terms import Beyond, terms
 from mixscale.report.terms_said import decision, extrapolated, justified
-from mixscale.runs import RunTable
+from mixscale.run_table import RunTable
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def bound(material) -> Material:
     constraints = Constraints(
         upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}, epochs=np.inf
     )
-    goal = Goal(weights={first: 2, second: 1, third: 1}, worst=True, relative_to="current")
+    goal = Objective(weights={first: 2, second: 1, third: 1}, worst=True, relative_to="current")
     return Material(
         material.table, material.fit, solve(material.fit, goal=goal, constraints=constraints, current=current)
     )
@@ -55,7 +55,7 @@ def test_the_predicted_goal_is_the_optimums_own_and_lies_in_its_interval(bound):
 
 def test_the_interval_of_one_counted_target_is_that_targets_own(material):
     target = material.target_names[1]
-    alone = Material(material.table, material.fit, solve(material.fit, goal=Goal({target: 1}, worst=True)))
+    alone = Material(material.table, material.fit, solve(material.fit, goal=Objective({target: 1}, worst=True)))
     h_1xK = np.full((1, 3), 1 / 3)
     value, low, high = (v[0] for v in alone.objective(h_1xK))
     lo_1xT, hi_1xT = material.fit.interval(h_1xK)
@@ -122,8 +122,8 @@ def test_what_was_not_trained_is_compared_by_the_law(material):
     expected = material.optimum.regret(dict.fromkeys(material.domains, 1 / 3))
     assert found.candidates["uniform"].above == pytest.approx(expected)
     assert any("lower than that of the uniform mixture" in s for s in sentences(found))
-    held, seen = material.fit.held_TxR.mean(axis=0), material.fit.seen.y_TxR.mean(axis=0)
-    assert found.left_out.mean_absolute_error == pytest.approx(np.abs(held - seen).mean())
+    held, dataset = material.fit.oof_pred_TxR.mean(axis=0), material.fit.dataset.y_TxR.mean(axis=0)
+    assert found.left_out.mean_absolute_error == pytest.approx(np.abs(held - dataset).mean())
 
 
 @pytest.mark.parametrize("relative_to", ["current", "best"])
@@ -148,7 +148,7 @@ def test_an_optimum_from_before_constraints_were_saved_is_read(planted, material
     assert found.candidates["uniform"].breaks
     about["goal"] |= {"worst": True, "relative_to": "best"}
     (tmp_path / "optimum.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="saved by an earlier version.*run `mixscale optimum` again"):
+    with pytest.raises(InputError, match="saved by an earlier version.*run `mixscale optimize` again"):
         Optimum.load(tmp_path / "optimum.json").of(material.fit)
 
 
@@ -167,7 +167,7 @@ def scaled(tmp_path_factory) -> RunTable:
 
 @pytest.mark.parametrize("question", ["mixtures", "larger-n"])
 def test_a_question_outside_of_the_table_is_told(scaled, question):
-    fitted = fit(scaled, "exponential-scale", question=question, resamples=4)
+    fitted = fit(scaled, "exponential-scale", question=question, bootstrap=4)
     inside, outside = (Material(scaled, fitted, solve(fitted, n_params=n, n_tokens=1e9)) for n in (1e7, 4e7))
     assert terms(inside).beyond == {}
     expected = {"n_params": Beyond(pytest.approx(4e7), pytest.approx(1e6), pytest.approx(1e7), question == "larger-n")}

@@ -12,7 +12,7 @@ from mixscale.report.figures import style
 from mixscale.report.findings import Findings
 from mixscale.report.material import Material
 from mixscale.report.wording import percent
-from mixscale.runs import sign_of
+from mixscale.run_table import sign_of
 
 
 @style.styled

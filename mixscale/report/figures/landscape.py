@@ -40,12 +40,16 @@ def slices(material: Material) -> Figure:
     shown = [rows["goal"].to_numpy()[inner_R]]
     axes_U = list(style.panels(fig, count, columns, sharex=True, sharey=True))
     for k, axes in zip(known_U, axes_U, strict=True):
-        weight_Q, seen = weights(h_RxK[:, k].max())
+        weight_Q, dataset = weights(h_RxK[:, k].max())
         mean_Q, low_Q, high_Q = material.objective(along(k, weight_Q, material.known_K))
         shown.append(mean_Q[weight_Q < VERTEX])
-        axes.fill_between(weight_Q[:seen], low_Q[:seen], high_Q[:seen], color=style.HELD_OUT, alpha=0.2, linewidth=0)
-        axes.plot(weight_Q[:seen], mean_Q[:seen], color=style.HELD_OUT)
-        axes.plot(weight_Q[seen - 1 :], mean_Q[seen - 1 :], color=style.HELD_OUT, linewidth=0.9, linestyle=BEYOND)
+        axes.fill_between(
+            weight_Q[:dataset], low_Q[:dataset], high_Q[:dataset], color=style.HELD_OUT, alpha=0.2, linewidth=0
+        )
+        axes.plot(weight_Q[:dataset], mean_Q[:dataset], color=style.HELD_OUT)
+        axes.plot(
+            weight_Q[dataset - 1 :], mean_Q[dataset - 1 :], color=style.HELD_OUT, linewidth=0.9, linestyle=BEYOND
+        )
         axes.plot(h_RxK[:, k], rows["goal"], "o", color=style.FAINT, markersize=2.8, alpha=0.7,
                   markeredgewidth=0)  # fmt: skip
         axes.axvline(1 / count, color=style.FAINT, linewidth=0.7, linestyle=":")

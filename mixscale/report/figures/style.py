@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mixscale.files import replaced
+from mixscale.io import atomic_write
 
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 FIT, HELD_OUT = "#9aa5b1", "#0072b2"
@@ -84,10 +84,10 @@ def save(figure: Figure, stem: Path, dpi: int = 160) -> list[Path]:
     """Write `figure` as PNG and PDF beside each other; equal figures give equal files."""
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
     with matplotlib.rc_context(RC):
-        with replaced(png) as side:
+        with atomic_write(png) as side:
             figure.savefig(side, dpi=dpi, metadata={"Software": None})
         figure.set_layout_engine("none")  # the layout is found, and finding it is most of the time
-        with replaced(pdf) as side:
+        with atomic_write(pdf) as side:
             figure.savefig(side, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return [png, pdf]
 

@@ -1,0 +1,51 @@
+"""Files that are there whole or not at all; every room may import this module."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixscale.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yields a path beside `path`, with its suffix, that takes its place once the block has ended.
+
+    A block that fails, or a kill, leaves what was at `path` before. Missing folders are made. What is there and no
+    file (a device, a pipe) is written into.
+
+    Raises:
+        InputError: `path` is a folder, or lies below a file.
+    """
+    file = Path(path)
+    ensure_dir(file.parent)
+    if file.is_dir():
+        raise InputError(f"'{file}' is a folder; give the name of a file")
+    if file.exists() and not file.is_file():
+        yield file
+        return
+    temporary = file.with_name(f".{file.stem}.{secrets.token_hex(4)}{file.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ensure_dir(path: str | Path) -> Path:
+    """The folder `path`, made with its parents where it is missing.
+
+    Raises:
+        InputError: it, or one of its parents, is a file.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        blocking = next((p for p in (folder, *folder.parents) if p.is_file()), folder)
+        raise InputError(f"folder '{folder}' cannot be made: '{blocking}' is a file") from error
+    return folder

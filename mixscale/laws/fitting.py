@@ -1,0 +1,231 @@
+"""Fits any family to many problems at once: targets, starts, folds and resamples are one batch.
+
+A problem is a vector of losses, a weight for each row (0 for a held-out row) and a starting point. `levenberg` solves
+the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names.
+
+`evaluate`, `fit_points`, `solve` and `leave_out` are what every kind of law answers to. They are written here for
+families of formulas; `process` and `stack` register their own for a Gaussian process and for a mean of laws.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+from scipy import optimize
+
+from mixscale.laws import levenberg
+from mixscale.laws.calibration import ROBUST
+from mixscale.laws.families import Law, Points
+from mixscale.laws.levenberg import HUBER, ROW_MULTIPLE, jacobian
+
+STARTS = 6
+TOLERANCE, ROUGHLY = 1e-7, 1e-4
+"""Share of the cost that a last step gains: in point fits, and in refits, whose cost is known to no such precision."""
+FINISHING, AT_BOUND = 40, 1e-5
+"""Most steps of the finish, and how near to a bound, in widths of the prior, counts as on it."""
+WEAKEST = 2.0
+"""A prior that is wider, on a logarithm of order one, is there to bound a search and is nobody's belief."""
+SETTLED, AT_REST, PATIENCE = 1e-10, 0.3, 4
+"""The same where basins are counted, the gain of a whole search that ends it, and how many searches there may be."""
+
+
+@functools.singledispatch
+def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
+    """Losses of B parameter vectors at R points, float64, shape (B, R)."""
+    count = points.count
+    wide = points.padded(1 << max(3, (count - 1).bit_length()) if count < 4096 else 4096)
+    with jax.enable_x64(True):
+        parts = [
+            np.asarray(_evaluator(law)(part, wide))
+            for part in np.array_split(theta_BxP, max(1, -(-theta_BxP.shape[0] * wide.count // 2**23)))
+        ]
+    return np.concatenate(parts)[:, :count]
+
+
+@functools.singledispatch
+def solve(
+    law: Law,
+    points: Points,
+    y_BxR: np.ndarray,
+    weights_BxR: np.ndarray,
+    sigma_B: np.ndarray,
+    start_BxP: np.ndarray,
+    away_BxP: np.ndarray | None = None,
+    on_batch=None,
+) -> np.ndarray:
+    """Parameters that fit each problem best, shape (B, P), from a start near by.
+
+    Args:
+        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
+        away_BxP: by how many of its standard deviations the mean of each prior is moved, at most WEAKEST in all.
+        on_batch: called with the number of problems after each batch.
+    """
+    if away_BxP is not None:
+        away_BxP = away_BxP * np.minimum(1.0, WEAKEST / law.spread("std", points.h_RxK.shape[1]))
+    asked = levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B, away_BxP)
+    return levenberg.minimize(asked, start_BxP, ROUGHLY, on_batch)[0]
+
+
+@functools.singledispatch
+def leave_out(
+    law: Law, points: Points, y_TxR: np.ndarray, kept_FxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray
+) -> np.ndarray:
+    """Parameters fitted to the rows that each fold keeps, shape (T, F, P), from those fitted to all rows."""
+    targets, folds = len(y_TxR), len(kept_FxR)
+    # To the end: a fit that stops near its start would remember the rows it should not know.
+    theta_BxP, _ = _minimize(
+        law,
+        points,
+        np.repeat(y_TxR, folds, axis=0),
+        np.tile(kept_FxR, (targets, 1)),
+        np.repeat(sigma_T, folds),
+        np.repeat(theta_TxP, folds, axis=0),
+    )
+    return theta_BxP.reshape(targets, folds, -1)
+
+
+@functools.singledispatch
+def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
+
+    Returns:
+        theta_TxP and the relative noise sigma_T that the final fit assumed.
+    """
+    targets = len(y_TxR)
+    theta_TxSxP, cost_TxS = _from_starts(law, points, y_TxR, seed)
+    theta_TxP = theta_TxSxP[np.arange(targets), cost_TxS.argmin(axis=1)]
+    ones, spread_T = np.ones_like(y_TxR), _spread(y_TxR)
+    for _ in range(2):
+        sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
+        theta_TxP, _ = _minimize(law, points, y_TxR, ones, sigma_T, theta_TxP)
+    finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
+    return np.stack(finished), sigma_T
+
+
+def basins(
+    law: Law, points: Points, y_TxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the fit and the starts of `fit_points` end with the noise that the fit assumed, and more patience.
+
+    Returns:
+        the cost from the fit, shape (T,), and from each start, shape (T, STARTS): negative log posteriors but for a
+        constant, so a difference of one half is one standard error.
+    """
+    begin_TxSxP = np.concatenate([theta_TxP[:, None], _from_starts(law, points, y_TxR, seed)[0]], axis=1)
+    targets, starts, _ = begin_TxSxP.shape
+    y_BxR, sigma_B = np.repeat(y_TxR, starts, axis=0), np.repeat(sigma_T, starts)
+    theta_BxP, cost_B = begin_TxSxP.reshape(targets * starts, -1), np.full(targets * starts, np.inf)
+    moving_N = np.arange(len(cost_B))
+    for _ in range(PATIENCE):
+        y_NxR = y_BxR[moving_N]
+        theta_BxP[moving_N], cost_N = _minimize(
+            law, points, y_NxR, np.ones_like(y_NxR), sigma_B[moving_N], theta_BxP[moving_N], SETTLED
+        )
+        gained_N = cost_B[moving_N] - cost_N
+        cost_B[moving_N] = cost_N
+        # A long valley looks like many basins to starts that were stopped on their way along it.
+        moving_N = moving_N[gained_N > AT_REST]
+        if not len(moving_N):
+            break
+    cost_TxS = cost_B.reshape(targets, starts)
+    return cost_TxS[:, 0], cost_TxS[:, 1:]
+
+
+def linearised(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Relative residuals of each target, shape (T, R), and their derivatives by its parameters, shape (T, R, P)."""
+    with jax.enable_x64(True):
+        rows = [_slopes(law)(theta_P, points) for theta_P in theta_TxP]
+        loss_TxR, slope_TxRxP = (np.stack([np.asarray(x) for x in parts]) for parts in zip(*rows, strict=True))
+    return loss_TxR / y_TxR - 1, slope_TxRxP / y_TxR[..., None]
+
+
+def _from_starts(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each start ends with a rough guess of the noise, shape (T, STARTS, P), and its cost, shape (T, STARTS)."""
+    targets = len(y_TxR)
+    starts_SxP = law.starts(np.random.default_rng(seed), points.h_RxK.shape[1], STARTS)
+    y_BxR = np.repeat(y_TxR, STARTS, axis=0)
+    rough_B = np.repeat(np.maximum(0.05 * _spread(y_TxR), 1e-6), STARTS)
+    theta_BxP, cost_B = _minimize(law, points, y_BxR, np.ones_like(y_BxR), rough_B, np.tile(starts_SxP, (targets, 1)))
+    return theta_BxP.reshape(targets, STARTS, -1), cost_B.reshape(targets, STARTS)
+
+
+def _spread(y_TxR: np.ndarray) -> np.ndarray:
+    """Standard deviation of each target over its mean, shape (T,)."""
+    return np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
+
+
+def _minimize(
+    law: Law,
+    points: Points,
+    y_BxR: np.ndarray,
+    weights_BxR: np.ndarray,
+    sigma_B: np.ndarray,
+    start_BxP: np.ndarray,
+    tolerance: float = TOLERANCE,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `levenberg.minimize`."""
+    return levenberg.minimize(levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B), start_BxP, tolerance)
+
+
+def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:
+    """Robust relative scale of the residuals, corrected for the parameters spent, shape (T,)."""
+    residual_TxR = (evaluate(law, theta_TxP, points) - y_TxR) / y_TxR
+    rows, spent = y_TxR.shape[1], theta_TxP.shape[1]
+    freedom = np.sqrt(rows / max(rows - spent, rows / 4))
+    return ROBUST * np.median(np.abs(residual_TxR), axis=1) * freedom
+
+
+def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
+    """SciPy's trust region within bounds, with exact derivatives, from the batched solution; keeps the better of both.
+
+    An active set creeps along a flat valley that ends at a bound; scaling by the distance from the bounds does not.
+    """
+    wide = points.padded(ROW_MULTIPLE)
+    lower_P, upper_P, mean_P, std_P = (law.spread(f, points.h_RxK.shape[1]) for f in ("lower", "upper", "mean", "std"))
+    rows = points.count
+
+    with jax.enable_x64(True):
+        slopes = _slopes(law)
+
+        def linear(theta_P):
+            loss_R, slope_RxP = (np.asarray(x)[:rows] for x in slopes(theta_P, wide))
+            residual_N = np.r_[(loss_R / y_R - 1) / sigma, (theta_P - mean_P) / std_P]
+            return residual_N, np.concatenate([slope_RxP / (y_R * sigma)[:, None], np.diag(1 / std_P)])
+
+        def robust(square_N):
+            """Huber's function of the residuals, and nothing of the prior's: twice the cost and its derivatives."""
+            size_R = np.sqrt(square_N[:rows])
+            far_R = size_R > HUBER
+            size_R = np.where(far_R, size_R, 1.0)
+            rho_3xN = np.stack([square_N, np.ones_like(square_N), np.zeros_like(square_N)])
+            bent_3xR = np.stack([2 * HUBER * size_R - HUBER**2, HUBER / size_R, -0.5 * HUBER / size_R**3])
+            rho_3xN[:, :rows] = np.where(far_R, bent_3xR, rho_3xN[:, :rows])
+            return rho_3xN
+
+        margin_P = 1e-9 * (upper_P - lower_P)
+        found = optimize.least_squares(
+            lambda theta_P: linear(theta_P)[0],
+            np.clip(theta_P, lower_P + margin_P, upper_P - margin_P),
+            lambda theta_P: linear(theta_P)[1],
+            bounds=(lower_P, upper_P),
+            x_scale=std_P,
+            loss=robust,
+            max_nfev=FINISHING,
+        )
+        # It never touches a bound, so what it leaves beside one is put on it.
+        near_2xP = np.abs(found.x - np.stack([lower_P, upper_P])) < AT_BOUND * std_P
+        placed_P = np.select(list(near_2xP), [lower_P, upper_P], found.x)
+        tried = (placed_P, found.x, theta_P)
+        return min(tried, key=lambda theta_P: robust(linear(theta_P)[0] ** 2)[0].sum())
+
+
+@functools.cache
+def _slopes(law: Law):
+    return jax.jit(jacobian(law))
+
+
+@functools.cache
+def _evaluator(law: Law):
+    return jax.jit(jax.vmap(law.f, in_axes=(0, None)))

@@ -1,0 +1,200 @@
+"""The runs of a table by themselves: every mixture as a line, and whether losses rank alike at every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+
+from mixscale.errors import InputError
+from mixscale.mixture import Mixture
+from mixscale.plots import canvas
+from mixscale.report.figures import style
+from mixscale.report.names import label
+from mixscale.run_table import RunTable, sign_of
+
+MANY = 80
+"""Mixtures from which on only the best tenth of them is drawn strongly."""
+LETTER = {"n_params": "N", "n_tokens": "D"}
+FEWEST = 5
+"""Mixtures in common from which on the ranks of two scales are compared."""
+SCALES = 6
+"""Most scales that are compared; of more, as many are taken evenly from the smallest to the largest."""
+
+
+def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> np.ndarray:
+    """Weighted mean of the targets in each row, a score counted negatively, shape (R,).
+
+    Targets are the losses, or all where there are no losses, alike where no weights are given.
+    """
+    columns = {table.column_of(t): w for t, w in weights.items()} if weights else None
+    if columns is None:
+        columns = dict.fromkeys(targets_of(table), 1.0)
+    weight_T = np.array([w * sign_of(t) for t, w in columns.items()]) / sum(columns.values())
+    return table.frame[list(columns)].to_numpy(float) @ weight_T
+
+
+def targets_of(table: RunTable) -> list[str]:
+    """The targets of an objective: the losses, or all where there are none."""
+    return [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
+
+
+@style.styled
+def parallel(
+    table: RunTable, weights: Mapping[str, float] | None = None, optimum: Mixture | None = None
+) -> canvas.Picture:
+    """Every mixture as a line over the domains, coloured by its objective; the best one and the optimum stand out.
+
+    Rows of the largest scale are shown, and of each run its last, but none that verified an optimum: they are of no
+    grid. The best mixture is that of the lowest objective over its seeds, held-out ones left aside. Weights are drawn
+    by their square root, so that small ones can be told apart.
+    """
+    rows = at_one_scale(table.complete().final())
+    role_R = rows.frame["role"].fillna("fit").to_numpy() if "role" in rows.frame else np.full(len(rows), "fit")
+    if (role_R == "fit").any():
+        rows, role_R = rows.where(role_R != "verify"), role_R[role_R != "verify"]
+    value_R, h_RxK = objective(rows, weights), rows.mixtures_RxK
+    best = _best(value_R, h_RxK, role_R)
+    order_K = np.argsort(-h_RxK.mean(axis=0), kind="stable")
+    h_RxK, domains = np.sqrt(h_RxK[:, order_K]), [rows.domains[k] for k in order_K]
+    fig = canvas.picture(3.3)
+    axes = fig.subplots()
+    place_K = np.arange(len(domains))
+    low, high = np.quantile(value_R, [0, 0.8])
+    norm = Normalize(low, high if high > low else low + 1)
+    lines = [np.column_stack([place_K, h_K]) for h_K in h_RxK]
+    best_first = np.argsort(value_R, kind="stable")
+    strong = len(lines) if len(lines) <= MANY else max(MANY // 4, len(lines) // 10)
+    for chosen, look in (
+        (best_first[strong:], {"linewidths": 0.4, "alpha": 0.15}),
+        (best_first[:strong][::-1], {"linewidths": 0.9, "alpha": 0.85}),
+    ):
+        bundle = [lines[r] for r in chosen]
+        axes.add_collection(LineCollection(bundle, array=value_R[chosen], cmap=canvas.CMAP, norm=norm,
+                                           rasterized=len(bundle) > 300, **look))  # fmt: skip
+    swept = "origin" in rows.frame
+    axes.plot(place_K, h_RxK[best], color=style.INK, linewidth=1.8, label=label("best", swept), marker="o",
+              markersize=3)  # fmt: skip
+    if optimum is not None:
+        axes.plot(place_K, np.sqrt(optimum.array(domains)), color=canvas.OPTIMUM, linewidth=1.8, label="optimum",
+                  marker="*", markersize=6)  # fmt: skip
+    ticks = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
+    top = max(h_RxK.max(), 0.0 if optimum is None else np.sqrt(max(optimum.values())))
+    axes.set(xlim=(-0.2, len(domains) - 0.8), ylim=(-0.01, top * 1.03), ylabel="weight (square-root axis)")
+    axes.set_yticks(np.sqrt(ticks[np.sqrt(ticks) <= top * 1.03]))
+    axes.yaxis.set_major_formatter(lambda root, _: f"{100 * root**2:.0f}%")
+    names = [style.short(d, 18) for d in domains]
+    slanted = sum(map(len, names)) > 60
+    axes.set_xticks(place_K, names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    axes.grid(True, axis="x", color=style.FAINT, linewidth=0.5)
+    axes.grid(False, axis="y")
+    bar = fig.colorbar(ScalarMappable(norm, canvas.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
+    bar.set_label(canvas.objective_name(weights, len(targets_of(table))), fontsize=7.5)
+    bar.outline.set_visible(False)
+    fig.legend(loc="outside upper left", ncols=2)
+    return fig
+
+
+def _best(value_R: np.ndarray, h_RxK: np.ndarray, role_R: np.ndarray) -> int:
+    """A row of the mixture whose seeds have the lowest mean, of those that may be fitted where there are any."""
+    kind_R = np.unique(h_RxK.round(9), axis=0, return_inverse=True)[1].reshape(-1)
+    mean_R = pd.Series(value_R).groupby(kind_R).transform("mean").to_numpy()
+    fitted_R = (role_R == "fit") | (not (role_R == "fit").any())
+    return int(np.where(fitted_R, mean_R, np.inf).argmin())
+
+
+@style.styled
+def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> canvas.Picture:
+    """Whether mixtures rank alike at every scale: the two with most mixtures in common, and each pair's correlation.
+
+    A scale is a size and a token count; mixtures are matched by their weights, and the seeds of one are averaged.
+
+    Raises:
+        InputError: there is one scale only, or no two have `FEWEST` mixtures in common.
+    """
+    at = _by_scale(table.complete().final(), weights)
+    names, rho_SxS = _correlations(at)
+    if len(names) < 2:
+        raise InputError(f"no two scales have {FEWEST} mixtures in common; ranks across scales need the same mixtures")
+    if len(names) > SCALES:
+        kept = np.linspace(0, len(names) - 1, SCALES).round().astype(int)
+        names, rho_SxS = [names[i] for i in kept], rho_SxS[np.ix_(kept, kept)]
+    pairs = [(i, j) for i, j in np.ndindex(*rho_SxS.shape) if i < j and np.isfinite(rho_SxS[i, j])]
+    common = {(i, j): at[names[i]].align(at[names[j]], join="inner") for i, j in pairs}
+    small, large = max(pairs, key=lambda p: (len(common[p][0]), p[1] - p[0], p[1]))
+    x, y = common[small, large]
+    fig = canvas.picture(3.1)
+    left, right = fig.subplots(1, 2)
+    points = {"color": style.HELD_OUT, "markersize": 3.5, "alpha": 0.6, "markeredgewidth": 0}
+    left.plot(x, y, "o", **points)
+    canvas.corner(left, f"ρ = {rho_SxS[small, large]:.3f}\n{len(x)} mixtures")
+    left.set(xlabel=f"mean of the targets at {names[small]}", ylabel=f"at {names[large]}", box_aspect=1)
+    left.locator_params(nbins=5)
+    if len(names) == 2:
+        right.plot([1, len(x)], [1, len(x)], color=style.FAINT, linewidth=0.8)
+        right.plot(x.rank(), y.rank(), "o", **points)
+        right.set(xlabel=f"rank at {names[small]} (1 is best)", ylabel=f"rank at {names[large]}", box_aspect=1)
+    else:
+        _matrix(fig, right, names, rho_SxS)
+    return fig
+
+
+def _matrix(fig: canvas.Picture, axes: Axes, names: list[str], rho_SxS: np.ndarray) -> None:
+    """Rank correlations as a coloured square; a pair without mixtures in common stays white."""
+    least = np.nanmin(rho_SxS)
+    image = axes.imshow(rho_SxS, cmap="cividis", vmin=min(0.5, np.floor(10 * least) / 10), vmax=1.0)
+    for i, j in np.ndindex(*rho_SxS.shape):
+        if np.isfinite(rho_SxS[i, j]) and i != j:
+            ink = "white" if image.norm(rho_SxS[i, j]) < 0.6 else style.INK
+            axes.text(j, i, f"{rho_SxS[i, j]:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("rank correlation of mixtures")
+    bar = fig.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
+    bar.outline.set_visible(False)
+
+
+def _correlations(at: dict[str, pd.Series]) -> tuple[list[str], np.ndarray]:
+    """Rank correlation of each two scales, (S, S), of the scales that have one with another."""
+    names = list(at)
+    rho_SxS = np.full((len(names), len(names)), np.nan)
+    for i, j in np.ndindex(*rho_SxS.shape):
+        one, other = at[names[i]].align(at[names[j]], join="inner")
+        if len(one) >= FEWEST:
+            rho_SxS[i, j] = canvas.rank_correlation(one.to_numpy(), other.to_numpy())
+    paired = np.flatnonzero(np.isfinite(rho_SxS).sum(axis=1) > 1)
+    return [names[i] for i in paired], rho_SxS[np.ix_(paired, paired)]
+
+
+def at_one_scale(rows: RunTable) -> RunTable:
+    """The rows of the largest size, and among these of the commonest token count."""
+    for column in ("n_params", "n_tokens"):
+        if column not in rows.frame or rows.frame[column].isna().any():
+            continue
+        value_R = rows.frame[column].to_numpy(float)
+        chosen = value_R.max() if column == "n_params" else pd.Series(value_R).mode().max()
+        rows = rows.where(np.isclose(value_R, chosen, rtol=0.01))
+    return rows
+
+
+def _by_scale(rows: RunTable, weights: Mapping[str, float] | None) -> dict[str, pd.Series]:
+    """Objective of each mixture, by its weights in words, at each scale from small to large."""
+    frame = rows.frame
+    scale = [c for c in ("n_params", "n_tokens") if c in frame and frame[c].nunique() > 1]
+    if not scale:
+        raise InputError("the table has one scale; ranks across scales need rows of several n_params or n_tokens")
+    keys = [tuple(f"{w:.4f}" for w in h_K) for h_K in rows.mixtures_RxK]
+    told = pd.DataFrame({"value": objective(rows, weights), "mixture": keys}).assign(**{c: frame[c] for c in scale})
+    found = {}
+    for values, part in told.groupby(scale, sort=True):
+        name = ", ".join(f"{LETTER[c]} {canvas.said(v)}" for c, v in zip(scale, values, strict=True))
+        found[name] = part.groupby("mixture")["value"].mean()
+    return found

@@ -1,0 +1,90 @@
+"""The runs of an experiment: its design, and the verification that follows once there is an optimum.
+
+A plan is a list of runs with what each is for; starting any of them is the engine's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixscale.checks import check
+from mixscale.config import Experiment
+from mixscale.mixture import Mixture
+from mixscale.mixtures import Drawn, baselines, draw
+from mixscale.mixtures.mixtures import rounded
+from mixscale.models import count_parameters
+from mixscale.training.run import Run
+
+if TYPE_CHECKING:
+    from mixscale.data import TokenStore
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and what it is for."""
+
+    run: Run
+    role: str
+    """`fit`, `held_out` or `verify`"""
+    origin: str
+    """where its mixture came from; several are joined with `+`"""
+
+
+def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
+    """Every run of the design: sizes × (fitted and held-out mixtures, and replicates with other seeds).
+
+    Raises:
+        InputError: the experiment cannot be carried out as it stands.
+    """
+    check(experiment)
+    drawn = draw(experiment.design, store.natural(), baselines.prior(experiment, store))
+    again = replicated(experiment, [d for d in drawn if d.role == "fit"])
+    planned = []
+    for size in experiment.models:
+        seeded = [(experiment.seed, drawn), *((seed, again) for seed in experiment.design.replicate_seeds)]
+        planned += [
+            Planned(_run(experiment, store, d.mixture, size, seed), d.role, d.origin)
+            for seed, mixtures in seeded
+            for d in mixtures
+        ]
+    return planned
+
+
+def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
+    """The fitted mixtures that other seeds train again: spread evenly over those that mix several domains."""
+    mixed = [d for d in fitted if d.origin != "vertex"] or fitted
+    count = min(experiment.design.replicates, len(mixed))
+    return [mixed[i] for i in np.linspace(0, len(mixed) - 1, count).round().astype(int)]
+
+
+def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture) -> list[Planned]:
+    """Optimum, baselines and the grid's best mixture, in the largest size, with the verification seeds.
+
+    Mixtures that coincide are trained once and carry all their names.
+    """
+    candidates = {
+        "optimum": optimum,
+        **{name: baselines.mixture(name, experiment, store) for name in experiment.verify.baselines},
+        "best": best,
+    }
+    named: dict[Mixture, list[str]] = {}
+    for name, mixture in candidates.items():
+        named.setdefault(rounded(Mixture.from_array(store.domains, mixture.array(store.domains))), []).append(name)
+    size = largest(experiment)
+    return [
+        Planned(_run(experiment, store, mixture, size, seed), "verify", "+".join(names))
+        for seed in experiment.verify.seeds
+        for mixture, names in named.items()
+    ]
+
+
+def largest(experiment: Experiment) -> str:
+    """Name of the size with the most parameters beside its embeddings: the one that is solved for and verified."""
+    return max(experiment.models, key=lambda name: count_parameters(experiment.models[name], vocab=0)[0])
+
+
+def _run(experiment: Experiment, store: TokenStore, mixture: Mixture, size: str, seed: int) -> Run:
+    return Run(mixture, size, experiment.models[size], experiment.optimizer, experiment.train, seed, store.id)

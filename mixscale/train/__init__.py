@@ -1,8 +1,0 @@
-"""Trains one run, or the rest of it, and measures it on held-out text; knows nothing of sweeps and of laws."""
-
-from mixscale.train.loop import train_population, train_run
-from mixscale.train.member import Progress
-from mixscale.train.run import Run
-from mixscale.train.trainer import Trainer, shape_of
-
-__all__ = ["Progress", "Run", "Trainer", "shape_of", "train_population", "train_run"]

@@ -1,0 +1,162 @@
+"""A trained run as a model that others load: safetensors, config and tokenizer in Hugging Face's Llama layout.
+
+With QK-norm the layout is Qwen3's, which is Llama's with a norm on queries and keys. What our model multiplies by and
+theirs does not (embeddings by 1/EMBEDDING_STD, logits by µP's 1/width) is folded into the weights, so that an
+unchanged `transformers` computes the same logits.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixscale.config import Model, Optimizer
+from mixscale.data import TokenStore
+from mixscale.data.hugging_face import write_tokenizer
+from mixscale.errors import InputError
+from mixscale.io import atomic_write, ensure_dir
+from mixscale.models import Compute
+from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD
+from mixscale.models.shape import hidden_width
+from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.step import Program, State
+
+NAMES = {
+    "attention_norm.scale": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "attention.query_norm.scale": "self_attn.q_norm",
+    "attention.key_norm.scale": "self_attn.k_norm",
+    "mlp_norm.scale": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+"""Of a block's weights: ours, and Hugging Face's."""
+
+
+def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Path | None = None) -> int:
+    """Writes the model of a run's folder, DIR/runs/ID, into the folder `out`; returns the checkpoint's number.
+
+    Args:
+        checkpoint: which one, by its number; the newest where none is given.
+        store: token store of the run, where it is no longer in the cache that the run names.
+
+    Raises:
+        InputError: there is no run, no such checkpoint that is whole, or not the token store it was trained on.
+    """
+    described = _described(run)
+    model, optimizer = Model(**described["run"]["model"]), Optimizer(**described["run"]["optimizer"])
+    tokens = _opened(store or Path(described["experiment"]["corpus"]["cache"]) / described["run"]["store"], described)
+    params, number = weights(run, model, optimizer, tokens, checkpoint)
+    from safetensors.numpy import save_file
+
+    ensure_dir(out)
+    with atomic_write(out / "model.safetensors") as temporary:
+        save_file(layout(model, params), temporary, metadata={"format": "pt", "run": described["id"]})
+    end = tokens.tokenizer.eod
+    _write_json(out / "config.json", config(model, tokens.vocab_size, tokens.context, end))
+    _write_json(out / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
+    write_tokenizer(tokens, out)
+    return number
+
+
+def weights(
+    run: Path, model: Model, optimizer: Optimizer, store: TokenStore, checkpoint: int | None
+) -> tuple[dict[str, Any], int]:
+    """Weights of a run as they are evaluated, on the host: averaged where an average is kept. And their checkpoint."""
+    program = Program(model, store.vocab_size, optimizer, Compute(), 1, 1)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((1,), np.uint32))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+    about = {"model": model, "tokenizer": {"hash": store.tokenizer_hash, "vocab_size": store.vocab_size}}
+    with closing(Checkpoints(run / "checkpoints", about)) as checkpoints:
+        found = checkpoints.restore(like if optimizer.ema else State(like.params, None), only=checkpoint)
+        there = checkpoints.numbers()
+    if found is None:
+        wanted = "no checkpoint that is whole" if checkpoint is None else f"no checkpoint {checkpoint} that is whole"
+        raise InputError(f"run '{run}' has {wanted} (found: {', '.join(map(str, there)) or 'none'})")
+    params = program.update.averaged(found.live.params, found.live.opt)
+    return jax.tree.map(lambda x: np.asarray(x[0], np.float32), params), found.done
+
+
+def layout(model: Model, params: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Weights of one run by Hugging Face's names, float32; matrices (out, in), layers apart."""
+    embed_VxD, last_D = params["embed"], params["norm"]["scale"] * np.float32(BASE_WIDTH / model.d_model)
+    renamed = {"model.embed_tokens.weight": embed_VxD / np.float32(EMBEDDING_STD)}
+    if model.tie_embeddings:
+        # Their logits take the embedding that was divided; the last norm gives it back.
+        last_D = last_D * np.float32(EMBEDDING_STD)
+    else:
+        renamed["lm_head.weight"] = params["unembed"]
+    renamed["model.norm.weight"] = last_D
+    for path, stacked in jax.tree_util.tree_leaves_with_path(params["blocks"]):
+        name = NAMES[jax.tree_util.keystr(path, simple=True, separator=".")]
+        for layer, weight in enumerate(stacked):
+            renamed[f"model.layers.{layer}.{name}.weight"] = np.ascontiguousarray(weight.T)
+    return renamed
+
+
+def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
+    """What `transformers` builds the model from.
+
+    Args:
+        context: longest sequence it was trained on.
+        end: id of the token that ends a document, and so stands before every one as well.
+    """
+    kind = "Qwen3" if model.qk_norm else "Llama"
+    return {
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": kind.lower(),
+        "vocab_size": vocab,
+        "hidden_size": model.d_model,
+        "intermediate_size": hidden_width(model),
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "num_key_value_heads": model.kv_heads,
+        "head_dim": model.d_model // model.heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": context,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": model.rope_theta,
+        # The same once more: transformers reads it here from version 5.
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "attention_bias": False,
+        "tie_word_embeddings": model.tie_embeddings,
+        "torch_dtype": "float32",
+        "bos_token_id": end,
+        "eos_token_id": end,
+    }
+
+
+def _described(run: Path) -> dict[str, Any]:
+    """What config.json says of a run."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(f"'{run}' is no run's folder: it has no config.json; give DIR/runs/ID")
+    return json.loads(path.read_text("utf-8"))
+
+
+def _opened(path: Path, described: dict[str, Any]) -> TokenStore:
+    wanted = described["run"]["store"]
+    if not path.is_dir():
+        raise InputError(
+            f"the tokenizer of run {described['id']} is that of token store {wanted}, which is not at '{path}'; "
+            "give its folder with --store, or build it again with `mixscale corpus`"
+        )
+    store = TokenStore.open(path)
+    if store.id != wanted:
+        raise InputError(f"run {described['id']} was trained on token store {wanted}; '{path}' is store {store.id}")
+    return store
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")

@@ -1,0 +1,161 @@
+"""The compiled inner loop: gradient, update and evaluation of a population, as pure functions of arrays.
+
+Everything that tells two runs of a shape apart (weights, rows, learning rates, weight decay, how far it has to go)
+arrives as an array with a leading axis R, so that one compilation serves a whole grid. Several steps run per dispatch,
+in a loop whose trip count is an argument. Nothing here touches files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mixscale.config import Model, Optimizer
+from mixscale.models import Compute, Transformer
+from mixscale.training.optimizers import Update
+
+Pytree = Any
+METRICS = ("loss", "grad_norm", "param_norm")
+
+
+class State(NamedTuple):
+    """What a population carries from step to step, and what a checkpoint holds; every leaf begins with R runs."""
+
+    params: Pytree
+    opt: Pytree
+
+
+class Work(NamedTuple):
+    """What one dispatch is asked to do, S steps at most of each of R runs."""
+
+    rows: jax.Array
+    """int32 (R, S, B): which rows of the resident tokens; or the rows themselves, (R, S, B, T+1)"""
+    learning_rate: jax.Array
+    """float32 (R, S)"""
+    weight_decay: jax.Array
+    """float32 (R,)"""
+    count: jax.Array
+    """int32 (R,): how many of the S steps each run takes"""
+
+
+class Program:
+    """Model, loss and optimizer of one shape, as functions to be jitted by the caller.
+
+    Args:
+        model: shape of the transformer.
+        vocab: V, tokens of the vocabulary.
+        optimizer: its settings other than the learning rate and the weight decay, which come with each dispatch.
+        compute: how the model is computed.
+        runs: R.
+        accumulate: parts that a batch is computed in.
+    """
+
+    def __init__(self, model: Model, vocab: int, optimizer: Optimizer, compute: Compute, runs: int, accumulate: int):
+        self._build = partial(Transformer, model, vocab, compute=compute)
+        abstract = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
+        self._graph, self._annotated = nnx.split(abstract)
+        self.axes = self._of_params("axes")
+        self.update = Update(optimizer, self._of_params("lr_scale"), self._of_params("decay"))
+        self._runs, self._accumulate = runs, accumulate
+
+    def init(self, seed_R: jax.Array) -> State:
+        """Fresh weights and optimizer state from integer seeds."""
+        return self._each(self._init)(seed_R)
+
+    def steps(self, state: State, tokens_NxT1: jax.Array | None, work: Work) -> tuple[State, dict[str, jax.Array]]:
+        """Each run's share of S steps; metrics (R, S) are zero after a run's count.
+
+        Runs that have taken theirs wait for the others unchanged. Rows are numbers of rows in `tokens_NxT1`, or the
+        rows themselves where there are no resident tokens.
+        """
+        alone = self._runs == 1
+        step = self._step if alone else self._each(self._step)
+        if alone:
+            # Before the loop: where the axis is taken off inside it, XLA copies the whole state at every step.
+            state, work = jax.tree.map(lambda x: x[0], (state, work))
+        row_SxRxB = work.rows if alone else work.rows.swapaxes(0, 1)
+
+        def body(s: jax.Array, carry: tuple[State, dict[str, jax.Array]]) -> tuple[State, dict[str, jax.Array]]:
+            state, metrics = carry
+            rows_RxBxT1 = row_SxRxB[s] if tokens_NxT1 is None else tokens_NxT1[row_SxRxB[s]]
+            goes_R = s < work.count
+            state, now = step(state, rows_RxBxT1, work.learning_rate[..., s], work.weight_decay, goes_R)
+            return state, {name: metrics[name].at[..., s].set(now[name]) for name in METRICS}
+
+        metrics = {name: jnp.zeros(work.learning_rate.shape) for name in METRICS}
+        out = jax.lax.fori_loop(0, work.count.max(), body, (state, metrics))
+        return jax.tree.map(lambda x: x[None], out) if alone else out
+
+    def evaluate(self, state: State, rows_NxBxT1: jax.Array) -> jax.Array:
+        """Loss of every held-out row in nats a token, float32 (R, N, B)."""
+
+        def alone(state: State) -> jax.Array:
+            params = self.update.averaged(state.params, state.opt)
+            return jax.lax.map(self._model(params).losses, rows_NxBxT1)
+
+        return self._each(alone)(state)
+
+    def _of_params(self, name: str) -> Pytree:
+        """What every parameter says of itself under `name`."""
+        is_param = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
+        said = jax.tree.map(lambda p: Said(getattr(p, name)), self._annotated, is_leaf=is_param)
+        return jax.tree.map(lambda s: s.value, nnx.to_pure_dict(said), is_leaf=lambda s: isinstance(s, Said))
+
+    def _each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` of one run, for all; a run alone is computed without the axis, which costs on a CPU."""
+        if self._runs > 1:
+            return jax.vmap(function, spmd_axis_name="run")
+
+        def alone(*arguments: Any) -> Any:
+            out = function(*jax.tree.map(lambda x: x[0], arguments))
+            return jax.tree.map(lambda x: x[None], out)
+
+        return alone
+
+    def _init(self, seed: jax.Array) -> State:
+        params = nnx.to_pure_dict(nnx.state(self._build(nnx.Rngs(params=jax.random.key(seed)))))
+        return State(params, self.update.init(params))
+
+    def _model(self, params: Pytree) -> Transformer:
+        state = jax.tree.map(lambda x: x, self._annotated)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(self._graph, state)
+
+    def _gradient(self, params: Pytree, rows_BxT1: jax.Array) -> tuple[jax.Array, Pytree]:
+        """Mean loss and its gradient; a batch in parts has the same mean."""
+        mean = jax.value_and_grad(lambda p, rows: self._model(p).loss(rows))
+        parts = self._accumulate
+        if parts == 1:
+            return mean(params, rows_BxT1)
+        # Sequences are dealt out in turn, so that every device has a share of every part.
+        rows_AxbxT1 = rows_BxT1.reshape(-1, parts, rows_BxT1.shape[-1]).swapaxes(0, 1)
+
+        def add(total: Any, rows_bxT1: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, mean(params, rows_bxT1)), None
+
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        total, _ = jax.lax.scan(add, zero, rows_AxbxT1)
+        return jax.tree.map(lambda x: x / parts, total)
+
+    def _step(
+        self, state: State, rows_BxT1: jax.Array, learning_rate: jax.Array, weight_decay: jax.Array, goes: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """One update of one run, or none where it does not go on; the loss is that before it."""
+        loss, grads = self._gradient(state.params, rows_BxT1)
+        params, opt, norms = self.update.apply(grads, state.opt, state.params, learning_rate, weight_decay)
+        new, metrics = State(params, opt), {"loss": loss, **norms}
+        if self._runs == 1:
+            return new, metrics
+        kept = jax.tree.map(lambda now, before: jnp.where(goes, now, before), new, state)
+        return kept, {name: jnp.where(goes, metrics[name], 0.0) for name in METRICS}
+
+
+class Said(NamedTuple):
+    """Keeps what a parameter says from being taken for a tree of its own."""
+
+    value: Any

@@ -1,0 +1,169 @@
+"""`Trainer`: one shape of run, compiled once and held on the devices together with its tokens.
+
+It starts, advances and measures populations; the order in which that happens, and what is kept, is `loop.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixscale.config import Machine, content_hash
+from mixscale.errors import InputError
+from mixscale.models import Compute
+from mixscale.training.evaluation import HeldOut
+from mixscale.training.mesh import Layout, make_layout
+from mixscale.training.parent import Parent
+from mixscale.training.rows import Draw, make_rows
+from mixscale.training.run import Run
+from mixscale.training.sampler import Sampler
+from mixscale.training.schedule import steps_of
+from mixscale.training.step import Program, State, Work
+
+if TYPE_CHECKING:
+    from mixscale.data import TokenStore
+
+COMPILED = ("name", "b1", "b2", "momentum", "clip", "ema")
+"""Settings of the optimizer that are part of the program; the others reach it as arrays."""
+SCANNED = 8
+"""Layers from which one is compiled for all: compiling takes longer than a loop costs."""
+
+
+def shape_of(run: Run) -> str:
+    """Equal for runs that one compiled program can train, alone or together."""
+    compiled = [getattr(run.optimizer, name) for name in COMPILED]
+    return content_hash(run.model, compiled, run.train.batch, run.train.validation_rows, run.train.dtype, run.store)
+
+
+class Trainer:
+    """Trains runs of one shape, `population` at a time.
+
+    Args:
+        run: any run of the shape.
+        store: tokens of every domain; must be the store that the run names.
+        corpus_seed: of the choice of held-out rows, which all experiments on the corpus share.
+        machine: devices to use, and how.
+        population: R, runs trained together in one program.
+
+    Attributes:
+        of_all: shapes and places of the state of a population.
+        of_one: of that of a run alone.
+
+    Raises:
+        InputError: the run was planned with another store, or its shape or mesh is impossible.
+    """
+
+    def __init__(self, run: Run, store: TokenStore, corpus_seed: int, machine: Machine, population: int = 1):
+        if run.store != store.id:
+            raise InputError(f"run {run.id} was planned on token store {run.store}, this is store {store.id}")
+        self.store, self.machine, self.population, self.batch = store, machine, population, run.train.batch
+        self.layout = make_layout(machine.mesh, run.model, run.train.batch, machine.accumulate, population)
+        compute = Compute(
+            dtype=run.train.dtype,
+            remat=machine.remat,
+            scan=machine.layers == "scan" or (machine.layers == "auto" and run.model.layers >= SCANNED),
+            attention=machine.attention,
+            shards=self.layout.mesh.shape["data"] * self.layout.mesh.shape["fsdp"],
+            loss_chunk=machine.loss_chunk,
+            constrain=self.layout.constrain,
+        )
+        program = Program(run.model, store.vocab_size, run.optimizer, compute, population, machine.accumulate)
+        self._rows = make_rows(store, self.layout, corpus_seed, machine)
+        self._held_out = HeldOut(store, run.train.validation_rows, corpus_seed, run.train.batch)
+        self._held_out_NxBxT1 = self.layout.put(self._held_out.rows_NxBxT1, None, "batch", None)
+        self.of_all = abstract(program, self.layout, population)
+        self._state = jax.tree.map(lambda x: x.sharding, self.of_all)
+        whole = self.layout.placed()
+        self.of_one = abstract(program, self.layout, 1)
+        self._init = jax.jit(program.init, out_shardings=self._state)
+        self._steps = jax.jit(program.steps, donate_argnums=0, out_shardings=(self._state, whole))
+        self._evaluate = jax.jit(program.evaluate, out_shardings=whole)
+        self._merge = jax.jit(_merge, out_shardings=self._state)
+
+    def sampler(self, run: Run, seen: Mapping[str, int] | None = None) -> Sampler:
+        """The sequences that `run` draws, after those that a parent has `seen` of each domain."""
+        steps = steps_of(run.train.tokens, run.train, self.store.context)
+        return Sampler(run.mixture, self.offered(run), run.seed, steps * self.batch, seen)
+
+    def offered(self, run: Run) -> dict[str, int]:
+        """Rows that each domain offers to a run."""
+        return {domain: len(rows_R) for domain, rows_R in self._rows.offered(run).items()}
+
+    def start(self, seeds: Sequence[int]) -> State:
+        """Fresh weights and optimizer state, one seed a run."""
+        return self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
+
+    def merge(self, where: Sequence[bool], there: State, here: State) -> State:
+        """A state of its own: of the marked runs `there`'s, of the others `here`'s."""
+        return self._merge(self.layout.put(np.asarray(where), "run"), there, here)
+
+    def alone(self, state: State, r: int) -> State:
+        """Run r's part of a population's state, as a population of one."""
+        return jax.tree.map(lambda x: x[r : r + 1], state)
+
+    def inherit(self, state: State, parents: Sequence[Parent | None]) -> State:
+        """`state` with the weights and moments of those runs that have parents."""
+        if not any(parents):
+            return state
+        rows = [p.state if p else self.alone(state, r) for r, p in enumerate(parents)]
+        rows += [self.alone(state, r) for r in range(len(parents), self.population)]
+        return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
+
+    def about(self, runs: Sequence[Run]) -> dict[str, Any]:
+        """What a checkpoint must have been made with for `runs` to go on from it."""
+        return {"runs": [run.id for run in runs]} | self.kind(runs[0])
+
+    def kind(self, run: Run) -> dict[str, Any]:
+        """What a checkpoint must have been made with for another run to begin from it."""
+        optimizer = {name: getattr(run.optimizer, name) for name in COMPILED}
+        tokenizer = {"hash": self.store.tokenizer_hash, "vocab_size": self.store.vocab_size}
+        return {"model": run.model, "optimizer": optimizer, "tokenizer": tokenizer}
+
+    def advance(
+        self, state: State, draws: Sequence[Draw], weight_decay: Sequence[float]
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """Trains what each run draws; consumes `state`.
+
+        Returns without waiting for the device; metrics (R, S) have the shape of a whole dispatch.
+        """
+        R, S = self.population, self.machine.steps_per_dispatch
+        rate_RxS, count_R = np.zeros((R, S), np.float32), np.zeros(R, np.int32)
+        for r, draw in enumerate(draws):
+            count_R[r] = len(draw.learning_rate_S)
+            rate_RxS[r, : count_R[r]] = draw.learning_rate_S
+        work = Work(
+            self._rows.dispatch(draws, self.batch, S),
+            self.layout.put(rate_RxS, "run", None),
+            self.layout.put(np.asarray(weight_decay, np.float32), "run"),
+            self.layout.put(count_R, "run"),
+        )
+        with jax.transfer_guard("disallow"):
+            return self._steps(state, self._rows.resident, work)
+
+    def held_out_losses(self, state: State) -> list[dict[str, float]]:
+        """Of every run, the loss on each domain's held-out rows in nats a token."""
+        with jax.transfer_guard("disallow"):
+            loss_RxNxB = self._evaluate(state, self._held_out_NxBxT1)
+        return [self._held_out.by_domain(loss_NxB) for loss_NxB in jax.device_get(loss_RxNxB)]
+
+
+def abstract(program: Program, layout: Layout, runs: int) -> State:
+    """Shapes of the state of `runs`, each with its place on the mesh: that of its weight's dimensions."""
+    shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((runs,), np.uint32))
+    is_axes = lambda x: isinstance(x, tuple)  # noqa: E731
+    params = jax.tree.map(
+        lambda axes, x: layout.placed("run", *axes, shape=x.shape), program.axes, shapes.params, is_leaf=is_axes
+    )
+    places = State(params, program.update.placed(params, layout.placed("run", shape=(runs,))))
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)
+
+
+def _merge(where_R: jax.Array, there: State, here: State) -> State:
+    def chosen(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(where_R.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(chosen, there, here)

@@ -1,0 +1,228 @@
+"""What cleaning promises: planted copies and overlaps are found, and what is good stays."""
+
+import dataclasses
+import json
+import random
+import unicodedata
+
+import numpy as np
+import pytest
+
+from mixscale.config import Cleaning, Corpus, Embedded, Jsonl, Tokenizer
+from mixscale.data import build_store, documents, near
+from mixscale.data.cleaning import cleaned
+from mixscale.data.job import TEXTS, batches
+from mixscale.data.records import Document
+from mixscale.data.survey import split_of
+from mixscale.data.words import ngrams
+from mixscale.errors import InputError
+
+PEOPLE_SAID = "people have said often, and that others have said since"
+PROSE = [d.text for d in documents(Embedded("wiki"))][:1500]
+
+
+def edited(text, share, draw):
+    """The text with a share of its words exchanged for others."""
+    words = text.split(" ")
+    for place in draw.sample(range(len(words)), round(share * len(words))):
+        words[place] = f"word{draw.randrange(10**6)}"
+    return " ".join(words)
+
+
+def jaccard(a, b):
+    a, b = set(ngrams(a, near.WORDS).tolist()), set(ngrams(b, near.WORDS).tolist())
+    return len(a & b) / len(a | b)
+
+
+def write(path, texts):
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), "utf-8")
+    return Jsonl(str(path))
+
+
+def test_planted_near_copies_are_found_and_others_are_not():
+    """At every rate of edits that leaves documents alike, among as many that are not; bars of recall and precision."""
+    draw = random.Random(0)
+    texts, of = list(PROSE), list(range(len(PROSE)))
+    for share in (0.01, 0.03, 0.06):
+        for number in draw.sample(range(len(PROSE)), 100):
+            texts.append(edited(PROSE[number], share, draw))
+            of.append(number)
+    # Related, as texts of one template or subject are, but no copies.
+    strangers = draw.sample(range(len(PROSE)), 200)
+    texts += [edited(PROSE[number], 0.3, draw) for number in strangers]
+    of += list(range(len(PROSE), len(PROSE) + len(strangers)))
+    order = draw.sample(range(len(texts)), len(texts))
+    sketches = near.sketch([texts[i] for i in order])
+    group = np.empty(len(texts), int)
+    group[order] = near.groups(sketches, similarity=0.7)
+    planted = [(i, of[i]) for i in range(len(PROSE), len(PROSE) + 300)]
+    alike = [(i, j) for i, j in planted if jaccard(texts[i], texts[j]) >= 0.75]
+    assert len(alike) > 200
+    found = sum(group[i] == group[j] for i, j in alike)
+    assert found / len(alike) >= 0.95
+    # Whatever shares a group was planted together, or is as alike by itself.
+    together = [(i, j) for g in set(group) for i, j in _pairs(np.flatnonzero(group == g))]
+    right = sum(of[i] == of[j] or jaccard(texts[i], texts[j]) > 0.6 for i, j in together)
+    assert len(together) >= found
+    assert right / len(together) >= 0.99
+
+
+def _pairs(members):
+    return [(members[0], other) for other in members[1:]]
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.8, 0.95])
+def test_a_pair_just_similar_enough_becomes_a_candidate(similarity):
+    band = near._band(similarity)
+    missed = (1 - similarity**band) ** (near.PLACES // band)
+    assert missed <= 1 - near.FOUND
+    # One place more would miss too many.
+    assert (1 - similarity ** (band + 1)) ** (near.PLACES // (band + 1)) > 1 - near.FOUND
+
+
+def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_path):
+    draw = random.Random(3)
+    one = PROSE[:400]
+    two = PROSE[400:700] + [edited(text, 0.01, draw) for text in one[:100] if len(text.split()) > 60]
+    planted = len(two) - 300
+    inside = one + [edited(text, 0.01, draw) for text in one[100:200] if len(text.split()) > 60]
+    domains = {"one": write(tmp_path / "one.jsonl", inside), "two": write(tmp_path / "two.jsonl", two)}
+    corpus = Corpus(domains, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path))
+    told = {}
+    for scope in ("keep", "domain", "corpus"):
+        cleaning = Cleaning(near_copies=scope)
+        told[scope] = build_store(dataclasses.replace(corpus, cleaning=cleaning), progress=False).statistics
+    removed = {s: [told[s][d]["removed"].get("near copy", 0) for d in domains] for s in told}
+    assert removed["keep"] == [0, 0]
+    assert removed["domain"][0] == pytest.approx(len(inside) - 400, abs=3)
+    assert removed["domain"][1] <= 2
+    assert sum(removed["corpus"]) == pytest.approx(len(inside) - 400 + planted, abs=6)
+    # A copy that is held out is the one that stays, in whichever domain it stands.
+    assert removed["corpus"][0] > removed["domain"][0]
+    assert told["corpus"]["two"]["shared"]["one"] == pytest.approx(planted / len(two), abs=0.02)
+
+
+def test_planted_overlap_with_held_out_text_is_found_fully(tmp_path):
+    """Pieces of held-out texts inside of training texts, in another case and punctuation; and a common licence."""
+    draw = random.Random(4)
+    corpus = Corpus({}, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path), cleaning=Cleaning(overlap=13))
+    licence = "permission is hereby granted free of charge to any person who obtains a copy of this text"
+    texts = [f"{text}\n{licence}" for text in PROSE[:800]]
+    held_out = [t for t in texts if split_of(corpus, Document(t)) == "validation" and len(t.split()) > 60]
+    hosts = [t for t in (f"{text} {i}" for i, text in enumerate(PROSE[800:1100]))]
+    hosts = [t for t in hosts if split_of(corpus, Document(t)) == "train"]
+    planted = []
+    for host in hosts[:100]:
+        words = draw.choice(held_out).split()[:-18]
+        begin = draw.randrange(len(words) - 15)
+        passage = " ".join(words[begin : begin + 15]).upper().replace(",", " ;")
+        at = draw.randrange(len(host))
+        planted.append(f"{host[:at]} {passage} {host[at:]}")
+    planted = [text for text in planted if split_of(corpus, Document(text)) == "train"]
+    assert len(planted) > 70
+    clean = {"one": write(tmp_path / "one.jsonl", texts + hosts[100:])}
+    dirty = {"one": write(tmp_path / "two.jsonl", texts + hosts[100:] + planted)}
+    before, after = (
+        build_store(dataclasses.replace(corpus, domains=d), progress=False).statistics["one"]["removed"]
+        for d in (clean, dirty)
+    )
+    reason = "overlaps held-out text"
+    assert after[reason] - before.get(reason, 0) == len(planted)
+    # What all of them have in common costs nothing.
+    assert before.get(reason, 0) < 0.05 * len(texts)
+
+
+def test_copies_by_scope(tmp_path):
+    domains = {
+        "one": write(tmp_path / "one.jsonl", PROSE[:200] + PROSE[:50]),
+        "two": write(tmp_path / "two.jsonl", PROSE[150:400]),
+    }
+    corpus = Corpus(domains, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path))
+    documents_of, duplication = {}, {}
+    for scope in ("keep", "domain", "corpus"):
+        store = build_store(dataclasses.replace(corpus, cleaning=Cleaning(copies=scope)), progress=False)
+        documents_of[scope] = [store.facts[d]["documents"] for d in domains]
+        duplication[scope] = store.statistics["one"]["duplication"]
+        assert store.statistics["one"]["shared"]["two"] == pytest.approx(50 / 250)
+        assert store.statistics["two"]["shared"]["one"] == pytest.approx(50 / 250)
+    assert documents_of == {"keep": [250, 250], "domain": [200, 250], "corpus": [200, 200]}
+    assert list(duplication.values()) == pytest.approx([50 / 250] * 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (" ".join(PROSE[0].split()[:20]), "quality: number of words"),
+        ("the be to of " + "antidisestablishmentarianism " * 60, "quality: length of words"),
+        ("# the things that people have said " * 20, "quality: symbols"),
+        ("\n".join(f"- the {i} things that people have said" for i in range(20)), "quality: bullets"),
+        ("\n".join(f"things {i} that {PEOPLE_SAID}…" for i in range(20)), "quality: ellipses"),
+        ("the of and to be 1234 5678 9012 3456 7890 " * 10, "quality: words without letters"),
+        ("lorem ipsum dolor sit amet consectetur " * 12, "quality: no stop words"),
+        ("the same line of words that have been said\n" * 10, "quality: repeated lines"),
+        ("the thing of " * 60 + "that", "quality: repeated words"),
+        ("   \n", "empty"),
+    ],
+)
+def test_each_rule_of_quality_leaves_out_what_it_is_for(text, rule):
+    assert cleaned(text, Cleaning(quality=("prose",)), "prose")[1] == rule
+    assert cleaned(text, Cleaning(quality=("prose",)), "code")[1] == ("empty" if rule == "empty" else "")
+
+
+def test_prose_passes_the_rules_of_quality_and_code_would_not():
+    asked = Cleaning(quality=("*",))
+    share = {}
+    for name in ("wiki", "fiction", "code"):
+        texts = [d.text for d in documents(Embedded(name)) if len(d.text.split()) >= 60][:300]
+        share[name] = sum(not cleaned(text, asked, name)[1] for text in texts) / len(texts)
+    assert min(share["wiki"], share["fiction"]) > 0.9
+    assert share["code"] < 0.6
+
+
+def test_normalized_and_measured():
+    apart = unicodedata.normalize("NFD", "déjà vu")
+    assert cleaned(apart, Cleaning(), "a") == (apart, "")
+    assert cleaned(apart, Cleaning(normalize=True), "a") == ("déjà vu", "")
+    assert cleaned("abc", Cleaning(shortest=4), "a")[1] == "too short"
+    assert cleaned("abcde", Cleaning(longest=4), "a")[1] == "too long"
+
+
+@pytest.mark.parametrize("near_copies", ["keep", "corpus"])
+def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_copies):
+    domains = {"one": write(tmp_path / "one.jsonl", PROSE[:50]), "two": write(tmp_path / "two.jsonl", PROSE[50:90])}
+    cleaning = Cleaning(shortest=10**6, near_copies=near_copies)
+    corpus = Corpus(domains, Tokenizer(vocab_size=300), 32, 0.1, cleaning=cleaning, cache=str(tmp_path))
+    told = r"'one' has too little training text: 0 tokens in 0 of its 0 documents \(50 more were left out by cleaning"
+    with pytest.raises(InputError, match=told):
+        build_store(corpus, progress=False)
+
+
+def test_texts_are_taken_together_by_characters_and_by_number():
+    texts = [("x" * n, n) for n in [5] * 10_000 + [600] * 50]
+    found = list(batches(iter(texts), 1000))
+    assert [item for batch in found for item in batch] == texts
+    assert max(sum(len(text) for text, _ in batch[:-1]) for batch in found) < 1000
+    short = list(batches(iter(texts[:10_000]), 10**6))
+    assert [len(batch) for batch in short] == [TEXTS, TEXTS, 10_000 - 2 * TEXTS]
+
+
+def test_words_in_a_row_know_neither_case_nor_signs_and_no_spaces_in_chinese():
+    assert (ngrams("The cat, sat -- DOWN!", 3) == ngrams("the CAT sat down", 3)).all()
+    assert len(np.intersect1d(ngrams("我们今天去北京看朋友", 3), ngrams("他们今天去北京", 3))) == 4
+    assert len(ngrams("two words", 13)) == 1
+    assert ngrams("?!", 3)[0] != ngrams("!?", 3)[0]
+    # A sequence hashes to the same wherever it stands.
+    assert set(ngrams("b c d e f g", 5).tolist()) <= set(ngrams("a b c d e f g h", 5).tolist())
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "message"),
+    [
+        (Cleaning(quality=("prsoe",)), "quality names 'prsoe', which is no domain; there are one"),
+        (Cleaning(similarity=0.0), "similarity is 0.0"),
+    ],
+)
+def test_impossible_cleaning_is_named(tmp_path, cleaning, message):
+    corpus = Corpus({"one": Embedded("wiki")}, cleaning=cleaning, cache=str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        build_store(corpus, progress=False)

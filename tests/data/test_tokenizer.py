@@ -1,0 +1,234 @@
+"""Any text survives the way to ids and back, and only the caller can end a document."""
+
+import numpy as np
+import pytest
+
+from mixscale.config import Tokenizer
+from mixscale.data import tokenizer
+from mixscale.data.tokenizer import Bpe, Bytes
+from mixscale.errors import InputError
+
+SAMPLE = ["the cat sat on the mat, the cat sat\n" * 50, "def f(x):\n    return x\n" * 50]
+TEXTS = ["the cat", "", " leading and trailing ", "naïve Ω 漢字 🙂\r\n\t\x00", f"spelt {tokenizer.END} out"]
+
+
+@pytest.fixture(params=["bpe", "bytes"])
+def model(request):
+    return Bpe.train(SAMPLE, 300) if request.param == "bpe" else Bytes()
+
+
+def test_any_text_is_decoded_as_it_was(model):
+    for text, ids in zip(TEXTS, model.encode_batch(TEXTS), strict=True):
+        assert ids.dtype == np.uint16
+        assert model.decode(ids) == text
+        assert model.eod not in ids
+        assert all(i < model.vocab_size for i in ids)
+
+
+def test_saved_and_loaded_it_is_the_same(model, tmp_path):
+    model.save(tmp_path)
+    again = tokenizer.load(tmp_path)
+    assert (again.eod, again.vocab_size) == (model.eod, model.vocab_size)
+    for mine, its in zip(model.encode_batch(TEXTS), again.encode_batch(TEXTS), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+def test_end_of_document_is_left_out_of_decoded_text(model):
+    (ids,) = model.encode_batch(["one"])
+    assert model.decode([*ids, model.eod, *ids]) == "oneone"
+
+
+def test_training_twice_gives_one_file_and_shorter_text(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Bpe.train(SAMPLE, 300).save(tmp_path / name)
+    assert tokenizer.file_hash(tmp_path / "a") == tokenizer.file_hash(tmp_path / "b")
+    model = tokenizer.load(tmp_path / "a")
+    # The sample has fewer pairs to merge than asked for.
+    assert 257 < model.vocab_size < 300
+    assert len(model.encode_batch(["the cat sat"])[0]) < len("the cat sat") / 2
+
+
+@pytest.mark.parametrize("size", [256, 2_000_000])
+def test_vocabulary_out_of_range_is_refused(size):
+    with pytest.raises(InputError, match=f"vocab_size is {size}; .* from 257 .* to 1048576"):
+        tokenizer.check(Tokenizer(vocab_size=size))
+
+
+def test_bytes_tokenizer_ignores_the_size_of_a_bpe():
+    tokenizer.check(Tokenizer(kind="bytes", vocab_size=0))
+
+
+# ------------------------------------------------------------------ tokenizers of other people
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder as Hugging Face's hub has it: ids with a gap, a template that adds tokens, truncation turned on."""
+    from tokenizers import Tokenizer as Model
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+    model = Model(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
+    model.train_from_iterator(SAMPLE, trainer)
+    model.add_special_tokens(["<start>", "<stop>"])
+    model.post_processor = processors.TemplateProcessing(
+        single="<start> $A <stop>", special_tokens=[(t, model.token_to_id(t)) for t in ("<start>", "<stop>")]
+    )
+    model.enable_truncation(8)
+    folder = tmp_path_factory.mktemp("published")
+    model.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": {"content": "<stop>"}, "auto_map": {"x": "y.py"}}')
+    return folder
+
+
+def test_a_published_tokenizer_gives_the_text_and_nothing_else(published, tmp_path):
+    config = Tokenizer("huggingface", path=str(published))
+    model = tokenizer.given(config)
+    texts = [*TEXTS, "a long text that goes on " * 20, "spelt <stop> out <start>"]
+    for again in (model, _saved_and_loaded(model, tmp_path)):
+        for text, ids in zip(texts, again.encode_batch(texts), strict=True):
+            assert again.decode(ids) == text
+            assert again.eod not in ids
+        assert again._model.id_to_token(again.eod) == "<stop>"
+
+
+def test_the_end_of_a_document_is_named_or_asked_for(published, tmp_path):
+    alone = tmp_path / "tokenizer.json"
+    alone.write_bytes((published / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match=r"no token that is known to end a document; name one in tokenizer\.end"):
+        tokenizer.given(Tokenizer("huggingface", path=str(alone)))
+    asked = Tokenizer("huggingface", path=str(alone), end="<start>")
+    assert tokenizer.given(asked).eod != tokenizer.given(Tokenizer("huggingface", path=str(published))).eod
+    with pytest.raises(InputError, match="no token '<end>'"):
+        tokenizer.given(Tokenizer("huggingface", path=str(alone), end="<end>"))
+
+
+def test_what_a_tokenizer_holds_counts_and_not_where_it_lies(published, tmp_path):
+    import shutil
+
+    shutil.copytree(published, tmp_path / "moved")
+    moved = Tokenizer("huggingface", path=str(tmp_path / "moved"))
+    before = tokenizer.identity(Tokenizer("huggingface", path=str(published)))
+    assert tokenizer.identity(moved) == before
+    (tmp_path / "moved" / "tokenizer_config.json").write_text('{"eos_token": "<start>"}')
+    assert tokenizer.identity(moved) != before
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Tokenizer("huggingface", path="nowhere"), "tokenizer.path is 'nowhere', where nothing is"),
+        (Tokenizer("huggingface"), "tokenizer.path is '', where nothing is"),
+        (Tokenizer("huggingface", path=__file__), "is no Hugging Face tokenizer"),
+        (Tokenizer("bpe", path="x"), "tokenizer.path is 'x', but kind is 'bpe'"),
+    ],
+)
+def test_a_tokenizer_that_is_not_there_is_named(config, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.check(config)
+
+
+def test_a_sentencepiece_model(tmp_path, monkeypatch):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "sample.txt").write_text("\n".join(SAMPLE) + "\nnaïve words\n")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "sample.txt"), model_prefix=str(tmp_path / "m"), vocab_size=300, byte_fallback=True,
+        hard_vocab_limit=False, minloglevel=2, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        model_type="bpe",
+    )  # fmt: skip
+    config = Tokenizer("sentencepiece", path=str(tmp_path / "m.model"))
+    tokenizer.check(config)
+    model = tokenizer.given(config)
+    for again in (model, _saved_and_loaded(model, tmp_path)):
+        for text in ("the cat sat", "naïve Ω 漢字", "spelt </s> out"):
+            (ids,) = again.encode_batch([text])
+            assert again.decode(ids) == text
+            assert again.eod not in ids
+    from mixscale.data import encode
+
+    _cut_as_whole(model, monkeypatch, encode)
+    with pytest.raises(InputError, match="SentencePiece model cannot be read"):
+        tokenizer.check(Tokenizer("sentencepiece", path=str(tmp_path / "sample.txt")))
+
+
+def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
+    """Through the store and back, with ids on both sides of 65,536."""
+    import json
+
+    from tokenizers import Tokenizer as Model
+    from tokenizers import models, pre_tokenizers
+
+    from mixscale.config import Corpus, Jsonl
+    from mixscale.data import build_store
+
+    assert tokenizer.id_type(65_536) == np.uint16
+    assert tokenizer.id_type(65_537) == np.uint32
+    words = {f"w{i}": i for i in range(70_000)}
+    model = Model(models.WordLevel({**words, "[UNK]": 70_000, "</s>": 70_001}, unk_token="[UNK]"))
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    model.save(str(tmp_path / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(65_000, 70_000, 30) for _ in range(40)]
+    lines = [json.dumps({"text": " ".join(f"w{i}" for i in document)}) for document in ids]
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines))
+    config = Tokenizer("huggingface", path=str(tmp_path / "tokenizer.json"))
+    corpus = Corpus({"one": Jsonl(f"{tmp_path}/lines.jsonl")}, config, 8, 0.2, cache=str(tmp_path))
+    rows_RxT1 = build_store(corpus, progress=False).rows("one", "train")
+    assert rows_RxT1.dtype == np.uint32
+    stream = np.concatenate([rows_RxT1[:1, 0], rows_RxT1[:, 1:].reshape(-1)])
+    kept = [document for document in np.split(stream, np.flatnonzero(stream == 70_001) + 1)]
+    assert {tuple(d[:-1]) for d in kept[:-1]} <= {tuple(d) for d in ids}
+    assert stream.max() == 70_001
+
+
+def test_a_very_long_text_is_encoded_in_parts_to_the_same_ids(monkeypatch):
+    from mixscale.data import encode
+
+    model = Bpe.train(SAMPLE, 300)
+    texts = ["the cat  sat \n on the mat, the cat's mat; " * 40, "x" * 3000, "", "short"]
+    whole = model.encode_batch(texts)
+    monkeypatch.setattr(encode, "LONGEST", 500)
+    parts = list(encode.encoded(model, texts))
+    np.testing.assert_array_equal(parts[0], whole[0])
+    assert len(list(encode._parts(texts[0], 0))) > 3
+    for text, ids in zip(texts, parts, strict=True):
+        assert model.decode(ids) == text
+
+
+@pytest.mark.parametrize("space_before", ["by a normalizer", "where there is none", "never"])
+def test_where_a_very_long_text_is_cut_no_space_is_added(monkeypatch, space_before):
+    """Llama's tokenizer puts a space before every text, T5's before one that begins without, others nowhere."""
+    from tokenizers import Tokenizer as Model
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    from mixscale.data import encode
+
+    trained = Model(models.BPE(unk_token="<unk>"))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(vocab_size=100, special_tokens=["<unk>", "</s>"], show_progress=False)
+    trained.train_from_iterator(SAMPLE, trainer)
+    model = Model(trained.model)
+    if space_before == "by a normalizer":
+        model.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        scheme = "always" if space_before == "where there is none" else "never"
+        model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    _cut_as_whole(Bpe(model, "</s>"), monkeypatch, encode)
+
+
+def _cut_as_whole(model, monkeypatch, encode):
+    text = "the cat sat on  the mat, the cat sat; " * 40
+    (whole,) = model.encode_batch([text])
+    monkeypatch.setattr(encode, "LONGEST", 100)
+    (parts,) = encode.encoded(model, [text])
+    np.testing.assert_array_equal(parts, whole)
+
+
+def _saved_and_loaded(model, folder):
+    (folder / "kept").mkdir(exist_ok=True)
+    model.save(folder / "kept")
+    return tokenizer.load(folder / "kept")

@@ -1,0 +1,76 @@
+"""`mixscale optimize` understands what a person types, and says what is wrong with the rest."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from mixscale.cli import main
+from mixscale.errors import InputError
+from mixscale.mixture import Mixture
+from mixscale.optimization import Group, asked
+
+
+@pytest.fixture(scope="module")
+def folder(fits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("asked")
+    fits["effective"].save(folder / "fit")
+    return folder
+
+
+def test_every_constraint_can_be_typed(folder, capsys):
+    (folder / "prior.json").write_text(json.dumps({"code": 0.2, "web": 0.3, "wiki": 0.3, "news": 0.2}))
+    pd.DataFrame({"mix/code": [0.25], "mix/web": [0.25], "mix/wiki": [0.25], "mix/news": [0.25]}).to_csv(
+        folder / "now.csv", index=False
+    )
+    typed = (
+        "--fixed news 0.1 --group text=web+wiki:0.3:0.7 --available code 3e9 --epochs 5 --n-tokens 5e10 "
+        f"--keep web --tolerance 0.05 --current {folder / 'now.csv'} --prior {folder / 'prior.json'} --max-kl 0.3 "
+        "--max-tv 0.4 --weights code 2 web 1 --pareto code web --points 3"
+    )
+    assert main(["optimize", str(folder / "fit"), *typed.split()]) == 0
+    told = capsys.readouterr().out
+    solved = json.loads((folder / "optimum.json").read_text())
+    assert solved["mixture"]["news"] == pytest.approx(0.1)
+    assert solved["mixture"]["code"] <= 0.3 + 1e-9
+    for text in ("price of the constraints", "free of constraints", "current", "expected regret", "gain over"):
+        assert text in told
+    front = pd.read_csv(folder / "pareto.csv")
+    assert len(front) == 3
+    assert front["mix/news"].tolist() == pytest.approx([0.1] * 3)
+    assert (
+        main(["optimize", str(folder / "fit"), "--worst", "--current", "code", "1", "--relative-to", "current"]) == 0
+    )
+    assert "the worst target counted from the current mixture" in capsys.readouterr().out
+    assert main(["optimize", str(folder / "fit"), "--fixed", "code", "0.9", "--lower", "web", "0.2"]) == 2
+    assert "no mixture keeps all of" in capsys.readouterr().err
+
+
+def test_groups_are_read():
+    assert asked.groups(["a=x+y:0.1:0.5", "b=z+w:tied", "c=x+z:0:0.5:tied"]) == {
+        "a": Group(("x", "y"), 0.1, 0.5),
+        "b": Group(("z", "w"), 0.0, 1.0, True),
+        "c": Group(("x", "z"), 0.0, 0.5, True),
+    }
+    for text in ("a", "a=x+y", "a=x:0.1", "a=x:0.1:b", "=x:0:1", "a=x:0:1:tide"):
+        with pytest.raises(InputError, match="cannot be read; write NAME=DOMAIN"):
+            asked.groups([text])
+    with pytest.raises(InputError, match="group 'a' is given twice"):
+        asked.groups(["a=x:0:1", "a=y:0:1"])
+
+
+def test_mixtures_are_read(tmp_path):
+    assert asked.mixture((), "--current") is None
+    assert asked.mixture(("web", "0.5", "code", "0.5"), "--current") == Mixture({"web": 0.5, "code": 0.5})
+    (tmp_path / "bad.json").write_text("[1]")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    for written, message in [
+        (("web", "0.5", "code"), "write DOMAIN WEIGHT"),
+        (("web", "half"), "write DOMAIN WEIGHT"),
+        (("web",), "there is no file 'web'"),
+        ((str(tmp_path / "bad.json"),), "holds no mixture"),
+        ((str(tmp_path / "bad.csv"),), "has no columns mix/DOMAIN"),
+        (("web", "0.7", "code", "0.5"), "--prior: mixture weights sum to 1.2"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            asked.mixture(written, "--prior")

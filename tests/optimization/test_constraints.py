@@ -1,0 +1,236 @@
+"""Constraints are kept, tight where they hold, named where they contradict, and no random draw does better."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mixscale.errors import InputError
+from mixscale.laws.families import LAWS
+from mixscale.mixture import Mixture
+from mixscale.optimization import Constraints, Group, Objective, answer, solve
+from mixscale.optimization.question import ask
+from mixscale.optimization.starts import starts
+
+DOMAINS = ("code", "web", "wiki", "news")
+PRIOR = {"code": 0.1, "web": 0.4, "wiki": 0.2, "news": 0.3}
+PRIOR_K = np.array(list(PRIOR.values()))
+
+
+def kl(h_QxK):
+    return (h_QxK * np.log(np.maximum(h_QxK, 1e-300) / PRIOR_K)).sum(axis=-1)
+
+
+def tv(h_QxK):
+    return 0.5 * np.abs(h_QxK - PRIOR_K).sum(axis=-1)
+
+
+CASES = {
+    "group": ({"groups": {"text": Group(("wiki", "news"), 0.3, 0.35)}}, lambda h: h[:, 2:].sum(axis=1) - 0.35),
+    "available": ({"available": {"code": 2e9}, "epochs": 5}, lambda h: h[:, 0] - 0.1),
+    "kl": ({"prior": PRIOR, "max_kl": 0.05}, lambda h: kl(h) - 0.05),
+    "tv": ({"prior": PRIOR, "max_tv": 0.12}, lambda h: tv(h) - 0.12),
+    "keep": ({"keep": {"web": 0.01}}, None),
+    "all": (
+        {
+            "groups": {"text": Group(("wiki", "news"), 0.3, 0.9)}, "available": {"code": 4e9}, "epochs": 5,
+            "prior": PRIOR, "max_kl": 0.2, "max_tv": 0.25, "upper": {"web": 0.35}, "keep": {"web": 0.1},
+        },
+        None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("law", "name"), [*(("effective", name) for name in CASES), ("linear", "group"), ("linear", "all")]
+)
+def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
+    options, excess = CASES[name]
+    fit = fits[law]
+    best = solve(fit, constraints=Constraints(**options), n_tokens=1e11, current=PRIOR)
+    h_QxK = np.random.default_rng(1).dirichlet(6 * PRIOR_K, 400_000)
+    keeps_Q = np.ones(len(h_QxK), dtype=bool)
+    check_QxK = np.concatenate([h_QxK, best.mixture.array(DOMAINS)[None]])
+    over_Q = np.full(len(check_QxK), -1.0) if excess is None else excess(check_QxK)
+    if name == "all":
+        over_Q = np.max(
+            [0.3 - check_QxK[:, 2:].sum(axis=1), check_QxK[:, 0] - 0.2, kl(check_QxK) - 0.2, tv(check_QxK) - 0.25,
+             check_QxK[:, 1] - 0.35], axis=0,
+        )  # fmt: skip
+    if name in ("keep", "all"):
+        room = options["keep"]["web"]
+        over_Q = np.maximum(over_Q, (fit.predict(check_QxK) - fit.predict(PRIOR_K[None]))[:, 1] - room)
+    if name == "group":
+        over_Q = np.maximum(over_Q, 0.3 - check_QxK[:, 2:].sum(axis=1))
+    keeps_Q = over_Q[:-1] <= 0
+    assert keeps_Q.sum() > 500
+    assert over_Q[-1] <= 1e-6
+    assert best.objective[0] <= fit.predict(h_QxK[keeps_Q]).mean(axis=1).min() + 1e-7
+    assert best.convex
+    if best.given_up > 1e-4:
+        assert any(p.binding for p in best.prices)
+        assert best.unconstrained.distance(best.mixture) > 1e-3
+    if name != "all" and any(p.binding for p in best.prices):
+        assert over_Q[-1] >= -1e-5
+
+
+def test_fixed_tied_and_repeated_constraints_leave_what_they_say(fits):
+    tied = Constraints(prior=PRIOR, groups={"text": Group(("web", "news"), tied=True)}, fixed={"wiki": 0.25})
+    best = solve(fits["effective"], constraints=tied)
+    assert best.mixture["wiki"] == pytest.approx(0.25, abs=1e-9)
+    assert best.mixture["web"] / best.mixture["news"] == pytest.approx(4 / 3)
+    one = Constraints(
+        prior=PRIOR, fixed={"wiki": 0.25, "web": 0.4}, groups={"text": Group(("web", "news"), tied=True)}
+    )
+    assert solve(fits["effective"], constraints=one).mixture["news"] == pytest.approx(0.3, abs=1e-9)
+    nothing = solve(fits["effective"], constraints=Constraints(fixed={"code": 0.0}))
+    assert nothing.mixture["code"] == 0
+    near = solve(fits["effective"], constraints=Constraints(prior=PRIOR, max_tv=0.0, max_kl=0.0))
+    assert near.mixture.distance(Mixture(PRIOR)) < 1e-3
+    pulled = [solve(fits["effective"], constraints=Constraints(prior=PRIOR, kl_weight=w)).mixture for w in (0.01, 1.0)]
+    assert pulled[1].distance(Mixture(PRIOR)) < 0.5 * pulled[0].distance(Mixture(PRIOR))
+
+
+def test_a_domain_that_the_prior_has_not_stays_out(fits):
+    without = {"code": 0.0, "web": 0.5, "wiki": 0.2, "news": 0.3}
+    best = solve(fits["effective"], constraints=Constraints(prior=without, max_kl=0.3))
+    assert best.mixture["code"] == 0
+    assert best.convex
+
+
+def test_nothing_worse_than_at_the_best_mixture_leaves_that_mixture(fits):
+    """At a Pareto optimum all targets can be kept only there; the interior is empty and the answer is still found."""
+    fit = fits["effective"]
+    now = solve(fit).mixture
+    again = solve(fit, constraints=Constraints(keep=dict.fromkeys(fit.targets, 0.0)), current=now)
+    assert again.mixture.distance(now) < 5e-3
+    assert (fit.predict(again.mixture.array()) <= fit.predict(now.array()) + 1e-6).all()
+
+
+def test_a_region_doubts_what_keeps_a_target_as_well(fits):
+    """With one weight free and held by the target, mixtures that the fitted law allows would all be the same."""
+    fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
+    others, weights = {"wiki": 0.2, "news": 0.1}, {"code": 1.0}
+    best = solve(fit, weights, constraints=Constraints(keep={"web": 0.02}, fixed=others), current=now)
+    [price] = [p for p in best.prices if p.name == "keep web"]
+    assert price.binding
+    low, high = best.interval["code"]
+    assert low + 1e-4 < best.mixture["code"] < high - 1e-4
+    web_SxN = fit.draws(np.concatenate([now.array()[None], best.draws_SxK]))[..., 1]
+    np.testing.assert_allclose(np.diag(web_SxN[:, 1:]), web_SxN[:, 0] + 0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [0.08, 0.1])
+def test_only_resamples_that_a_ceiling_moves_are_solved_again(fits, monkeypatch, room):
+    """All of them solved under their own ceilings end at the same mixtures."""
+    fit = fits["effective"]
+    now = solve(fit).mixture
+    weights, constraints = {"code": 2, "web": 1, "wiki": 1}, Constraints(keep={"web": room})
+    asked = ask(fit, weights, None, None, None, None, None, constraints, now)
+    theta_Sx1xTxP, own = fit.theta_SxTxP[:, None], asked.ceilings_by(fit.theta_SxTxP)
+    begin_1xK = starts(asked, np.random.default_rng(0))
+    each = answer.Job(asked, theta_Sx1xTxP, begin_1xK, asked.ceilings)
+    [alike], [whole] = answer.answers(each), answer.answers(dataclasses.replace(each, ceilings=own))
+    solved, answers = [], answer.answers
+    monkeypatch.setattr(answer, "TOGETHER", 1)
+    monkeypatch.setattr(answer, "answers", lambda *jobs: solved.extend(jobs) or answers(*jobs))
+    found = answer.under(each, alike, own)
+    np.testing.assert_allclose(found.h_BxK, whole.h_BxK, atol=2e-5)
+    np.testing.assert_allclose(found.value_B, whole.value_B, atol=1e-7)
+    moved = int((np.abs(whole.h_BxK - alike.h_BxK).max(axis=1) > 1e-4).sum())
+    assert moved <= sum(len(job.theta_BxSxTxP) for job in solved) < 100
+    assert (moved > 0) == (room == 0.08)
+
+
+def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_counted(fits):
+    fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
+    most_K = np.array([0.3, 0.4, 0.2, 0.1])
+    worse = fit.predict(most_K[None])[0, 1] - fit.predict(now.array()[None])[0, 1]
+    constraints = Constraints(
+        keep={"web": max(worse, 0.0) + 1e-4}, fixed={"wiki": 0.2, "news": 0.1}, upper={"web": 0.4}
+    )
+    best = solve(fit, constraints=constraints, current=now)
+    lost = 100 - len(best.draws_SxK)
+    assert 0 < lost < 100
+    assert f"by {lost} of 100 resamples no mixture keeps every target; regions are without these" in best.notes
+
+
+def test_a_law_with_two_valleys_keeps_its_constraints(fits):
+    def two_valleys(theta, x):
+        first_R = ((x.h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
+        second_R = ((x.h_RxK - np.array([0.0, 0.0, 0.1, 0.9])) ** 2).sum(-1)
+        return 3 + theta[0] * 0 - 0.5 * np.e ** (-20 * first_R) - np.e ** (-20 * second_R)
+
+    law = dataclasses.replace(LAWS["linear"], name="two valleys", f=two_valleys, convex=False, linear=False)
+    fit = dataclasses.replace(fits["linear"], family=law)
+    best = solve(fit, constraints=Constraints(groups={"rare": Group(("wiki", "news"), 0.0, 0.5)}))
+    assert not best.convex
+    np.testing.assert_allclose(best.mixture.array(), [0.8, 0.2, 0, 0], atol=1e-3)
+
+
+TIED = {"t": Group(("web", "news"), tied=True)}
+MUCH_CODE = {"fixed": {"code": 0.9}, "prior": PRIOR, "upper": {"news": 0.9}}
+CONTRADICTIONS = [
+    (
+        {"lower": {"code": 0.6}, "upper": {"web": 0.9}, "groups": {"text": Group(("web", "wiki"), 0.5)}},
+        ("lower code 0.6", "group text at least 0.5"),
+        ("upper web",),
+    ),
+    (
+        {"fixed": {"code": 0.5}, "available": {"code": 1e9}, "lower": {"web": 0.1}},
+        ("fixed code 0.5", "available code 0.04"),
+        ("lower web",),
+    ),
+    ({**MUCH_CODE, "max_tv": 0.2}, ("fixed code 0.9", "max_tv 0.2"), ("news",)),
+    ({**MUCH_CODE, "max_kl": 0.2}, ("fixed code 0.9", "max_kl 0.2"), ("news",)),
+    ({"upper": {"code": 0.01, "news": 0.9}, "keep": {"code": 0.0}}, ("upper code 0.01", "keep code"), ("news",)),
+    ({"available": dict.fromkeys(DOMAINS, 1e9)}, ("available code", "available news"), ()),
+    (
+        {"fixed": {"web": 0.3, "news": 0.3}, "groups": TIED, "prior": PRIOR},
+        ("tie t", "fixed web", "fixed news"),
+        (),
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "named", "unnamed"), CONTRADICTIONS)
+@pytest.mark.parametrize("goal", [Objective(), Objective(worst=True)])
+def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unnamed, goal):
+    current = {"code": 0.5, "web": 0.2, "wiki": 0.2, "news": 0.1}
+    with pytest.raises(InputError, match="no mixture keeps") as told:
+        solve(fits["effective"], constraints=Constraints(**options), n_tokens=1e11, current=current, goal=goal)
+    for text in named:
+        assert text in str(told.value)
+    for text in unnamed:
+        assert text not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_kl": 0.1}, "max_kl is 0.1, but there is no prior"),
+        ({"prior": PRIOR, "max_tv": -1}, "max_tv is -1; it must be finite and not negative"),
+        (
+            {"prior": {"web": 0.5, "cod": 0.5}, "max_tv": 0.1},
+            "prior names 'cod', but there is no such domain; .*; did you mean 'code'",
+        ),
+        ({"prior": {"web": 0.5, "code": 0.6}, "max_tv": 0.1}, "the prior: mixture weights sum to 1.1"),
+        ({"fixed": {"code": 1.2}}, "fixed weight of 'code' is 1.2; weights lie in 0 to 1"),
+        ({"groups": {"x": Group(("code", "wbe"))}}, "group 'x' names 'wbe'"),
+        ({"groups": {"x": Group(("code",), 0.5, 0.4)}}, "bounds of group 'x' contradict each other: 0.5 is above 0.4"),
+        ({"groups": {"x": Group(("code", "web"), tied=True)}}, "group 'x' is tied, but to no proportions"),
+        ({"available": {"code": 1e9}}, "give n_tokens"),
+        ({"keep": {"code": 0.0}}, "give current"),
+        ({"keep": {"code": -1.0}}, "keep allows 'code' to be worse by -1"),
+    ],
+)
+def test_what_cannot_be_meant_gets_a_sentence(fits, options, message):
+    with pytest.raises(InputError, match=message):
+        solve(fits["effective"], constraints=Constraints(**options))
+
+
+def test_saying_something_twice_is_refused(fits):
+    with pytest.raises(InputError, match="beside constraints"):
+        solve(fits["effective"], upper={"code": 0.1}, constraints=Constraints())
+    with pytest.raises(InputError, match="beside a goal"):
+        solve(fits["effective"], weights={"code": 1}, goal=Objective())

@@ -1,0 +1,77 @@
+"""A law that counts repeats is solved with the text there is, with and without a cap on it."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixscale import laws
+from mixscale.laws import launcher
+from mixscale.laws.families import Points
+from mixscale.laws.selection import named
+from mixscale.optimization import Constraints, solve
+from mixscale.run_table import RunTable
+
+DOMAINS = ("code", "web", "wiki")
+
+
+@pytest.fixture(scope="module")
+def fit():
+    rng = np.random.default_rng(0)
+    law = named("effective-scale+repeats")
+    h_RxK = rng.dirichlet(np.ones(3), 80)
+    d_R = np.tile([1e8, 4e8, 16e8, 16e8], 20)
+    unique_RxK = np.where(rng.random((80, 3)) < 0.5, 5e7, 1e11)
+    theta_P = law.starts(rng, 3, 1)[0]
+    theta_P[law.names(DOMAINS).index("w/code")] -= 1.0
+    y_R = launcher.evaluate(law, theta_P[None], Points.of(h_RxK, np.ones(80), d_R / 5e8, unique_RxK / 5e8))[0]
+    frame = {f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)}
+    frame |= {f"unique_tokens/{d}": unique_RxK[:, k] for k, d in enumerate(DOMAINS)}
+    frame |= {"run": np.arange(80), "n_params": np.tile([1e8, 2e8], 40), "n_tokens": d_R}
+    frame["loss/code"] = y_R * (1 + 0.001 * rng.standard_normal(80))
+    return laws.fit(RunTable(pd.DataFrame(frame)), law.name, bootstrap=10)
+
+
+def test_scarce_text_is_repeated_as_far_as_it_pays_and_capped_where_asked(fit):
+    at = {"n_params": 2e8, "n_tokens": 1e9}
+    plenty = solve(fit, **at).mixture
+    scarce = Constraints(available={"code": 1e7}, epochs=np.inf)
+    repeated = solve(fit, constraints=scarce, **at)
+    capped = solve(fit, constraints=Constraints(available={"code": 1e7}, epochs=4), **at)
+    assert repeated.mixture["code"] < plenty["code"]
+    assert capped.mixture["code"] <= 0.04 + 1e-9
+    h_QxK = np.random.default_rng(1).dirichlet(np.ones(3), 20_000)
+    loss_Q = fit.predict(h_QxK, unique_tokens={"code": 1e7}, **at)[:, 0]
+    assert repeated.objective[0] <= loss_Q.min() + 1e-7
+    assert capped.objective[0] <= loss_Q[h_QxK[:, 0] <= 0.04].min() + 1e-7
+    assert repeated.prices == ()
+
+
+@pytest.mark.parametrize("epochs", [4.0, 60.0])
+def test_price_of_text_counts_what_repeats_less(fit, epochs):
+    def best(code):
+        at = {"n_params": 2e8, "n_tokens": 1e9}
+        return solve(fit, constraints=Constraints(available={"code": code}, epochs=epochs), **at)
+
+    [price] = best(1e7).prices
+    measured = (best(1.01e7).value - best(0.99e7).value) / 2e5
+    assert price.binding == (epochs == 4)
+    assert price.text == pytest.approx(measured, rel=0.02)
+    assert price.text < 0
+
+
+def test_text_of_which_nothing_is_said_is_that_of_the_table(fit):
+    points = fit.dataset.points._replace(u_RxK=np.tile([0.1, 0.2, 0.3], (80, 1)))
+    alike = dataclasses.replace(fit, dataset=dataclasses.replace(fit.dataset, points=points))
+    h_1xK, at = np.array([[0.5, 0.3, 0.2]]), {"n_params": 2e8, "n_tokens": 1e9}
+    tokens_K = fit.dataset.scale.d * np.array([0.1, 0.2, 0.3])
+    by_name = {"code": 1e6}
+    whole_K = np.r_[1e6, tokens_K[1:]]
+    np.testing.assert_allclose(
+        alike.predict(h_1xK, unique_tokens=by_name, **at), alike.predict(h_1xK, unique_tokens=whole_K, **at)
+    )
+    frame = pd.DataFrame({f"mix/{d}": h_1xK[:, k] for k, d in enumerate(DOMAINS)} | at, index=[0])
+    predicted = alike.predict_table(frame.assign(**{"unique_tokens/code": 1e6}))["pred/code"]
+    np.testing.assert_allclose(predicted, alike.predict(h_1xK, unique_tokens=whole_K, **at)[:, 0])
+    assert alike.predict(h_1xK, **at)[0, 0] != fit.predict(h_1xK, **at)[0, 0]

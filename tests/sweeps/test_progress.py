@@ -1,0 +1,76 @@
+"""What is told of a sweep, and how long it says that the rest will take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from mixscale.config import Model, Optimizer, Train
+from mixscale.mixture import Mixture
+from mixscale.sweeps import progress
+from mixscale.sweeps.plan import Planned
+from mixscale.sweeps.progress import Pace, SweepProgress, clock
+from mixscale.training import Progress, Run
+
+RUN = Run(Mixture({"web": 0.5, "code": 0.5}), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
+PLANNED = [Planned(replace(RUN, seed=seed), "fit", "sobol") for seed in range(3)]
+
+
+def test_what_a_killed_sweep_had_done_is_not_taken_for_speed():
+    """Two runs of work 1 and one of 2; the first was half done before this sweep began."""
+    pace = Pace({"a": 1.0, "b": 1.0, "c": 2.0})
+    pace.take("a", 0.5)
+    assert pace.left(10.0) is None
+    pace.take("a", 1.0)
+    pace.take("b", 0.0)
+    pace.take("b", 0.5)
+    assert pace.share == pytest.approx(1.5 / 4)
+    assert pace.left(10.0) == pytest.approx(25.0)
+    pace.end("c")
+    assert pace.left(30.0) == pytest.approx(5.0)
+
+
+def test_hours_are_told_as_hours():
+    assert [clock(s) for s in (9.6, 61, 3600, 90_061)] == ["0:10", "1:01", "1:00:00", "25:01:01"]
+
+
+def told(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -> str:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "SETTLED", 0.0)
+    monkeypatch.setattr(progress, "BETWEEN", 0.0)
+    out = StringIO()
+    first, second, third = (p.run.id for p in PLANNED)
+    row = {
+        "run": second,
+        "seed": 1,
+        "status": "complete",
+        "loss/web": 2.0,
+        "loss/code": 4.0,
+        "seconds": 9.0,
+        "spikes": 2,
+    }
+    console = Console(file=out, force_terminal=terminal, width=70)
+    with SweepProgress(PLANNED, PLANNED[:2], weights, console) as shown:
+        for message in (Progress(first, 10, 100, 500), Progress(first, 20, 100, 500, mfu=0.4), row):
+            shown.take(message)
+    return out.getvalue()
+
+
+def test_a_log_is_told_in_plain_lines(monkeypatch):
+    lines = told(monkeypatch, terminal=False).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert any(line.startswith("1/3 runs  10%") and "tokens/s  MFU 40%" in line and "left" in line for line in lines)
+    assert f"[2/3] {PLANNED[1].run.id}  tiny  seed 1  fit/sobol  mean loss 3.0000  2 loss spikes  9.0 s" in lines
+
+
+def test_a_run_that_ends_tells_the_goal_that_is_solved_for(monkeypatch):
+    lines = told(monkeypatch, terminal=False, weights={"loss/code": 3.0, "web": 1.0})
+    assert "  weighted mean loss 3.5000  " in lines
+    assert "  weighted mean loss 2.0000  " in told(monkeypatch, terminal=False, weights={"web": 1.0})
+
+
+def test_a_terminal_is_shown_a_bar(monkeypatch):
+    assert "\x1b[" in told(monkeypatch, terminal=True)
