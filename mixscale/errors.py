@@ -1,4 +1,4 @@
-"""The exceptions that are a sentence for a person.
+"""The exceptions whose message is for the user.
 
 The command line prints their message and exits with status 2 (input to mend), 1 (work to start again) or, where a
 signal stopped it, 128 and the signal's number; any other exception is a defect and keeps its stack trace. A message
@@ -31,7 +31,9 @@ class Interrupted(Unfinished):
     """
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}; all is saved, and the same command goes on")
+        super().__init__(
+            f"Interrupted by {signal.Signals(number).name}. Progress is saved; rerun the same command to resume"
+        )
         self.number, self.status = number, 128 + number
 
 

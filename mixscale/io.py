@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all; every room may import this module."""
+"""Files that are written whole or not at all, and format numbers of what is saved; every package may import it."""
 
 from __future__ import annotations
 
@@ -49,3 +49,22 @@ def ensure_dir(path: str | Path) -> Path:
         blocking = next((p for p in (folder, *folder.parents) if p.is_file()), folder)
         raise InputError(f"folder '{folder}' cannot be made: '{blocking}' is a file") from error
     return folder
+
+
+def check_format(found: object, expected: int, what: str, remedy: str) -> None:
+    """Refuses what another version of mixscale saved.
+
+    Args:
+        found: the format number that was read, None where there is none. expected: the one that this version writes.
+        what: the thing that was read, as in "fit 'runs/a/fit'". remedy: how to get it in this format.
+
+    Raises:
+        InputError: the numbers differ.
+    """
+    if found != expected:
+        age = "newer" if isinstance(found, int) and found > expected else "older"
+        has = f"format {found}" if isinstance(found, int) else "no format number"
+        raise InputError(
+            f"{what} has {has}; it was saved by {'a' if age == 'newer' else 'an'} {age} version of mixscale, "
+            f"and this version reads format {expected}; {remedy}"
+        )

@@ -11,6 +11,10 @@ import pytest
 # Before JAX starts: eight devices, so that one process can test meshes against a single device.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled programs are kept between tests, their subprocesses and runs of the suite.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax-tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from mixscale.config import (  # noqa: E402
     Corpus,
@@ -29,7 +33,7 @@ from mixscale.config import (  # noqa: E402
 from mixscale.data import TokenStore, build_store, documents  # noqa: E402
 
 DOMAINS = ("code", "fiction", "romance")
-LONG = ("sweep", "train")
+LONG = ("sweeps", "training")
 """Rooms whose tests take longest."""
 SEPARATOR = "=== next document ==="
 

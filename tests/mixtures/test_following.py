@@ -18,7 +18,7 @@ NOISE = 0.01
 
 
 def losses(h_RxK):
-    return launcher.evaluate(LAWS["effective"], THETA_TxP, Points.of(h_RxK)).T
+    return fitting.evaluate(LAWS["effective"], THETA_TxP, Points.of(h_RxK)).T
 
 
 def table(h_RxK, seed=0, noise=NOISE):
@@ -36,7 +36,7 @@ def scaled_table():
     n_R, d_R = np.repeat([1e6, 4e6, 1.6e7], 18), np.tile(np.repeat([1e8, 3e8], 9), 3)
     theta_P = np.array([0.8, -1.5, 0.3, 0.4, 0.5, -0.9, 0.3, 0.1, -0.4])
     points = Points.of(h_RxK, n_R / 4e6, d_R / 2e8)
-    y_R = launcher.evaluate(LAWS["effective-scale"], theta_P[None], points)[0]
+    y_R = fitting.evaluate(LAWS["effective-scale"], theta_P[None], points)[0]
     frame = pd.DataFrame(h_RxK, columns=[f"mix/{d}" for d in DOMAINS])
     frame.insert(0, "run", [f"r{i}" for i in range(len(h_RxK))])
     y_R = y_R * (1 + 0.005 * rng.standard_normal(len(y_R)))

@@ -5,7 +5,7 @@ import pytest
 
 from mixscale.config import Design
 from mixscale.errors import InputError
-from mixscale.laws import launcher
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.mixture import Mixture
 from mixscale.mixtures import draw, optimal_design, optimal_subset
@@ -79,12 +79,12 @@ def test_a_planted_law_fitted_on_the_design_predicts_better_than_on_random_desig
     theta_TxP = np.column_stack([np.full(targets, 0.8), np.full(targets, 0.5), rng.normal(-1, 1, (targets, 6))])
 
     def error(chosen):
-        y_TxR = launcher.evaluate(law, theta_TxP, Points.of(h_NxK[chosen])) * (
+        y_TxR = fitting.evaluate(law, theta_TxP, Points.of(h_NxK[chosen])) * (
             1 + 0.02 * np.random.default_rng(5).standard_normal((targets, len(chosen)))
         )
-        fitted_TxP, _ = launcher.fit_points(law, Points.of(h_NxK[chosen]), y_TxR, 0)
+        fitted_TxP, _ = fitting.fit_points(law, Points.of(h_NxK[chosen]), y_TxR, 0)
         at = Points.of(held_QxK)
-        return np.abs(launcher.evaluate(law, fitted_TxP, at) - launcher.evaluate(law, theta_TxP, at)).mean()
+        return np.abs(fitting.evaluate(law, fitted_TxP, at) - fitting.evaluate(law, theta_TxP, at)).mean()
 
     random = [error(rng.choice(160, 12, replace=False)) for _ in range(6)]
     assert error(optimal_subset(h_NxK, 12)[0]) < 0.85 * np.mean(random)

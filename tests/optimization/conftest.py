@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import launcher
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.run_table import RunTable
 
@@ -24,7 +24,7 @@ THETA = {
 def _planted(name, noise=0.003, seed=0, columns=("loss/code", "loss/web", "loss/wiki")):
     rng = np.random.default_rng(seed)
     h_RxK = np.concatenate([np.eye(4), rng.dirichlet(np.ones(4), 26)])
-    y_TxR = launcher.evaluate(LAWS[name], THETA[name], Points.of(h_RxK))
+    y_TxR = fitting.evaluate(LAWS[name], THETA[name], Points.of(h_RxK))
     y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
     frame["run"] = np.arange(30)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import launcher
+from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.optimization import Constraints, Group, Objective, Optimum, solve
 from mixscale.run_table import RunTable
@@ -85,7 +85,7 @@ def scaled():
     theta_2xP = np.array(
         [[0.5, -3, 0.3, 0.4, *np.log([0.4, 1.4, 1.6, 1.5])], [0.5, -3, 0.3, 0.4, *np.log([1.5, 0.5, 1.1, 1.0])]]
     )
-    y_2xR = launcher.evaluate(law, theta_2xP, Points.of(h_RxK, np.ones(60), d_R / 4e9))
+    y_2xR = fitting.evaluate(law, theta_2xP, Points.of(h_RxK, np.ones(60), d_R / 4e9))
     y_2xR = y_2xR * (1 + 0.002 * rng.standard_normal(y_2xR.shape))
     frame = {f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)}
     frame |= {"run": np.arange(60), "n_params": np.tile([1e8, 2e8], 30), "n_tokens": d_R}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import launcher
+from mixscale.laws import fitting
 from mixscale.laws.families import Points
 from mixscale.laws.selection import named
 from mixscale.optimization import Constraints, solve
@@ -25,7 +25,7 @@ def fit():
     unique_RxK = np.where(rng.random((80, 3)) < 0.5, 5e7, 1e11)
     theta_P = law.starts(rng, 3, 1)[0]
     theta_P[law.names(DOMAINS).index("w/code")] -= 1.0
-    y_R = launcher.evaluate(law, theta_P[None], Points.of(h_RxK, np.ones(80), d_R / 5e8, unique_RxK / 5e8))[0]
+    y_R = fitting.evaluate(law, theta_P[None], Points.of(h_RxK, np.ones(80), d_R / 5e8, unique_RxK / 5e8))[0]
     frame = {f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)}
     frame |= {f"unique_tokens/{d}": unique_RxK[:, k] for k, d in enumerate(DOMAINS)}
     frame |= {"run": np.arange(80), "n_params": np.tile([1e8, 2e8], 40), "n_tokens": d_R}
