@@ -41,7 +41,7 @@ def setting(
 
 
 class Validated:
-    """Base of dataclasses that are checked when they are made; `section` is the dotted name of its place in a config."""
+    """Base of dataclasses that are checked when they are made; `section` is the dotted place in a config."""
 
     section: ClassVar[str] = ""
 
