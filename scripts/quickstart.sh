@@ -3,5 +3,5 @@
 # Stop it and start it again at any moment. Arguments are passed on, for example --train.tokens 1000000.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-make_venv ""
+make_venv "[train]"
 exec "$venv/bin/mixscale" run configs/quickstart.py "$@"
