@@ -7,6 +7,7 @@ module checks names, weights and losses and keeps every row it was given; it kno
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.io import atomic_write
 from mixscale.mixture import ROUNDING, Mixture
 
-STATUSES = ("complete", "diverged", "stopped")
+
+class Status(StrEnum):
+    """How a run stood at the measurement of a row; only a complete row needs every loss."""
+
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"
+    """ended early, by its owner or by a failure"""
+
+
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
 SCORE = "score/"
 """Prefix of targets that are better when higher; of all others lower is better."""
@@ -124,7 +134,7 @@ class RunTable:
 
     def complete(self) -> RunTable:
         """The rows that neither diverged nor were cut short."""
-        return self.where(self._is_complete())
+        return self.where(is_complete(self.frame))
 
     def final(self) -> RunTable:
         """The last row of each run: the one with most tokens, or steps where tokens are not given."""
@@ -151,12 +161,6 @@ class RunTable:
         table.frame = frame.reset_index(drop=True)
         table.notes = list(self.notes)
         return table
-
-    def _is_complete(self) -> np.ndarray:
-        if "status" not in self.frame:
-            return np.ones(len(self.frame), dtype=bool)
-        status = self.frame["status"]
-        return (status.isna() | status.isin(["complete", ""])).to_numpy(dtype=bool)
 
     def _check_columns(self) -> None:
         columns = [str(c) for c in self.frame.columns]
@@ -194,10 +198,10 @@ class RunTable:
     def _check_rows(self) -> None:
         frame = self.frame
         if "status" in frame:
-            known = frame["status"].isna() | frame["status"].isin([*STATUSES, ""])
+            known = frame["status"].isna() | frame["status"].isin([*Status, ""])
             if not known.all():
                 row = frame[~known].iloc[0]
-                raise InputError(f"run '{row['run']}' has status '{row['status']}'; known are {', '.join(STATUSES)}")
+                raise InputError(f"run '{row['run']}' has status '{row['status']}'; known are {', '.join(Status)}")
         clock = next((c for c in ("step", "n_tokens") if c in frame), None)
         again = frame.duplicated(["run", clock] if clock else ["run"])
         if again.any():
@@ -242,14 +246,14 @@ class RunTable:
             )
 
     def _check_losses(self) -> None:
-        complete_R = self._is_complete()
+        complete_R = is_complete(self.frame)
         for column in self.targets:
             bad_R = complete_R & ~np.isfinite(self.frame[column].to_numpy(dtype=np.float64))
             if bad_R.any():
                 row = self.frame.iloc[int(bad_R.argmax())]
                 raise InputError(
                     f"run '{row['run']}' is complete but has {column} = {row[column]} ({int(bad_R.sum())} such rows); "
-                    "mark its status 'diverged', or drop the row or the column"
+                    f"mark its status '{Status.DIVERGED}', or drop the row or the column"
                 )
 
     def _note_copies(self) -> None:
@@ -264,6 +268,13 @@ class RunTable:
                 f"runs '{one}' and '{other}' have the same mixture and the same losses to the last digit (cases like "
                 f"this: {len(copies)}); a copied run makes the seed noise look smaller than it is, so drop copies"
             )
+
+
+def is_complete(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows are complete, boolean of shape (R,); a row without a status counts as complete."""
+    if "status" not in frame:
+        return np.ones(len(frame), dtype=bool)
+    return (frame["status"].isna() | frame["status"].isin([Status.COMPLETE, ""])).to_numpy(dtype=bool)
 
 
 def sign_of(target: str) -> float:

@@ -20,6 +20,7 @@ from mixscale.report.names import label, phrase
 from mixscale.report.seeds import noises
 from mixscale.report.statistics import LEVEL, Noise
 from mixscale.report.terms import Terms, terms
+from mixscale.run_table import Status, is_complete
 
 SEEN = 5e-4
 """Difference of a weight that can be seen in a table."""
@@ -134,10 +135,11 @@ def _farthest_S(material: Material) -> np.ndarray:
 
 def _statuses(material: Material) -> dict[str, Any]:
     final = material.table.final().frame
-    status = final["status"].fillna("complete").replace("", "complete") if "status" in final else None
+    complete_R = is_complete(final)
+    status = final["status"].mask(complete_R, Status.COMPLETE) if "status" in final else None
     if status is None:
-        return {"runs": {"complete": len(final)}, "unfinished": {}}
-    unfinished = final["run"][status != "complete"]
+        return {"runs": {str(Status.COMPLETE): len(final)}, "unfinished": {}}
+    unfinished = final["run"][~complete_R]
     return {
         "runs": {str(s): int(n) for s, n in status.value_counts().items()},
         "unfinished": {str(r): str(status[i]) for i, r in unfinished.items()},

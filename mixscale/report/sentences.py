@@ -15,6 +15,7 @@ from mixscale.report.findings import Findings
 from mixscale.report.held_out import ERROR_BAR, RANKS_BAR, HeldOut
 from mixscale.report.targets_said import by_target
 from mixscale.report.wording import count, listed, number, percent
+from mixscale.run_table import Status
 
 NAMED = 8
 """Domains that a sentence names at most."""
@@ -274,7 +275,7 @@ def _noise(found: Findings, unit: str) -> str:
 def _unfinished(found: Findings) -> list[str]:
     total = sum(found.runs.values())
     told = []
-    for status, verb in (("diverged", "diverged"), ("stopped", "stopped early")):
+    for status, verb in ((Status.DIVERGED, "diverged"), (Status.STOPPED, "stopped early")):
         names = [r for r, s in found.unfinished.items() if s == status]
         if names:
             shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixscale.models import count_parameters, flops_per_token
+from mixscale.run_table import Status
 from mixscale.training.rows import Draw
 from mixscale.training.run import Run
 from mixscale.training.sampler import Sampler
@@ -164,7 +165,7 @@ class Member:
             "n_params_total": everything,
             "n_tokens": tokens,
             "flops": self.flops_per_token * tokens,
-            "status": "complete" if losses else "diverged",
+            "status": Status.COMPLETE if losses else Status.DIVERGED,
             **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
             **{f"tokens/{d}": seen[d] for d in store.domains},
             **{f"unique_tokens/{d}": unique[d] for d in store.domains},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixscale.errors import InputError
+from mixscale.run_table import Status
 from mixscale.training.checkpoint import Checkpoints
 from mixscale.training.step import State
 
@@ -44,7 +45,7 @@ def open_parent(folder: str, like: State, kind: dict[str, Any]) -> Parent | None
             )
         (member,) = newest.position["members"]
         last = member["rows"][-1]
-        if last["status"] == "diverged":
+        if last["status"] == Status.DIVERGED:
             raise InputError(
                 f"train.parent '{folder}' diverged at step {last['step']}; give the folder of a run that did not"
             )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.mixture import ROUNDING
-from mixscale.run_table import NUMERIC, NUMERIC_PREFIXES, SCORE, TARGETS
+from mixscale.run_table import NUMERIC, NUMERIC_PREFIXES, SCORE, TARGETS, is_complete
 
 KNOWN = ("run", "status", "role", "origin", "size", *NUMERIC)
 COUNTS = ("n_params", "n_params_total", "n_tokens")
@@ -231,9 +231,8 @@ def _with_blanks(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def _whole(frame: pd.DataFrame, drop_missing: bool, notes: list[str]) -> pd.DataFrame:
     """The rows that are not complete or lack nothing; others are left out, or refused."""
     needed = [c for c in frame if c.startswith(("mix/", *TARGETS))]
-    complete_R = frame["status"].isna() | frame["status"].isin(["complete", ""]) if "status" in frame else True
     lacking_RxC = frame[needed].isna()
-    lacking_R = lacking_RxC.any(axis=1) & complete_R
+    lacking_R = lacking_RxC.any(axis=1) & is_complete(frame)
     if not lacking_R.any():
         return frame
     count_C = lacking_RxC[lacking_R].sum()

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.interop.importers.columns import Columns, as_scores, named, renamed
-from mixscale.run_table import RunTable, read_frame
+from mixscale.run_table import RunTable, Status, read_frame
 
 REGMIX_DOMAIN = re.compile(r"(?:train_)?(?:the_pile_)?(.+)")
 REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val_loss|/cross_entropy.*)?")
@@ -24,8 +24,8 @@ REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val
 LOOKED_AT = 100
 """Lines from which the separator and the decimal sign are told."""
 OLMIX_ABOUT = ("run", "name", "index")
-STATES = {"finished": "complete"} | dict.fromkeys(
-    ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), "stopped"
+STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
+    ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
 )
 """Status of a run for each state of Weights & Biases; one that still runs is cut short where the export was made."""
 
