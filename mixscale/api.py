@@ -12,7 +12,7 @@ import pandas as pd
 from mixscale.constraints import EPOCHS, Constraints, Group
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
-from mixscale.mixture import Mixture
+from mixscale.mixture_file import Written, as_mixture
 from mixscale.mixtures.following import next_runs
 from mixscale.mixtures.optimal import optimal_design
 from mixscale.objective import Objective
@@ -49,7 +49,7 @@ def predict(
         several = [mixtures] if isinstance(mixtures, Mapping) else list(mixtures)
         if not several:
             raise InputError("there is no mixture to predict; give one at least")
-        rows_QxK = [Mixture(m).array(fit.domains) for m in several]
+        rows_QxK = [as_mixture(m, f"mixture {i}").array(fit.domains) for i, m in enumerate(several)]
         frame = pd.DataFrame(rows_QxK, columns=[f"mix/{d}" for d in fit.domains])
     scale = {name: value for name, value in (("n_params", n_params), ("n_tokens", n_tokens)) if value is not None}
     return fit.predict_table(frame.assign(**scale), level=level)
@@ -66,12 +66,12 @@ def optimize(
     available: Weights | None = None,
     epochs: float | Weights = EPOCHS,
     keep: Weights | Iterable[str] = (),
-    prior: Weights | None = None,
+    prior: Written | None = None,
     max_kl: float | None = None,
     max_tv: float | None = None,
     kl_weight: float = 0.0,
     goal: Objective | None = None,
-    current: Weights | None = None,
+    current: Written | None = None,
     n_params: float | None = None,
     n_tokens: float | None = None,
     seed: int = 0,
@@ -82,7 +82,7 @@ def optimize(
         weights: of the targets in their mean, by name; all alike where none are given. `goal` says more.
         lower, upper, fixed, groups, available, epochs, prior, max_kl, max_tv, kl_weight: as `Constraints` has them.
         keep: targets that must not be worse than at `current`, or by how much they may be.
-        current: the mixture in use.
+        current: the mixture in use, as a dict of weights or the path of a JSON or CSV file; `prior` likewise.
         n_params, n_tokens: where to solve a law with scale; n_tokens also where `available` caps weights.
         seed: of the starts.
 
@@ -97,7 +97,7 @@ def optimize(
         available=available or {},
         epochs=epochs,
         keep=keep if isinstance(keep, Mapping) else dict.fromkeys(keep, 0.0),
-        prior=prior,
+        prior=as_mixture(prior, "prior"),
         max_kl=max_kl,
         max_tv=max_tv,
         kl_weight=kl_weight,
@@ -110,7 +110,7 @@ def optimize(
         seed=seed,
         goal=goal,
         constraints=constraints,
-        current=current,
+        current=as_mixture(current, "current"),
     )
 
 

@@ -160,6 +160,7 @@ def optimize(
     """
     from mixscale import optimization as room
     from mixscale.laws import LawFit
+    from mixscale.mixture_file import as_mixture
     from mixscale.optimization import asked
 
     near = max_kl is not None or max_tv is not None or kl_weight or any(g.tied for g in asked.groups(group).values())
@@ -174,11 +175,11 @@ def optimize(
     must_be(path, "file")
     constraints = room.Constraints(
         lower=lower, upper=upper, fixed=fixed, groups=asked.groups(group), available=available, epochs=epochs,
-        keep=dict.fromkeys(keep, tolerance), prior=asked.mixture(prior, "--prior"),
+        keep=dict.fromkeys(keep, tolerance), prior=as_mixture(prior, "--prior"),
         max_kl=max_kl, max_tv=max_tv, kl_weight=kl_weight,
     )  # fmt: skip
     goal = room.Objective(weights or None, worst, relative_to, robust, level)
-    given = {"n_params": n_params, "n_tokens": n_tokens, "current": asked.mixture(current, "--current"), "seed": seed}
+    given = {"n_params": n_params, "n_tokens": n_tokens, "current": as_mixture(current, "--current"), "seed": seed}
     solved = room.solve(fitted, goal=goal, constraints=constraints, **given)
     solved.save(path)
     print(solved.summary())
@@ -201,7 +202,7 @@ def design(
     sizes: tuple[float, ...] = (),
     tokens: tuple[float, ...] = (),
     candidates: Path | None = None,
-    natural: dict[str, float] = {},  # noqa: B006
+    natural: tuple[str, ...] = (),
     weights: dict[str, float] = {},  # noqa: B006
     lower: dict[str, float] = {},  # noqa: B006
     upper: dict[str, float] = {},  # noqa: B006
@@ -229,7 +230,8 @@ def design(
         sizes: N that can be run; those of the table where none is given.
         tokens: D that can be run; those of the table where none is given.
         candidates: CSV or Parquet with columns mix/DOMAIN, to choose from; any mixture where none is given.
-        natural: before a table, a mixture to spread around, as in `--natural web 0.7 code 0.3`.
+        natural: without a fit, a mixture around which the design spreads, as in `--natural web 0.7 code 0.3`, or a
+            JSON or CSV file of it.
         weights: of each target in the objective, with a fit.
         lower: least weight of a domain, as in `--lower code 0.1`.
         upper: greatest weight of a domain, as in `--upper code 0.5`.

@@ -16,6 +16,7 @@ from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import UNLIMITED, Points
 from mixscale.laws.selection import AnyLaw
 from mixscale.mixture import ROUNDING, unknown_domain
+from mixscale.mixture_file import table_weights
 from mixscale.run_table import numeric, off_simplex
 
 USED = 1e-9
@@ -59,15 +60,7 @@ def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple
     Raises:
         InputError: the domains of the table and the fit differ, there is no row, or a value is no number.
     """
-    given = [c.removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
-    missing, extra = [d for d in domains if d not in given], [d for d in given if d not in domains]
-    if missing or extra:
-        parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
-        remedy = "; write 0 for a domain that is not used" if missing else ""
-        raise InputError(f"the mixtures' domains differ from the fit's: {'; '.join(parts)}{remedy}")
-    if not len(frame):
-        raise InputError("the table of mixtures has no row; give one for each mixture")
-    h_QxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in domains])
+    h_QxK = table_weights(frame, "the table of mixtures", domains).to_numpy()
     n_params, n_tokens = (
         numeric(frame[c]).to_numpy(dtype=np.float64) if used and c in frame else None
         for c, used in (("n_params", law.uses_scale), ("n_tokens", law.uses_scale or law.uses_unique))

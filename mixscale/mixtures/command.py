@@ -11,9 +11,10 @@ import pandas as pd
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
 from mixscale.mixture import Mixture
+from mixscale.mixture_file import as_mixture, table_weights
 from mixscale.mixtures.following import next_runs
 from mixscale.mixtures.optimal import optimal_design, optimal_subset
-from mixscale.run_table import numeric, read_frame
+from mixscale.run_table import read_frame
 
 SHOWN = 12
 """Domains of which every weight is printed; of more only the largest weights."""
@@ -21,13 +22,10 @@ SHOWN = 12
 
 def first(domains: str, runs: int, natural, lower, upper, seed: int) -> pd.DataFrame:
     """The first runs over domains that are set apart by commas."""
-    names = tuple(d.strip() for d in domains.split(",") if d.strip()) or tuple(natural)
+    centre = as_mixture(natural, "--natural")
+    names = tuple(d.strip() for d in domains.split(",") if d.strip()) or tuple(centre or ())
     if not names:
         raise InputError("`mixscale design` needs a fit, --domains such as web,code,books, or --candidates")
-    try:
-        centre = Mixture(natural) if natural else None
-    except InputError as error:
-        raise InputError(f"--natural: {error}") from error
     return optimal_design(names, runs, centre, lower or None, upper or None, seed)
 
 
@@ -83,13 +81,7 @@ def _largest(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mixtures(frame: pd.DataFrame, domains: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Weights of a table's rows in the order of `domains`, or of its columns where none are asked for."""
-    given = tuple(str(c).removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/"))
-    if domains is not None and set(domains) != set(given):
-        odd = sorted(set(domains) ^ set(given))
-        raise InputError(f"the candidates' domains differ from the fit's: {', '.join(odd)}")
-    names = given if domains is None else tuple(domains)
-    if len(names) < 2 or len(frame) == 0:
-        raise InputError("the candidates need rows, and columns mix/<domain> for two domains or more")
-    values_NxK = np.column_stack([numeric(frame[f"mix/{d}"]).to_numpy(dtype=np.float64) for d in names])
-    return np.stack([Mixture.from_array(names, h_K).array(names) for h_K in values_NxK]), names
+    """Weights of a table's rows in the order of `domains`, or of its columns where none are needed."""
+    weights = table_weights(frame, "--candidates", domains)
+    names = tuple(weights)
+    return np.stack([Mixture.from_array(names, h_K).array(names) for h_K in weights.to_numpy()]), names

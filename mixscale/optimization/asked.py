@@ -1,15 +1,11 @@
-"""Constraints and mixtures as they are written on a command line or in a file."""
+"""Groups of domains as they are written on a command line."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from mixscale.constraints import Group
 from mixscale.errors import InputError
-from mixscale.mixture import Mixture
-from mixscale.run_table import numeric, read_frame
 
 TIED = "tied"
 
@@ -36,49 +32,6 @@ def groups(written: Sequence[str]) -> dict[str, Group]:
         low, high = numbers or (0.0, 1.0)
         found[name] = Group(tuple(domains.split("+")), low or 0.0, 1.0 if high is None else high, tied)
     return found
-
-
-def mixture(written: Sequence[str], what: str) -> Mixture | None:
-    """A mixture from `DOMAIN WEIGHT DOMAIN WEIGHT ...`, or from one file; None where nothing is written.
-
-    A file is JSON (weights by domain, or an optimum) or a table whose first row has columns mix/DOMAIN.
-
-    Raises:
-        InputError: it cannot be read, or is no mixture; the message begins with `what`.
-    """
-    if not written:
-        return None
-    try:
-        if len(written) == 1:
-            return _from_file(Path(written[0]))
-        weights = [_number(v) for v in written[1::2]]
-        if len(written) % 2 or None in weights:
-            raise InputError(f"'{' '.join(written)}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file")
-        return Mixture(dict(zip(written[::2], weights, strict=True)))  # type: ignore
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from error
-
-
-def _from_file(path: Path) -> Mixture:
-    if not path.is_file():
-        raise InputError(f"there is no file '{path}'; write DOMAIN WEIGHT DOMAIN WEIGHT, or a file")
-    if path.suffix != ".json":
-        frame = read_frame(path)
-        names = [str(c) for c in frame.columns if str(c).startswith("mix/")]
-        if not names or not len(frame):
-            raise InputError(f"'{path}' has no {'row' if names else 'columns mix/DOMAIN'}, and its first row is taken")
-        return Mixture.normalized({c.removeprefix("mix/"): float(numeric(frame[c]).iloc[0]) for c in names})
-    try:
-        about = json.loads(path.read_text())
-        if not isinstance(about, dict):
-            raise InputError(
-                f'\'{path}\' holds no mixture; write weights by domain, such as {{"web": 0.7, "code": 0.3}}'
-            )
-        return Mixture({str(d): float(w) for d, w in about.get("mixture", about).items()})
-    except InputError:
-        raise
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"'{path}' holds no mixture: {error}") from error
 
 
 def _number(text: str) -> float | None:

@@ -6,7 +6,7 @@ import pytest
 
 from mixscale.cli import main
 from mixscale.errors import InputError
-from mixscale.laws import fit, launcher
+from mixscale.laws import fit, fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.mixtures import next_runs
 from mixscale.mixtures.candidates import covered

@@ -7,7 +7,6 @@ import pytest
 
 from mixscale.cli import main
 from mixscale.errors import InputError
-from mixscale.mixture import Mixture
 from mixscale.optimization import Group, asked
 
 
@@ -57,20 +56,3 @@ def test_groups_are_read():
             asked.groups([text])
     with pytest.raises(InputError, match="group 'a' is given twice"):
         asked.groups(["a=x:0:1", "a=y:0:1"])
-
-
-def test_mixtures_are_read(tmp_path):
-    assert asked.mixture((), "--current") is None
-    assert asked.mixture(("web", "0.5", "code", "0.5"), "--current") == Mixture({"web": 0.5, "code": 0.5})
-    (tmp_path / "bad.json").write_text("[1]")
-    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    for written, message in [
-        (("web", "0.5", "code"), "write DOMAIN WEIGHT"),
-        (("web", "half"), "write DOMAIN WEIGHT"),
-        (("web",), "there is no file 'web'"),
-        ((str(tmp_path / "bad.json"),), "holds no mixture"),
-        ((str(tmp_path / "bad.csv"),), "has no columns mix/DOMAIN"),
-        (("web", "0.7", "code", "0.5"), "--prior: mixture weights sum to 1.2"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            asked.mixture(written, "--prior")

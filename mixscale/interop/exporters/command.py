@@ -9,14 +9,14 @@ from pathlib import Path
 from mixscale.errors import InputError, listed
 from mixscale.interop.exporters.formats import FORMATS, export
 from mixscale.io import atomic_write
-from mixscale.optimization import asked
+from mixscale.mixture_file import read_mixtures
 
 
 def run(
     optimum: Path, to: str, paths: Sequence[str], mean_tokens: dict[str, float], epochs: float | None, out: Path | None
 ) -> None:
     """Writes to `out`, or to standard output where there is none; what it has to say goes to standard error."""
-    mixture = asked.mixture([str(optimum)], "mixture")
+    mixture = read_mixtures(optimum, "mixture")[0]
     text = export(mixture, to, by_domain(paths), mean_tokens or None, epochs)
     form = FORMATS[to]
     if unused := [d for d, weight in mixture.items() if weight == 0 and to not in ("json", "yaml")]:

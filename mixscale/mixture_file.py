@@ -1,0 +1,113 @@
+"""Mixtures as people write them: pairs of domain and weight, a dict, a JSON file or a table.
+
+Every command, config and function that takes a mixture reads it here. This module knows names and files, not what a
+mixture is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.mixture import Mixture
+from mixscale.run_table import numeric, read_frame
+
+Written = Mapping[str, float] | str | Path | Sequence[str]
+"""A dict of weights, the path of a file, or the words of a command line: `web 0.7 code 0.3`, or one path."""
+
+
+def as_mixture(written: Written | None, what: str) -> Mixture | None:
+    """The mixture that is written, the first of a file; None for nothing.
+
+    Args:
+        what: where it is written (`--current`, `prior`); every error begins with it.
+
+    Raises:
+        InputError: it cannot be read, a weight is negative or not finite, or the weights do not sum to one: to within
+            .01 in a table, whose weights may be rounded, and to within 1e-6 otherwise.
+    """
+    if isinstance(written, Mixture):
+        return written
+    if isinstance(written, str | Path):
+        return read_mixtures(written, what)[0]
+    if not written:
+        return None
+    if isinstance(written, Sequence) and len(written) == 1:
+        return read_mixtures(written[0], what, "; write DOMAIN WEIGHT DOMAIN WEIGHT, or a file")[0]
+    try:
+        return Mixture(written if isinstance(written, Mapping) else _pairs(written))
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def read_mixtures(path: str | Path, what: str, remedy: str = "") -> list[Mixture]:
+    """Every mixture of a file, in its order: JSON (weights by domain, or an optimum), or a table, one a row.
+
+    Args:
+        what: where the path is written; every error begins with it. remedy: end of the error for a missing file.
+
+    Raises:
+        InputError: as `as_mixture`.
+    """
+    file = Path(path)
+    try:
+        if not file.is_file():
+            raise InputError(f"there is no file '{path}'{remedy}")
+        if file.suffix == ".json":
+            return [Mixture(_json_weights(file))]
+        weights_RxK = table_weights(read_frame(file), f"'{file}'")
+        return [Mixture.from_array(list(weights_RxK), row_K) for row_K in weights_RxK.to_numpy()]
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None = None) -> pd.DataFrame:
+    """The weights in the columns `mix/DOMAIN` of a table, one column for each domain, under its bare name.
+
+    Args:
+        what: the table, as errors name it. domains: names and order that are needed; None: those of the table.
+
+    Raises:
+        InputError: the table has no such column or no row, other domains than are needed, or a value is not a number.
+    """
+    found = [str(c).removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
+    if not found:
+        raise InputError(f"{what} has no columns mix/DOMAIN")
+    wanted = found if domains is None else list(domains)
+    missing, extra = [d for d in wanted if d not in found], [d for d in found if d not in wanted]
+    if missing or extra:
+        parts = [f"{word} {', '.join(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
+        remedy = "; write 0 for a domain that is not used" if missing else ""
+        raise InputError(f"{what}: the domains differ from the fit's: {'; '.join(parts)}{remedy}")
+    if not len(frame):
+        raise InputError(f"{what} has no row; give one row for each mixture")
+    return pd.DataFrame({d: numeric(frame[f"mix/{d}"]).to_numpy(dtype="float64") for d in wanted})
+
+
+def _pairs(words: Sequence[str]) -> dict[str, float]:
+    """Weights from `DOMAIN WEIGHT DOMAIN WEIGHT ...`."""
+    try:
+        return dict(zip(words[::2], map(float, words[1::2]), strict=True))
+    except ValueError as error:
+        raise InputError(
+            f"'{' '.join(words)}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file"
+        ) from error
+
+
+def _json_weights(file: Path) -> dict[str, float]:
+    """Weights by domain, or those under `mixture`, as an optimum has them."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict):
+            example = '{"web": 0.7, "code": 0.3}'
+            raise InputError(f"'{file}' holds no mixture; write weights by domain, such as {example}")
+        nested = content.get("mixture")
+        return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"'{file}' holds no mixture: {error}") from error
