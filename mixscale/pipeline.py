@@ -13,7 +13,6 @@ import numpy as np
 from rich.console import Console
 
 from mixscale import laws, optimization, report
-from mixscale.checks import check
 from mixscale.config import Experiment
 from mixscale.constraints import bounds
 from mixscale.data import TokenStore
@@ -55,7 +54,6 @@ def run_all(experiment: Experiment) -> None:
 
 def check_question(experiment: Experiment) -> None:
     """Raises InputError, now and not after the sweep, where the law or the bounds asked for cannot be had."""
-    check(experiment)
     domains = tuple(experiment.corpus.domains)
     bounds(domains, experiment.constraints.lower, experiment.constraints.upper)
     if experiment.law == "auto":

@@ -4,22 +4,29 @@
     class Train(Validated, section="train"):
         tokens: int = setting(500_000, least=1)
 
-A wrong type, a value out of range and an unknown choice are errors that name the field as a config and the command
-line write it (`train.tokens`). Fields of type float accept whole numbers and hold floats. Checks across fields belong
-in the class's own `check`.
+An unknown field, a wrong type, a value out of range and an unknown choice are errors that name the field as a config
+and the command line write it (`train.tokens`). Fields of type float accept whole numbers and hold floats. Checks
+across fields belong in the class's own `check`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import operator
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from mixscale.errors import InputError, did_you_mean
+
+LIMITS = {
+    "least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
 
 
 def setting(
@@ -31,12 +38,13 @@ def setting(
     below: float | None = None,
     factory: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field whose numbers (also those inside of a tuple or a dict) lie in a range.
+    """A field whose numbers (also those inside a tuple or a dict) lie in a range.
 
     Args:
-        least, above: lower end, itself allowed or not. most, below: upper end, itself allowed or not.
+        least, above: lower end, included or not. most, below: upper end, included or not.
     """
-    limits = {"least": least, "above": above, "most": most, "below": below}
+    ends = {"least": least, "above": above, "most": most, "below": below}
+    limits = {name: end for name, end in ends.items() if end is not None}
     return dataclasses.field(default=default, default_factory=factory, metadata={"limits": limits})
 
 
@@ -49,25 +57,50 @@ class Validated:
         super().__init_subclass__(**options)
         cls.section = section or cls.section
 
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        if values or named:  # a copy is made without values and filled afterwards
+            fields, what = _fields(cls), cls.section or cls.__name__
+            if unknown := [name for name in named if name not in fields]:
+                raise InputError(f"{what} has no field '{unknown[0]}'{did_you_mean(unknown[0], fields)}")
+            later = list(fields.items())[len(values) :]
+            if missing := [name for name, field in later if field.required and name not in named]:
+                raise InputError(f"{what} needs a value for '{missing[0]}'")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        for name, hint, limits in _fields(type(self)):
+        for name, field in _fields(type(self)).items():
             value = getattr(self, name)
-            where = f"{self.section}.{name}" if self.section else name
-            checked = _typed(value, hint, where)
+            checked = _typed(value, field.hint, field.where)
             if checked is not value:
                 object.__setattr__(self, name, checked)
-            if limits:
-                _check_range(checked, limits, where)
+            if field.limits:
+                _check_range(checked, field.limits, field.where)
         self.check()
 
     def check(self) -> None:
         """Checks across fields; raises InputError."""
 
 
+class _Field(NamedTuple):
+    hint: Any
+    limits: dict[str, float]
+    where: str
+    required: bool
+
+
 @functools.cache
-def _fields(cls: type) -> tuple[tuple[str, Any, dict[str, float | None]], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple((f.name, hints[f.name], f.metadata.get("limits", {})) for f in dataclasses.fields(cls))
+def _fields(cls: type[Validated]) -> dict[str, _Field]:
+    """The fields by name, in the order of the constructor's arguments."""
+    hints, nothing = typing.get_type_hints(cls), dataclasses.MISSING
+    return {
+        f.name: _Field(
+            hints[f.name],
+            f.metadata.get("limits", {}),
+            f"{cls.section}.{f.name}" if cls.section else f.name,
+            f.default is nothing and f.default_factory is nothing,
+        )
+        for f in sorted(dataclasses.fields(cls), key=lambda f: f.kw_only)
+    }
 
 
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
@@ -80,7 +113,20 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         return found
     if (choices := _choices(hint)) and isinstance(value, str):
         raise InputError(f"{where} is '{value}'; it must be one of {', '.join(choices)}{did_you_mean(value, choices)}")
-    raise InputError(f"{where} is {value!r}, of type {type(value).__name__}; it must be {_described(hint)}")
+    _check_items(value, hint, where)
+    shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:76]} ..."
+    raise InputError(f"{where} is {shown}, of type {type(value).__name__}; it must be {_described(hint)}")
+
+
+def _check_items(value: Any, hint: Any, where: str) -> None:
+    """Raises for the item of a dict or a tuple that has the wrong type, if there is one."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            _typed(item, arguments[1], f"{where} of '{key}'")
+    elif origin is tuple and isinstance(value, list | tuple):
+        for item in value:
+            _typed(item, arguments[0], where)
 
 
 _NO_MATCH = object()
@@ -137,29 +183,22 @@ def _described(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_described(a) for a in arguments)
     if origin is tuple:
-        return f"a tuple; each item must be {_described(arguments[0])}"
+        size = "" if arguments[-1] is Ellipsis else f" of {len(arguments)} items"
+        return f"a tuple{size}; each item must be {_described(arguments[0])}"
     if origin is dict:
         return f"a dict by name; each value must be {_described(arguments[1])}"
     return NAMES.get(hint) or f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}(...)"
 
 
-def _check_range(value: Any, limits: dict[str, float | None], where: str) -> None:
+def _check_range(value: Any, limits: dict[str, float], where: str) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
             _check_range(item, limits, f"{where} of '{key}'")
-        return
-    if isinstance(value, tuple):
+    elif isinstance(value, tuple):
         for item in value:
             _check_range(item, limits, where)
-        return
-    if isinstance(value, str | bool | None) or dataclasses.is_dataclass(value):
-        return
-    tests = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    keeps = {
-        "least": lambda end: value >= end, "above": lambda end: value > end,
-        "most": lambda end: value <= end, "below": lambda end: value < end,
-    }  # fmt: skip
-    ends = {name: end for name, end in limits.items() if end is not None}
-    if math.isnan(value) or not all(keeps[name](end) for name, end in ends.items()):
-        wanted = " and ".join(f"{tests[name]} {end:g}" for name, end in ends.items())
-        raise InputError(f"{where} is {value:g}; it must be {wanted or 'a number'}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        wrong = [name for name, end in limits.items() if not LIMITS[name][1](value, end)]  # NaN is outside any range
+        if wrong:
+            wanted = " and ".join(f"{LIMITS[name][0]} {end:g}" for name, end in limits.items())
+            raise InputError(f"{where} is {value}; it must be {wanted}")

@@ -276,12 +276,13 @@ def test_a_full_disk_gets_a_sentence(fitted, tmp_path):
 
 
 def config_on(text: Path, tokenizer: str, folder: Path) -> str:
-    """A config file whose only domain `mine` is the text file."""
+    """A config file over one embedded domain and the text file, as the domain `mine`."""
     path = folder / f"on_{text.stem}.py"
     path.write_text(
         "from mixscale.config import *\n"
         "experiment = Experiment(name='x', models={'t': Model()}, corpus=Corpus(\n"
-        f"    {{'mine': TextFiles({str(text)!r}, separator={SEPARATOR!r})}}, {tokenizer}, context=32,\n"
+        f"    {{'mine': TextFiles({str(text)!r}, separator={SEPARATOR!r}), 'wiki': Embedded('wiki')}},\n"
+        f"    {tokenizer}, context=32,\n"
         f"    validation_share=0.2, cache={str(folder / 'cache')!r}))\n"
     )
     return str(path)

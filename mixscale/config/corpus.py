@@ -1,4 +1,4 @@
-"""Where the text comes from, what is kept of it, and how it becomes rows of tokens."""
+"""Where the text comes from, which of it is kept, and how it becomes rows of tokens."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, did_you_mean
+from mixscale.validation import Validated, setting
 
 Value = str | int | float | bool
 """what a field is compared with"""
 
 
 @dataclass(frozen=True)
-class Where:
+class Where(Validated, section="where"):
     """A condition on a field of a record; a record without the field does not meet it."""
 
     field: str
-    """key of the field; `meta.source` is `source` inside of `meta`"""
+    """key of the field; `meta.source` is `source` inside `meta`"""
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "contains"]
     value: Value | tuple[Value, ...]
-    """several of them for `in` and `not in`; for `contains`, a part of a string or a member of a list"""
+    """one value; several for `in` and `not in`; part of a string or a member of a list for `contains`"""
 
 
 @dataclass(frozen=True)
-class Cap:
-    """How much of a domain is taken at most, in whole documents from its beginning; what is not set has no limit."""
+class Cap(Validated, section="cap"):
+    """The most of a domain that is used, in whole documents from its beginning; None means no limit."""
 
-    documents: int | None = None
-    """counted as they are read, before cleaning, empty ones left out; what lies beyond is not read"""
-    bytes: int | None = None
-    """UTF-8 bytes of text, counted likewise"""
-    tokens: int | None = None
-    """training tokens, each document's end included; counted after cleaning"""
+    documents: int | None = setting(None, least=0)
+    """documents read, before cleaning, not counting empty ones; later documents are not read"""
+    bytes: int | None = setting(None, least=0)
+    """UTF-8 bytes of text, counted the same way"""
+    tokens: int | None = setting(None, least=0)
+    """training tokens, the end of each document included; counted after cleaning"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What is taken of a source."""
+class Selection(Validated):
+    """Which records of a source are used."""
 
     where: tuple[Where, ...] = ()
-    """conditions that a record must meet, all of them; others are no part of the domain"""
+    """conditions that a record must meet, all of them"""
     cap: Cap = Cap()
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embedded(Validated, section="Embedded"):
     """A domain that ships with mixscale."""
 
     name: str
@@ -54,49 +55,49 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class TextFiles:
+class TextFiles(Validated, section="TextFiles"):
     """Plain text files; each file is a document."""
 
     glob: str
     """files to read, for example `data/books/**/*.txt` or `s3://bucket/books/*.txt`"""
     separator: str = ""
-    """where set, each file is split into documents at lines that equal this"""
+    """if set, each file is split into documents at lines that equal this"""
     cap: Cap = Cap()
 
 
 @dataclass(frozen=True)
-class Jsonl(Selection):
+class Jsonl(Selection, section="Jsonl"):
     """One JSON object a line (plain, .gz or .zst); each object is a document."""
 
     glob: str
     """files to read, for example `data/web-*.jsonl.gz` or `gs://bucket/web/*.jsonl.zst`"""
     field: str = "text"
-    """key of the text in each object; `data.text` is `text` inside of `data`"""
+    """key of the text in each object; `data.text` is `text` inside `data`"""
 
 
 @dataclass(frozen=True)
-class Parquet(Selection):
+class Parquet(Selection, section="Parquet"):
     """Parquet files, as the Hugging Face hub serves them; each row is a document."""
 
     glob: str
     """files to read, for example `data/train-*.parquet`"""
     field: str = "text"
-    """column of the text; `data.text` is `text` inside of the struct `data`"""
+    """column of the text; `data.text` is `text` inside the struct `data`"""
 
 
 @dataclass(frozen=True)
-class HuggingFace(Selection):
-    """A dataset that Hugging Face `datasets` saved with `save_to_disk`; the library itself is not needed."""
+class HuggingFace(Selection, section="HuggingFace"):
+    """A dataset written by `save_to_disk` of Hugging Face `datasets`; the library itself is not needed."""
 
     path: str
     """folder of a dataset, or of several splits"""
     split: str = ""
-    """which of them, where the folder holds several"""
+    """which split to read, if the folder holds several"""
     field: str = "text"
 
 
 @dataclass(frozen=True)
-class Tfds(Selection):
+class Tfds(Selection, section="Tfds"):
     """A TensorFlow Datasets name, read by TFDS without TensorFlow; nothing is downloaded."""
 
     name: str
@@ -111,23 +112,23 @@ WithFields = Jsonl | Parquet | HuggingFace | Tfds
 
 
 def by_field(source: WithFields, field: str, values: Sequence[Value] | Mapping[str, Value]) -> dict[str, Source]:
-    """A domain for each value of a field of one source, which is read once for all of them.
+    """A domain for each value of a field of one source, which is read only once for all of them.
 
     Args:
-        source: the whole; its own conditions and cap hold for every domain.
+        source: the whole source; its own conditions and cap apply to every domain.
         field: for example `meta.source`.
-        values: those to take; a mapping gives the domains' names, otherwise they are the values, with what cannot
-            stand in a name replaced by `-`.
+        values: values to use. A mapping gives the domain names; otherwise the names are the values, with characters
+            that a name cannot contain replaced by `-`.
 
     Raises:
-        InputError: two values make the same name.
+        InputError: two values give the same name.
     """
     named: dict[str, Value] = dict(values) if isinstance(values, Mapping) else {}
     for value in () if isinstance(values, Mapping) else values:
         name = re.sub(r"[^\w.-]+", "-", str(value)).strip("-.").lower()
         if not name or name in named:
             raise InputError(
-                f"value {value!r} of '{field}' makes the domain name '{name}', which is empty or taken; give names "
+                f"value {value!r} of '{field}' gives the domain name '{name}', which is empty or taken; give names "
                 f"of your own, as in by_field(source, '{field}', {{'web': {value!r}}})"
             )
         named[name] = value
@@ -135,57 +136,77 @@ def by_field(source: WithFields, field: str, values: Sequence[Value] | Mapping[s
 
 
 @dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(Validated, section="corpus.tokenizer"):
+    """How text becomes tokens."""
+
     kind: Literal["bpe", "bytes", "huggingface", "sentencepiece"] = "bpe"
     """`bpe` is trained on an equal share of every domain's training text; `bytes` has one token a byte; the others
     are read from `path`"""
-    vocab_size: int = 2048
-    """size of the BPE vocabulary, end-of-document token included; `bytes` always has 257, a file what it has"""
+    vocab_size: int = setting(2048, least=1)
+    """size of the BPE vocabulary, end-of-document token included; ignored by the other kinds"""
     path: str = ""
     """tokenizer.json or a folder that holds one (`huggingface`), or a .model file (`sentencepiece`)"""
     end: str = ""
-    """token of the file that ends a document; where not set, the one it names as its end of sequence"""
+    """token of the file that ends a document; by default the end-of-sequence token that the file names"""
 
 
 @dataclass(frozen=True)
-class Cleaning:
-    """What is left out of the text, and says so: `mixscale corpus` prints what each of these removed."""
+class Cleaning(Validated, section="corpus.cleaning"):
+    """Which text is removed; `mixscale corpus` prints how much each rule removed."""
 
     normalize: bool = False
-    """Unicode NFC: one way to write each accented letter"""
-    shortest: int = 0
-    """characters a document has at least"""
-    longest: int = 0
-    """characters a document has at most; 0 for no limit"""
+    """apply Unicode NFC: one way to write each accented letter"""
+    shortest: int = setting(0, least=0)
+    """fewest characters of a document"""
+    longest: int = setting(0, least=0)
+    """most characters of a document; 0 for no limit"""
     quality: tuple[str, ...] = ()
-    """domains of English prose whose documents must pass Gopher's rules (arXiv:2112.11446, table A1); `*` for all"""
+    """domains of English prose to filter by Gopher's rules (arXiv:2112.11446, table A1); `*` for all"""
     copies: Literal["keep", "domain", "corpus"] = "domain"
-    """where a text may stand once only: anywhere, in each domain, or in all domains together (the first keeps it)"""
+    """`domain` removes exact duplicates within each domain, `corpus` across all domains (the first one stays)"""
     near_copies: Literal["keep", "domain", "corpus"] = "keep"
-    """the same for texts that are nearly the same"""
-    similarity: float = 0.7
-    """share of their three-word sequences, of all that either has, in which near copies agree (Jaccard), estimated"""
-    overlap: int = 0
-    """words in a row that training text may not share with held-out text (13 is usual); 0 to allow it"""
+    """the same for near-duplicates"""
+    similarity: float = setting(0.7, above=0, most=1)
+    """estimated Jaccard similarity of three-word sequences from which two documents are near-duplicates"""
+    overlap: int = setting(0, least=0)
+    """remove training text that shares this many consecutive words with held-out text (13 is usual); 0 for off"""
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Validated, section="corpus"):
+    """The domains and how they are tokenized, cleaned and split."""
+
     domains: dict[str, Source]
-    """source of each domain, by the name that mixtures and tables will use"""
+    """source of each domain, by the name that mixtures and tables use"""
     tokenizer: Tokenizer = Tokenizer()
-    context: int = 128
-    """tokens a sequence is trained on; stored rows hold one more"""
-    validation_share: float = 0.08
+    context: int = setting(128, least=1)
+    """tokens of a training sequence; stored rows hold one more"""
+    validation_share: float = setting(0.08, above=0, below=1)
     """share of each domain's documents held out for validation"""
     seed: int = 0
     """decides which documents are held out"""
     cleaning: Cleaning = Cleaning()
-    damaged: float = 0.01
-    """share of a source's records that may be unreadable; they are counted and left out, and more of them stop it"""
-    record_bytes: int = 2**25
-    """largest record (line, row, text file) that is read; a larger one counts as damaged"""
-    workers: int = 0
-    """processes that read and encode; 0 for one a core where the corpus is large, else this process alone"""
+    damaged: float = setting(0.01, least=0, most=1)
+    """largest share of a source's records that may be unreadable; they are counted and skipped"""
+    record_bytes: int = setting(2**25, least=1)
+    """largest record (line, row or text file) that is read; a larger one counts as damaged"""
+    workers: int = setting(0, least=0)
+    """processes that read and encode; 0 means one per core for a large corpus, else one"""
     cache: str = ".cache/mixscale"
-    """where token stores are kept, one folder per content hash"""
+    """folder of the token stores; each has a folder named by its content hash"""
+
+    def check(self) -> None:
+        if not self.domains:
+            raise InputError("corpus.domains is empty; name at least one domain")
+        for domain in self.domains:
+            if not re.fullmatch(r"\w[\w.-]*", domain) or len(domain.encode()) > 100:
+                raise InputError(
+                    f"domain '{domain[:100]}' cannot name a folder and a column; use at most 100 letters, digits, "
+                    "'_', '-' and '.'"
+                )
+        for domain in self.cleaning.quality:
+            if domain not in ("*", *self.domains):
+                raise InputError(
+                    f"corpus.cleaning.quality names '{domain}', which is not a domain"
+                    f"{did_you_mean(domain, self.domains)}"
+                )

@@ -1,63 +1,75 @@
-"""How the runs are carried out: what here changes, changes how long they take and not what they find."""
+"""How runs are computed. These settings change how long a run takes, never its results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-
-@dataclass(frozen=True)
-class Mesh:
-    """Devices along each axis; -1, at one of them, takes what the others leave."""
-
-    run: int = 1
-    """the runs of a population are spread over it"""
-    data: int = -1
-    """the sequences of a batch are spread over it"""
-    fsdp: int = 1
-    """batch and weights are spread over it; weights are gathered where they are used"""
-    tensor: int = 1
-    """heads and hidden units are spread over it"""
+from mixscale.errors import InputError
+from mixscale.validation import Validated, setting
 
 
 @dataclass(frozen=True)
-class Hosts:
+class Mesh(Validated, section="machine.mesh"):
+    """Number of devices along each axis; one axis may be -1, which takes all remaining devices."""
+
+    run: int = setting(1, least=-1)
+    """splits the runs of a population"""
+    data: int = setting(-1, least=-1)
+    """splits the sequences of a batch"""
+    fsdp: int = setting(1, least=-1)
+    """splits batch and weights; weights are gathered where they are used"""
+    tensor: int = setting(1, least=-1)
+    """splits heads and hidden units"""
+
+
+@dataclass(frozen=True)
+class Hosts(Validated, section="machine.hosts"):
     """The processes of one run over several machines."""
 
     coordinator: str = ""
-    """HOST:PORT of process 0; `auto` asks SLURM or the TPU pod; empty is this process alone"""
-    processes: int = 1
-    process: int = 0
-    """index of this one"""
+    """HOST:PORT of process 0; `auto` asks SLURM or the TPU pod; empty for a single process"""
+    processes: int = setting(1, least=1)
+    """number of processes"""
+    process: int = setting(0, least=0)
+    """index of this process"""
+
+    def check(self) -> None:
+        if self.process >= self.processes:
+            raise InputError(
+                f"machine.hosts.process is {self.process}; with {self.processes} processes it must be at most "
+                f"{self.processes - 1}"
+            )
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Devices, memory, checkpoints and what is told meanwhile."""
+class Machine(Validated, section="machine"):
+    """Devices, memory, checkpoints and logging."""
 
-    workers: int = 0
-    """processes that train side by side; 0 means one per core on a CPU, one in all on an accelerator"""
-    population: int = 0
-    """runs of a shape that are trained together in one program; 0 means as many as memory holds on an accelerator,
-    up to a million tokens a step, and one on a CPU, where more gain nothing"""
+    workers: int = setting(0, least=0)
+    """training processes side by side; 0 means one per core on a CPU, and one in all on an accelerator"""
+    population: int = setting(0, least=0)
+    """runs of the same shape that train together in one program; 0 means as many as fit in memory (up to a million
+    tokens a step) on an accelerator, and one on a CPU, where more bring no gain"""
     mesh: Mesh = Mesh()
     hosts: Hosts = Hosts()
-    steps_per_dispatch: int = 32
-    checkpoint_steps: int = 200
+    steps_per_dispatch: int = setting(32, least=1)
+    """training steps in one call of the compiled program"""
+    checkpoint_steps: int = setting(200, least=1)
     """steps between checkpoints"""
-    accumulate: int = 1
-    """parts that a batch is computed in, one after another, where memory is short"""
+    accumulate: int = setting(1, least=1)
+    """parts in which a batch is computed, one after another, to save memory"""
     remat: bool = False
-    """compute each layer's activations again for the gradient, and do not keep them"""
+    """recompute each layer's activations in the backward pass, to save memory"""
     layers: Literal["auto", "scan", "unroll"] = "auto"
-    """`scan` compiles one layer for all, `unroll` each; auto scans from eight layers"""
+    """`scan` compiles one layer for all, `unroll` compiles each; `auto` scans from eight layers up"""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
-    """auto takes cuDNN's flash attention where the device, dtype and shape allow it"""
-    loss_chunk: int = 0
-    """positions of a sequence whose logits are held at a time; 0 chooses by their size"""
-    resident_gb: float = 4.0
-    """token rows up to this size live on the devices; more are streamed"""
+    """`auto` uses cuDNN's flash attention where device, dtype and shape allow it"""
+    loss_chunk: int = setting(0, least=0)
+    """positions of a sequence for which logits are held at a time; 0 chooses by their size"""
+    resident_gb: float = setting(4.0, least=0)
+    """token rows up to this size are kept on the devices; larger ones are streamed"""
     wandb: str = ""
-    """project on Weights & Biases that metrics go to as well"""
-    profile: int = 0
-    """dispatches, after the first two, that are traced for TensorBoard and Perfetto"""
+    """project on Weights & Biases to log to as well"""
+    profile: int = setting(0, least=0)
+    """number of calls of the compiled program, after the first two, to trace for TensorBoard and Perfetto"""

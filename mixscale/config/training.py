@@ -1,66 +1,95 @@
-"""What is trained, and how: everything here changes a run's numbers and so its id."""
+"""What is trained and how. Every field changes the results of a run, so all of them are part of its id."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from mixscale.errors import InputError
+from mixscale.validation import Validated, setting
+
 
 @dataclass(frozen=True)
-class Model:
+class Model(Validated, section="model"):
     """Shape of a decoder-only transformer."""
 
-    d_model: int = 64
-    layers: int = 3
-    heads: int = 4
-    kv_heads: int = 2
+    d_model: int = setting(64, least=1)
+    """width of the residual stream"""
+    layers: int = setting(3, least=1)
+    heads: int = setting(4, least=1)
+    """attention heads; must divide `d_model` into an even width"""
+    kv_heads: int = setting(2, least=1)
     """heads of keys and values; must divide `heads`"""
-    d_ff: int = 0
+    d_ff: int = setting(0, least=0)
     """hidden width of the SwiGLU; 0 means 8/3 of d_model, rounded up to a multiple of 16"""
     tie_embeddings: bool = True
-    rope_theta: float = 10_000.0
+    """use the token embedding as the output matrix too"""
+    rope_theta: float = setting(10_000.0, above=0)
+    """base of the rotary position embedding"""
     qk_norm: bool = True
-    """RMSNorm on each head's queries and keys; without it the model is Llama's to the letter"""
+    """RMSNorm on each head's queries and keys; without it the model is exactly Llama's"""
+
+    def check(self) -> None:
+        if self.d_model % (2 * self.heads):
+            raise InputError(
+                f"model.d_model is {self.d_model}; with {self.heads} heads it must be a multiple of {2 * self.heads}, "
+                "so that each head has an even width"
+            )
+        if self.heads % self.kv_heads:
+            raise InputError(f"model.kv_heads is {self.kv_heads}; it must divide model.heads, which is {self.heads}")
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Validated, section="optimizer"):
+    """Optimizer and learning-rate schedule."""
+
     name: Literal["adamw", "muon"] = "adamw"
-    """`muon` orthogonalises the momentum of hidden matrices, and leaves the other weights to AdamW"""
-    learning_rate: float = 0.01
-    """peak; transfers over widths, because each matrix scales it by 1/fan-in (µP)"""
-    warmup: float = 0.05
+    """`muon` orthogonalizes the momentum of hidden matrices and uses AdamW for the other weights"""
+    learning_rate: float = setting(0.01, least=0)
+    """peak; it transfers across widths because each matrix scales it by 1/fan-in (µP)"""
+    warmup: float = setting(0.05, least=0, below=1)
     """share of the steps that warm up"""
     schedule: Literal["wsd", "cosine", "linear"] = "wsd"
-    """warm-up, stable, linear decay to zero; cosine to a tenth; or linear from the warm-up's end to zero"""
-    decay: float = 0.25
+    """`wsd`: warm-up, stable, linear decay to zero; `cosine`: decay to a tenth; `linear`: decay to zero"""
+    decay: float = setting(0.25, least=0, below=1)
     """share of the steps that decay (wsd)"""
-    b1: float = 0.9
-    b2: float = 0.95
-    momentum: float = 0.95
-    """of muon's hidden matrices"""
-    weight_decay: float = 0.1
-    """decoupled, on matrices only; multiplied by the learning rate, but not by its scale for the width"""
-    clip: float = 1.0
+    b1: float = setting(0.9, least=0, below=1)
+    """decay rate of AdamW's mean gradient"""
+    b2: float = setting(0.95, least=0, below=1)
+    """decay rate of AdamW's mean squared gradient"""
+    momentum: float = setting(0.95, least=0, below=1)
+    """momentum of Muon's hidden matrices"""
+    weight_decay: float = setting(0.1, least=0)
+    """decoupled, on matrices only; multiplied by the learning rate but not by its scale for the width"""
+    clip: float = setting(1.0, above=0)
     """largest norm of the gradient"""
-    ema: float = 0.0
-    """share of the old average kept at each step; where set, held-out losses are those of the averaged weights"""
+    ema: float = setting(0.0, least=0, below=1)
+    """share of the old weight average kept at each step; if set, held-out losses use the averaged weights"""
 
 
 @dataclass(frozen=True)
-class Train:
-    tokens: int = 500_000
-    """D: tokens each run trains on, rounded down to whole steps"""
-    batch: int = 16
+class Train(Validated, section="train"):
+    """Data and length of a run."""
+
+    tokens: int = setting(500_000, least=1)
+    """D: training tokens of each run, rounded down to whole steps"""
+    batch: int = setting(16, least=1)
     """sequences a step"""
-    measure_at: tuple[int, ...] = ()
-    """earlier token counts to measure at too; with wsd each decays from a checkpoint of the stable phase"""
-    validation_rows: int = 48
+    measure_at: tuple[int, ...] = setting((), least=1)
+    """earlier token counts at which to measure too; with wsd a branch decays from the stable phase for each"""
+    validation_rows: int = setting(48, least=1)
     """held-out rows per domain, chosen by the corpus seed; fewer where a domain has fewer"""
-    like_tokens: int | None = None
-    """D of the target run: where set, each domain offers only `tokens / like_tokens` of its rows, so that the
-    proxy repeats its data as the target run will"""
+    like_tokens: int | None = setting(None, least=1)
+    """D of the target run. If set, each domain offers only `tokens / like_tokens` of its rows, so that the small run
+    repeats its data as often as the target run will"""
     parent: str = ""
-    """folder of a run, DIR/runs/ID, from whose weights before their decay this one goes on, with steps counted anew"""
+    """folder of a run, DIR/runs/ID, to continue from: its weights before their decay, with steps counted anew"""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """of the computation; weights and optimizer state are float32"""
+    """dtype of the computation; weights and optimizer state are float32"""
+
+    def check(self) -> None:
+        if self.measure_at and max(self.measure_at) > self.tokens:
+            raise InputError(
+                f"train.measure_at holds {max(self.measure_at)}, more than train.tokens, which is {self.tokens}; "
+                "measure earlier or train longer"
+            )

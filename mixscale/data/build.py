@@ -11,7 +11,6 @@ import errno
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,7 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
         Unfinished: a process that reads was killed; what was done is kept.
         OSError: the disk is full; nothing half-built is left behind.
     """
-    _check(corpus)
+    tokenizer.check(corpus.tokenizer)
     cache = Path(corpus.cache)
     final = cache / _identity(corpus)
     if not (final / FILE).is_file():
@@ -226,26 +225,3 @@ def _describe(
 
 def _versions() -> dict[str, str]:
     return {library: importlib.metadata.version(library) for library in LIBRARIES}
-
-
-def _check(corpus: Corpus) -> None:
-    if not corpus.domains:
-        raise InputError("the corpus has no domains; name at least one")
-    for domain in corpus.domains:
-        if not re.fullmatch(r"\w[\w.-]*", domain) or len(domain.encode()) > 100:
-            raise InputError(
-                f"domain '{domain[:100]}' cannot name a folder and a column; use at most 100 letters, digits, '_', "
-                f"'-' and '.'"
-            )
-    if not 0 < corpus.validation_share < 1:
-        raise InputError(f"validation_share is {corpus.validation_share}; it must be between 0 and 1")
-    if not 0 <= corpus.damaged <= 1:
-        raise InputError(f"corpus.damaged is {corpus.damaged}; it is a share, from 0 to 1")
-    if corpus.context < 1:
-        raise InputError(f"context is {corpus.context}; it must be at least 1")
-    for domain in set(corpus.cleaning.quality) - {"*", *corpus.domains}:
-        known = ", ".join(corpus.domains)
-        raise InputError(f"cleaning.quality names '{domain}', which is no domain; there are {known}")
-    if not 0 < corpus.cleaning.similarity <= 1:
-        raise InputError(f"cleaning.similarity is {corpus.cleaning.similarity}; it is above 0 and at most 1")
-    tokenizer.check(corpus.tokenizer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mixscale.config import Model
-from mixscale.errors import InputError
 
 
 def hidden_width(config: Model) -> int:
@@ -11,20 +10,8 @@ def hidden_width(config: Model) -> int:
     return config.d_ff or -(-8 * config.d_model // 3 // 16) * 16
 
 
-def check(config: Model) -> None:
-    """Raises InputError where the shape is impossible."""
-    if config.d_model % config.heads or (config.d_model // config.heads) % 2:
-        raise InputError(
-            f"d_model {config.d_model} over {config.heads} heads is {config.d_model / config.heads:g} wide; "
-            "heads must divide d_model into an even width"
-        )
-    if config.heads % config.kv_heads:
-        raise InputError(f"kv_heads {config.kv_heads} does not divide heads {config.heads}")
-
-
 def count_parameters(config: Model, vocab: int) -> tuple[int, int]:
     """(N without embeddings, all parameters)."""
-    check(config)
     D, F = config.d_model, hidden_width(config)
     C = D // config.heads
     attention = 2 * D * D + 2 * D * config.kv_heads * C + (2 * C if config.qk_norm else 0)

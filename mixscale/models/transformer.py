@@ -18,7 +18,7 @@ from mixscale.models.attention import attend, rotary, rotate
 from mixscale.models.compute import Compute
 from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, embedding, gain, matrix
 from mixscale.models.products import activation_dtype, product
-from mixscale.models.shape import check, hidden_width
+from mixscale.models.shape import hidden_width
 
 
 class RMSNorm(nnx.Module):
@@ -105,14 +105,9 @@ class Blocks(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Token ids (B, T) in, float32 logits (B, T, V) out; or rows of ids in, losses out.
-
-    Raises:
-        InputError: heads do not divide the width, or key-value heads the heads.
-    """
+    """Token ids (B, T) in, float32 logits (B, T, V) out; or rows of ids in, losses out."""
 
     def __init__(self, config: Model, vocab: int, rngs: nnx.Rngs, compute: Compute = Compute()):  # noqa: B008
-        check(config)
         self.config, self.compute = config, compute
         self.embed = embedding(rngs, vocab, config.d_model)
         self.blocks = Blocks(config, rngs, compute)

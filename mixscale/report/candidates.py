@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from mixscale.config.baselines import BaselineName
+from mixscale.config import BaselineName
 from mixscale.mixture import Mixture
 from mixscale.report.material import Material, same_mixture
 from mixscale.report.seeds import NewSeeds

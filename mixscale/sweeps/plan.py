@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixscale.checks import check
 from mixscale.config import Experiment
 from mixscale.mixture import Mixture
 from mixscale.mixtures import Drawn, baselines, draw
@@ -37,9 +36,8 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     """Every run of the design: sizes × (fitted and held-out mixtures, and replicates with other seeds).
 
     Raises:
-        InputError: the experiment cannot be carried out as it stands.
+        InputError: the design or a baseline cannot be made.
     """
-    check(experiment)
     drawn = draw(experiment.design, store.natural(), baselines.prior(experiment, store))
     again = replicated(experiment, [d for d in drawn if d.role == "fit"])
     planned = []

@@ -41,12 +41,10 @@ def segments(optimizer: Optimizer, train: Train, context: int) -> tuple[Segment,
     """The run as segments in the order they are trained, ending with the measurement at `train.tokens`.
 
     Raises:
-        InputError: a token count of `measure_at` is beyond the run, or so early that it would decay within warm-up.
+        InputError: a token count of `measure_at` is so early that the run would decay within warm-up.
     """
     total = steps_of(train.tokens, train, context)
     points = sorted({*(steps_of(t, train, context) for t in train.measure_at), total})
-    if points[-1] > total:
-        raise InputError(f"measure_at {max(train.measure_at)} is beyond the run's {train.tokens} tokens")
     if optimizer.schedule != "wsd":
         starts = [0, *points[:-1]]
         return tuple(Segment(a, b, branch=False, measure=True) for a, b in zip(starts, points, strict=True))

@@ -280,7 +280,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
         ({"validation_share": 1.0}, r"validation_share is 1\.0"),
         ({"context": 0}, r"context is 0"),
         ({"tokenizer": Tokenizer(vocab_size=100)}, r"vocab_size is 100"),
-        ({"domains": {}}, r"no domains"),
+        ({"domains": {}}, r"corpus.domains is empty"),
         ({"domains": {"a/b": Embedded("wiki")}}, r"domain 'a/b' cannot name"),
     ],
 )

@@ -7,10 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from mixscale.checks import check
 from mixscale.cli import main
-from mixscale.config import Baselines, Design, Embedded, TextFiles
-from mixscale.config.baselines import BaselineName
+from mixscale.config import BaselineName, Baselines, Design, Embedded, TextFiles
 from mixscale.data import documents
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
@@ -153,10 +151,10 @@ def test_the_prior_is_what_the_draws_spread_around(asked, store):
 
 
 def test_a_prior_that_cannot_be_made_is_refused_before_anything_is_built(small, asked):
-    with pytest.raises(InputError, match="design.prior is quality.*starting.scores"):
-        check(replace(small, design=Design(prior="quality")))
-    with pytest.raises(InputError, match="starting.scores names 'cdoe'.*'code'"):
-        check(replace(asked, baselines=Baselines(scores={"cdoe": 1})))
+    with pytest.raises(InputError, match="design.prior is quality.*baselines.scores"):
+        replace(small, design=Design(prior="quality"))
+    with pytest.raises(InputError, match="baselines.scores names 'cdoe'.*'code'"):
+        replace(asked, baselines=Baselines(scores={"cdoe": 1}))
 
 
 def test_the_command_prints_the_starting_mixtures(tmp_path, capsys):
@@ -172,7 +170,7 @@ def test_the_command_prints_the_starting_mixtures(tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"uniform +50.0% +50.0%", out)
     assert re.search(r"quality +100.0% +0.0%", out)
-    assert "the mixture 'relevance' needs starting.target" in out
+    assert "the mixture 'relevance' needs baselines.target" in out
 
 
 def test_baselines_are_trained_and_told_beside_the_optimum(asked, store):
@@ -182,8 +180,8 @@ def test_baselines_are_trained_and_told_beside_the_optimum(asked, store):
     assert {p.origin for p in planned} == {"optimum", "uniform+best", "class-balanced", "given"}
     trained = {p.run.mixture for p in planned if p.origin == "class-balanced"}
     assert [m["code"] for m in trained] == [0.5]
-    with pytest.raises(InputError, match="verify.baselines names quality.*starting.scores"):
-        check(replace(both, baselines=Baselines(), verify=replace(both.verify, baselines=("quality",))))
+    with pytest.raises(InputError, match="verify.baselines has quality.*baselines.scores"):
+        replace(both, baselines=Baselines(), verify=replace(both.verify, baselines=("quality",)))
 
 
 def test_the_report_knows_every_starting_mixture_by_name():

@@ -189,19 +189,6 @@ def test_one_step_moves_a_block_alike_at_every_width():
     assert movement(512, by_lr_scale=False) / movement(64, by_lr_scale=False) > 5.0
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (Model(d_model=64, heads=5), ["64", "5 heads"]),
-        (Model(d_model=64, heads=4, kv_heads=3), ["kv_heads 3", "heads 4"]),
-    ],
-)
-def test_impossible_shapes_are_named(config, words):
-    with pytest.raises(InputError) as caught:
-        Transformer(config, VOCAB, nnx.Rngs(0))
-    assert all(word in str(caught.value) for word in words), caught.value
-
-
 def test_attention_that_the_device_cannot_do_is_refused():
     with pytest.raises(InputError, match="attention 'cudnn'.*'auto' or 'xla'"):
         jax.eval_shape(lambda: Transformer(GROUPED, VOCAB, nnx.Rngs(0), Compute(attention="cudnn"))(rows()))

@@ -51,7 +51,6 @@ def test_linear_falls_in_equal_steps_from_the_end_of_the_warm_up():
 @pytest.mark.parametrize(
     ("train", "words"),
     [
-        (Train(tokens=10_000, batch=1, measure_at=(20_000,)), ["20000", "beyond", "10000"]),
         (Train(tokens=10_000, batch=1, measure_at=(100,)), ["step 10", "warm-up"]),
         (Train(tokens=5, batch=1), ["5 tokens", "at least 10"]),
     ],

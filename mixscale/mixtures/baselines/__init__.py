@@ -4,11 +4,11 @@
 their text. `named` makes them from an experiment's config and its token store.
 """
 
-from mixscale.mixtures.baselines.named import check, described, mixture, prior
+from mixscale.mixtures.baselines.named import described, mixture, prior
 from mixscale.mixtures.baselines.relevance import relevance
 from mixscale.mixtures.baselines.rules import class_balanced, natural, quality, temperature, uniform, unimax
 
 __all__ = [
-    "check", "class_balanced", "described", "mixture", "natural", "prior", "quality", "relevance",
+    "class_balanced", "described", "mixture", "natural", "prior", "quality", "relevance",
     "temperature", "uniform", "unimax",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from mixscale.config.baselines import BaselineName
+from mixscale.config import BaselineName
 from mixscale.errors import InputError, did_you_mean
 from mixscale.mixture import Mixture
 from mixscale.mixtures.baselines import rules
@@ -19,29 +19,10 @@ if TYPE_CHECKING:
     from mixscale.data import TokenStore
 
 NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
-NEEDED = {"class-balanced": "classes", "quality": "scores", "relevance": "target", "given": "weights"}
-"""Field of the config that a mixture cannot be made without."""
 SAMPLES = 1000
 """Rows of each domain, and pieces of the target, that tell how like they are."""
 FLOOR = 0.05
 """Share of the uniform mixture in a prior that would leave a domain out, whose effect could then not be learned."""
-
-
-def check(experiment: Experiment) -> None:
-    """Raises InputError, before anything is built, where the prior or a baseline cannot be made."""
-    domains, baselines = experiment.corpus.domains, experiment.baselines
-    for what, name in (
-        ("design.prior is", experiment.design.prior),
-        *(("verify.baselines names", name) for name in experiment.verify.baselines),
-    ):
-        if problem := _lacking(name, experiment):
-            raise InputError(f"{what} {name}, which {problem}")
-    for name in ("classes", "scores", "weights"):
-        for domain in getattr(baselines, name):
-            if domain not in domains:
-                raise InputError(
-                    f"starting.{name} names '{domain}', which is no domain{did_you_mean(domain, domains)}"
-                )
 
 
 def mixture(name: str, experiment: Experiment, store: TokenStore) -> Mixture:
@@ -52,8 +33,8 @@ def mixture(name: str, experiment: Experiment, store: TokenStore) -> Mixture:
     """
     if name not in NAMES:
         raise InputError(f"no starting mixture is called '{name}'{did_you_mean(name, NAMES)}")
-    if problem := _lacking(name, experiment):
-        raise InputError(f"the mixture '{name}' {problem}")
+    if field := experiment.baselines.missing(name):
+        raise InputError(f"the mixture '{name}' needs baselines.{field}; set it in the config")
     tokens, asked = store.unique_tokens, experiment.baselines
     match name:
         case "natural":
@@ -99,16 +80,6 @@ def described(experiment: Experiment, store: TokenStore) -> tuple[pd.DataFrame, 
         shown = {d: f"{w:.1%}" for d, w in found.items()}
         rows.append({"starting mixture": name, **shown, "most epochs": f"{epochs:.3g}"})
     return pd.DataFrame(rows), notes
-
-
-def _lacking(name: str, experiment: Experiment) -> str:
-    """What the config does not say and the mixture needs; empty where nothing is lacking."""
-    field = NEEDED.get(name)
-    return (
-        ""
-        if field is None or getattr(experiment.baselines, field)
-        else f"needs starting.{field}; set it in the config"
-    )
 
 
 def _relevance(experiment: Experiment, store: TokenStore) -> Mixture:

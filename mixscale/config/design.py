@@ -1,0 +1,94 @@
+"""Which mixtures are trained: the design, the baselines it is compared with, and the verification of the optimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mixscale.config.corpus import Source
+from mixscale.errors import InputError
+from mixscale.validation import Validated, setting
+
+BaselineName = Literal[
+    "natural", "uniform", "temperature", "class-balanced", "quality", "relevance", "unimax", "given"
+]  # fmt: skip
+"""natural: by tokens; temperature: by tokens to the power tau; class-balanced: by classes; quality: by tokens times
+scores; relevance: by similarity to a target text (DSIR); unimax: even below a cap on epochs; given: by weights"""
+NEEDED = {"class-balanced": "classes", "quality": "scores", "relevance": "target", "given": "weights"}
+"""The field of `Baselines` that a baseline cannot be made without."""
+
+
+@dataclass(frozen=True)
+class Design(Validated, section="design"):
+    """Which mixtures to train."""
+
+    dirichlet: int = setting(16, least=0)
+    """number of draws from Dirichlet(prior^temperature · s), with s log-uniform in `strength`"""
+    sobol: int = setting(0, least=0)
+    """number of points spread evenly over the simplex"""
+    optimal: int = setting(0, least=0)
+    """number of mixtures of an optimal design around the natural mixture (`mixscale design` prints them)"""
+    given: str = ""
+    """file of more mixtures to train: a table from `mixscale design` or the optimum.json of `mixscale optimize`"""
+    vertices: bool = True
+    """add each domain alone"""
+    centre: bool = True
+    """add the uniform mixture"""
+    natural: bool = True
+    """add the natural mixture: all domains in proportion to their tokens"""
+    prior: BaselineName = "natural"
+    """baseline that the Dirichlet draws spread around"""
+    temperature: float = setting(0.5, least=0)
+    """power of the prior's weights: 1 keeps the prior, 0 makes it uniform"""
+    strength: tuple[float, float] = setting((1.0, 8.0), above=0)
+    """range of the Dirichlet concentration s; small values give mixtures of few domains, large ones stay near the
+    prior"""
+    held_out: int = setting(8, least=0)
+    """number of Dirichlet draws that are trained but never fitted; they test the law"""
+    replicates: int = setting(4, least=0)
+    """number of fitted mixtures that are trained again with each replicate seed, to measure seed noise"""
+    replicate_seeds: tuple[int, ...] = setting((1,), least=0)
+    """seeds of the replicates"""
+    seed: int = setting(0, least=0)
+    """seed of the draws"""
+
+    def check(self) -> None:
+        if self.strength[0] > self.strength[1]:
+            raise InputError(
+                f"design.strength is {self.strength[0]:g} to {self.strength[1]:g}; the smaller number comes first"
+            )
+
+
+@dataclass(frozen=True)
+class Baselines(Validated, section="baselines"):
+    """Inputs of the baseline mixtures."""
+
+    tau: float = setting(0.5, least=0)
+    """temperature: power of the token counts; 1 is natural, 0 is uniform"""
+    classes: dict[str, str] = field(default_factory=dict)
+    """class-balanced: class of each domain; a domain without one is a class of its own"""
+    scores: dict[str, float] = setting(factory=dict, least=0)
+    """quality: share of each domain's text that is worth reading, or anything proportional to it"""
+    target: Source | None = None
+    """relevance: text similar to what the model is for"""
+    share: float = setting(0.1, above=0, most=1)
+    """relevance: share of all text that is selected as most similar to the target"""
+    epochs: float = setting(4.0, above=0)
+    """unimax: most epochs of a domain within train.like_tokens (or train.tokens where that is not set)"""
+    weights: dict[str, float] = setting(factory=dict, least=0)
+    """given: the weight of each domain; they sum to one"""
+
+    def missing(self, baseline: str) -> str:
+        """The empty field without which this baseline cannot be made; an empty string if it can be made."""
+        needed = NEEDED.get(baseline, "")
+        return "" if not needed or getattr(self, needed) else needed
+
+
+@dataclass(frozen=True)
+class Verify(Validated, section="verify"):
+    """How the optimum is checked: `mixscale run` trains it, the best fitted mixture and the baselines once more."""
+
+    seeds: tuple[int, ...] = setting((11, 12, 13), least=0)
+    """seeds of the verification runs, used nowhere else"""
+    baselines: tuple[BaselineName, ...] = ("natural", "uniform")
+    """baselines that the optimum is compared with"""

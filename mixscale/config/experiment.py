@@ -1,0 +1,148 @@
+"""`Experiment`: everything that a run of mixscale needs, loaded from a Python file and written as JSON.
+
+It reads no data and imports neither JAX nor pandas. Each field is checked by its own class; `Experiment.check` adds
+what needs the whole: names that refer to domains, and seeds that must differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import runpy
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixscale.config.corpus import Corpus, Source
+from mixscale.config.design import Baselines, Design, Verify
+from mixscale.config.launcher import Launcher, Local
+from mixscale.config.machine import Machine
+from mixscale.config.training import Model, Optimizer, Train
+from mixscale.constraints import Constraints
+from mixscale.errors import InputError, did_you_mean
+from mixscale.objective import Objective
+from mixscale.validation import Validated, setting
+
+PLAIN = (str, int, float, type(None))
+"""Types that JSON has; tested first, because the ids of ten thousand runs must not take seconds."""
+
+
+@dataclass(frozen=True)
+class Experiment(Validated):
+    """Everything that a run of mixscale needs."""
+
+    name: str
+    """name of the experiment's folder inside `output`"""
+    corpus: Corpus
+    models: dict[str, Model]
+    """model sizes to train, by name"""
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    design: Design = Design()
+    baselines: Baselines = Baselines()
+    seed: int = setting(0, least=0)
+    """seed of the weights and of the order of the data, for the runs of the design"""
+    law: str = "auto"
+    """law to fit; `auto` chooses one by cross-validation, `mixscale laws` lists them"""
+    objective: Objective = Objective()
+    constraints: Constraints = Constraints()
+    current: dict[str, float] = setting(factory=dict, least=0)
+    """the mixture in use, the reference of kept targets and guardrails"""
+    verify: Verify = Verify()
+    output: str = "runs"
+    """parent folder of the experiment's folder"""
+    machine: Machine = Machine()
+    launcher: Launcher = Local()
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.output) / self.name
+
+    def check(self) -> None:
+        if not self.models:
+            raise InputError("models is empty; give at least one size")
+        if len(self.corpus.domains) < 2:
+            raise InputError(f"the corpus has {len(self.corpus.domains)} domain; a mixture needs at least two")
+        self._check_seeds()
+        for where, names, targets in self._references():
+            for name in names:
+                if (name.removeprefix("loss/") if targets else name) not in self.corpus.domains:
+                    raise InputError(
+                        f"{where} names '{name}', which is not a domain{did_you_mean(name, self.corpus.domains)}"
+                    )
+        used = [("design.prior is", self.design.prior), *(("verify.baselines has", b) for b in self.verify.baselines)]
+        for where, baseline in used:
+            if field := self.baselines.missing(baseline):
+                raise InputError(f"{where} {baseline}, which needs baselines.{field}; set it in the config")
+
+    def _check_seeds(self) -> None:
+        """Runs that share a seed are the same run, so replicates and verification need seeds of their own."""
+        used: dict[int, str] = {}
+        groups = {
+            "seed": (self.seed,),
+            "design.replicate_seeds": self.design.replicate_seeds,
+            "verify.seeds": self.verify.seeds,
+        }
+        for name, seeds in groups.items():
+            for seed in seeds:
+                if seed in used:
+                    raise InputError(f"seed {seed} is both in {used[seed]} and in {name}; use every seed once")
+                used[seed] = name
+
+    def _references(self) -> Iterator[tuple[str, Iterable[str], bool]]:
+        """Every place that names domains or, in `run`, targets, which are the domains' losses."""
+        objective, constraints, baselines = self.objective, self.constraints, self.baselines
+        yield "objective.weights", objective.weights, True
+        yield "constraints.keep", constraints.keep, True
+        yield "current", self.current, False
+        for name in ("lower", "upper", "fixed", "available", "epochs", "prior"):
+            value = getattr(constraints, name)
+            yield f"constraints.{name}", value if isinstance(value, dict) else (), False
+        for name, group in constraints.groups.items():
+            yield f"constraints.groups '{name}'", group.domains, False
+        for name in ("classes", "scores", "weights"):
+            yield f"baselines.{name}", getattr(baselines, name), False
+
+
+def load(path: str | Path) -> Experiment:
+    """The `experiment` that the Python file at `path` binds.
+
+    Raises:
+        InputError: there is no such file, it fails, or it binds no `experiment`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"config '{file}' does not exist; give a Python file such as configs/quickstart.py")
+    try:
+        found = runpy.run_path(str(file)).get("experiment")
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"config {where}: {reason}") from error
+    if not isinstance(found, Experiment):
+        raise InputError(f"config '{file}' binds no `experiment = Experiment(...)`, found {type(found).__name__}")
+    return found
+
+
+def to_json(config: Any) -> Any:
+    """JSON-ready copy of a config; a dataclass that is one of several choices carries its `type`."""
+    if isinstance(config, PLAIN):
+        return config
+    if dataclasses.is_dataclass(config):
+        fields = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__, **fields} if isinstance(config, Source | Launcher) else fields
+    if isinstance(config, dict):
+        return {str(k): to_json(v) for k, v in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_json(v) for v in config]
+    return config
+
+
+def content_hash(*parts: Any) -> str:
+    """Ten hexadecimal digits that are equal exactly where the JSON of `parts` is."""
+    text = json.dumps([to_json(p) for p in parts], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
