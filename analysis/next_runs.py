@@ -30,7 +30,8 @@ from mixscale.interop import importers
 from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.result import LawFit
-from mixscale.mixtures import next_runs, optimal_subset
+from mixscale.mixtures.acquisition import law_prior, next_runs
+from mixscale.mixtures.designs import optimal_subset
 from mixscale.run_table import RunTable
 
 
@@ -116,8 +117,8 @@ def choices(h_NxK: np.ndarray, runs: int, rng: np.random.Generator) -> dict[str,
     return {
         "random": rng.choice(len(h_NxK), runs, replace=False),
         "far apart": far_apart(np.sqrt(h_NxK), runs),
-        "smooth prior": np.array(optimal_subset(h_NxK, runs, law=None)[0]),
-        "law's prior": np.array(optimal_subset(h_NxK, runs)[0]),
+        "smooth prior": np.array(optimal_subset(h_NxK, runs)[0]),
+        "law's prior": np.array(optimal_subset(h_NxK, runs, prior=law_prior())[0]),
     }
 
 

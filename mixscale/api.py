@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from mixscale.constraints import EPOCHS, Constraints, Group
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
-from mixscale.mixture_file import Written, as_mixture
-from mixscale.mixtures.following import next_runs
-from mixscale.mixtures.optimal import optimal_design
+from mixscale.mixture import Mixture
+from mixscale.mixture_file import Written, as_mixture, table_weights
+from mixscale.mixtures.acquisition import law_prior, next_runs
+from mixscale.mixtures.designs import optimal_design, optimal_subset
 from mixscale.objective import Objective
 from mixscale.optimization import solve
 from mixscale.optimization.result import Optimum
@@ -115,9 +117,10 @@ def optimize(
 
 
 def design(
-    around: LawFit | Sequence[str],
+    around: LawFit | Sequence[str] | None = None,
     runs: int = 8,
     *,
+    candidates: pd.DataFrame | None = None,
     natural: Weights | None = None,
     weights: Weights | None = None,
     lower: Weights | None = None,
@@ -127,35 +130,59 @@ def design(
     tokens: Sequence[float] = (),
     n_params: float | None = None,
     n_tokens: float | None = None,
+    anywhere: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The mixtures to run: first, from names of domains alone, or next, to settle the optimum of a fit.
+    """The mixtures to run: the first ones, from the names of domains, or the next ones, to locate a fit's optimum.
 
     Args:
-        around: the domains' names, or a fit.
-        runs: how many mixtures, at most.
-        natural: without a fit, a mixture to spread around.
+        around: a fit, or the domains' names; None: the domains of `natural` or of `candidates`.
+        runs: most mixtures.
+        candidates: table of the mixtures that can be run, in columns `mix/<domain>`; None: any mixture.
+        natural: without a fit, a mixture around which the design spreads.
         lower, upper: bounds of domains.
-        weights, budget_flops, sizes, tokens, n_params, n_tokens: with a fit, as `mixscale.mixtures.next_runs`.
+        weights, budget_flops, sizes, tokens, n_params, n_tokens, anywhere: with a fit, as in
+            `mixscale.mixtures.acquisition.next_runs`.
         seed: of the candidates.
 
     Returns:
-        a row a run with `mix/<domain>`, those that teach most first, and `doubt`, what is left in doubt after it.
+        one row for each run, most informative first, with `mix/<domain>`. With a fit, `standard_error` of the
+        objective's differences near the optimum after the run; without one, `uncertainty`: the share of the average
+        variance that remains. Without a fit, candidates keep their other columns.
 
     Raises:
-        InputError: an option means nothing here, or as the two designs have it.
+        InputError: an option has no effect here, or as in `next_runs` and `optimal_design`.
     """
-    if isinstance(around, LawFit):
-        if natural:
-            raise InputError("natural means nothing with a fit; leave it out")
-        return next_runs(
-            around, runs, budget_flops=budget_flops, sizes=sizes, tokens=tokens, weights=weights, lower=lower,
-            upper=upper, n_params=n_params, n_tokens=n_tokens, seed=seed,
-        )  # fmt: skip
     if isinstance(around, str):
         raise InputError(f"design('{around}') is a text; give a fit, or names of domains such as ['web', 'code']")
-    asked = {"weights": weights, "budget_flops": budget_flops, "sizes": sizes, "tokens": tokens,
-             "n_params": n_params, "n_tokens": n_tokens}  # fmt: skip
-    if odd := [name for name, value in asked.items() if value]:
-        raise InputError(f"{odd[0]} means nothing without a fit; leave it out")
-    return optimal_design(tuple(around), runs, natural, lower, upper, seed)
+    if isinstance(around, LawFit):
+        _refuse("with a fit", natural=natural)
+        h_NxK = None if candidates is None else _weights(candidates, around.domains)
+        return next_runs(
+            around, runs, budget_flops, h_NxK, sizes, tokens, weights, lower, upper, n_params, n_tokens,
+            seed=seed, anywhere=anywhere,
+        )  # fmt: skip
+    _refuse(
+        "without a fit", weights=weights, budget_flops=budget_flops, sizes=sizes, tokens=tokens, n_params=n_params,
+        n_tokens=n_tokens, anywhere=anywhere,
+    )  # fmt: skip
+    if candidates is None:
+        return optimal_design(tuple(around or natural or ()), runs, natural, lower, upper, seed)
+    _refuse("with candidates", domains=around, natural=natural, lower=lower, upper=upper)
+    chosen, remaining_R = optimal_subset(_weights(candidates, None), runs, prior=law_prior(seed=seed))
+    return candidates.iloc[chosen].reset_index(drop=True).assign(uncertainty=remaining_R)
+
+
+def _weights(candidates: pd.DataFrame, domains: Sequence[str] | None) -> np.ndarray:
+    """Mixtures of a table in the order of `domains`, or of its columns, shape (N, K)."""
+    weights = table_weights(candidates, "candidates", domains)
+    if weights.shape[1] < 2:
+        raise InputError("candidates has one domain; a design needs at least two")
+    return np.stack([Mixture.from_array(tuple(weights), h_K).array() for h_K in weights.to_numpy()])
+
+
+def _refuse(where: str, **options: object) -> None:
+    """Refuses an option that was given where it has no effect."""
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name} has no effect {where}; leave it out")

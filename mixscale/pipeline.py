@@ -21,7 +21,7 @@ from mixscale.launch import build_corpus, train, train_design
 from mixscale.laws import LawFit
 from mixscale.laws.selection import named
 from mixscale.mixture import Mixture
-from mixscale.mixtures import draw
+from mixscale.mixtures.designs import draw
 from mixscale.optimization import Optimum
 from mixscale.run_table import RunTable
 from mixscale.sweeps.labels import write_plan

@@ -11,7 +11,7 @@ from mixscale.config import Design
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixture_file import as_mixture, read_mixtures, table_weights
-from mixscale.mixtures import draw
+from mixscale.mixtures.designs import draw
 
 WEIGHTS = {"web": 0.7, "code": 0.3}
 

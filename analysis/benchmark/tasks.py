@@ -92,9 +92,10 @@ def regmix(data: Path, quick: bool) -> Iterator[Task]:
 
 def _designed(pool: RunTable, parts: dict[str, Part], sizes: tuple[int, ...]) -> Iterator[Task]:
     """Subsets that `mixscale.mixtures` chooses by the mixtures alone, before any loss is known."""
-    from mixscale.mixtures import optimal_subset
+    from mixscale.mixtures.acquisition import law_prior
+    from mixscale.mixtures.designs import optimal_subset
 
-    chosen, _ = optimal_subset(pool.mixtures_RxK, max(sizes))
+    chosen, _ = optimal_subset(pool.mixtures_RxK, max(sizes), prior=law_prior())
     for runs in sizes:
         fit = tables.part(pool, np.array(chosen[:runs]))
         yield Task("regmix", "designed", 0, [Fold(fit, parts)], MIXTURE, main=False)

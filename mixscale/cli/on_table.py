@@ -212,59 +212,85 @@ def design(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Chooses the mixtures to run: before any table from names of domains, or next, to settle a fit's optimum.
+    """Chooses the mixtures to run: the first ones, from the names of domains, or the next ones, from a fit.
 
-    Before any table, the runs after which all mixtures are predicted best:
+    Without a table, the runs after which all mixtures are predicted best:
       mixscale design --domains web,code,books --runs 12 --out mixtures.csv
 
-    With a fit, the runs after which the least doubt about its optimum is left, within a budget:
+    With a fit, the runs within a budget after which its optimum is least uncertain:
       mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
 
-    Each row adds to those above it; the column doubt says what is left. About 3 (K + 1) runs of K domains are a start.
+    The most informative run comes first. The column `uncertainty` is the share of the variance that remains after
+    each run; with a fit, `standard_error` is that of the objective near the optimum. Start with about 3 (K + 1) runs
+    of K domains.
 
     Args:
-        fit: folder written by `mixscale fit`; none before there is a table.
-        domains: names set apart by commas, where there is no fit.
-        runs: how many mixtures, at most.
-        budget_flops: what all runs may cost together, 6 N D each.
-        sizes: N that can be run; those of the table where none is given.
-        tokens: D that can be run; those of the table where none is given.
-        candidates: CSV or Parquet with columns mix/DOMAIN, to choose from; any mixture where none is given.
+        fit: folder written by `mixscale fit`; leave it out before there is a table.
+        domains: names separated by commas, if there is no fit.
+        runs: most mixtures.
+        budget_flops: most FLOPs of all runs together, 6 N D each.
+        sizes: N that can be run; by default those of the table.
+        tokens: D that can be run; by default those of the table.
+        candidates: CSV or Parquet file with columns mix/DOMAIN to choose from; by default any mixture.
         natural: without a fit, a mixture around which the design spreads, as in `--natural web 0.7 code 0.3`, or a
             JSON or CSV file of it.
-        weights: of each target in the objective, with a fit.
+        weights: with a fit, weight of each target in the objective.
         lower: least weight of a domain, as in `--lower code 0.1`.
         upper: greatest weight of a domain, as in `--upper code 0.5`.
-        n_params: N at which the optimum is wanted, where the law uses it.
-        n_tokens: D at which the optimum is wanted, where the law uses it.
-        anywhere: with a fit, offer mixtures far outside of those that were run as well.
-        out: CSV to write the mixtures to.
+        n_params: N for which the optimum is wanted, if the law uses it.
+        n_tokens: D for which the optimum is wanted, if the law uses it.
+        anywhere: with a fit, also consider mixtures far from those that were run.
+        out: CSV file to write the mixtures to.
         seed: of the candidates.
     """
-    from mixscale.mixtures import command
+    from mixscale import api
+    from mixscale.laws import LawFit
+    from mixscale.mixture_file import as_mixture
+    from mixscale.run_table import read_frame
 
+    scale = {"sizes": sizes, "tokens": tokens, "n_params": n_params, "n_tokens": n_tokens}
+    for_fit = {"budget_flops": budget_flops, "weights": weights, "anywhere": anywhere, **scale}
+    _refuse_idle(*((f"--{n.replace('_', '-')}", fit is None and v, "a fit") for n, v in for_fit.items()))
+    names = [d.strip() for d in domains.split(",") if d.strip()]
+    if fit is None and not (names or natural or candidates):
+        raise InputError("`mixscale design` needs a fit, --domains such as web,code,books, or --candidates")
+    if fit is not None and names:
+        raise InputError("--domains has no effect with a fit; leave it out")
     if out is not None:
         must_be(out, "file")
-    if fit is None:
-        scale = {"sizes": sizes, "tokens": tokens, "n_params": n_params, "n_tokens": n_tokens}
-        idle = {"budget_flops": budget_flops, "weights": weights, "anywhere": anywhere}
-        command.refuse(scale | idle, "without a fit")
-        if candidates is None:
-            chosen = command.first(domains, runs, natural, lower, upper, seed)
-        else:
-            command.refuse({"domains": domains, "natural": natural, "lower": lower, "upper": upper}, "with candidates")
-            chosen = command.first_of(candidates, runs, seed)
-    else:
-        command.refuse({"domains": domains, "natural": natural}, "with a fit")
-        chosen = command.following(
-            fit, candidates, runs=runs, budget_flops=budget_flops, sizes=sizes, tokens=tokens, weights=weights or None,
-            lower=lower, upper=upper, n_params=n_params, n_tokens=n_tokens, anywhere=anywhere, seed=seed,
-        )  # fmt: skip
-    print(command.described(chosen))
+    chosen = api.design(
+        names if fit is None else LawFit.load(fit), runs, lower=lower, upper=upper, seed=seed,
+        candidates=None if candidates is None else read_frame(candidates),
+        natural=as_mixture(natural, "--natural"), **for_fit,
+    )  # fmt: skip
+    print(_described(chosen))
     if out is not None:
         with atomic_write(out) as file:
             chosen.to_csv(file, index=False)
         print(f"\n{len(chosen)} mixtures saved to {out}")
+
+
+def _described(chosen) -> str:
+    """The runs of a design, and the uncertainty before and after them."""
+    weights = chosen[[c for c in chosen if c.startswith("mix/")]].rename(columns=lambda c: c.removeprefix("mix/"))
+    if weights.shape[1] <= 12:
+        shown = weights.map("{:.1%}".format)
+    else:
+        largest = [row[row > 5e-4].nlargest(5).items() for _, row in weights.iterrows()]
+        shown = weights[[]].assign(**{"largest weights": [", ".join(f"{d} {w:.1%}" for d, w in r) for r in largest]})
+    numbers = [c for c in ("n_params", "n_tokens", "flops") if c in chosen and chosen[c].notna().all()]
+    [column] = {"standard_error", "uncertainty"} & set(chosen)
+    shown = shown.assign(**{c: chosen[c].map("{:.3g}".format) for c in (*numbers, column)})
+    last = chosen.iloc[-1]
+    if column == "uncertainty":
+        told = f"After these runs {last[column]:.1%} of the prior variance of an unseen mixture's loss remains."
+    else:
+        told = (
+            f"Standard error of the objective near the optimum: {chosen.attrs[column]:.3g} now, {last[column]:.3g} "
+            f"after these runs ({last['reduction']:.0%} of the variance gone)."
+        )
+    cost = f"\nTotal cost: {chosen['flops'].sum():.3g} FLOPs." if "flops" in numbers else ""
+    return f"{shown.rename(index=lambda i: i + 1).to_string()}\n\n{told}{cost}"
 
 
 def export(
@@ -315,10 +341,10 @@ def report(directory: Folder, /) -> None:
 
 
 def _refuse_idle(*options: tuple[str, object, str]) -> None:
-    """Refuses an option that was given without the one that it counts with."""
+    """Refuses an option that was given without the one that it depends on."""
     for name, idle, beside in options:
         if idle:
-            raise InputError(f"{name} means nothing without {beside}; give {beside} too, or leave {name} out")
+            raise InputError(f"{name} has no effect without {beside}; give {beside} too, or leave {name} out")
 
 
 def must_be(out: Path, kind: str) -> None:

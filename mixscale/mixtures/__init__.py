@@ -1,7 +1,4 @@
-"""Which mixtures to train: draws from the simplex, an optimal design before any table, and which runs come next."""
+"""Which mixtures to train: baselines, designs before there is a table, and the runs that a fit asks for next.
 
-from mixscale.mixtures.following import next_runs
-from mixscale.mixtures.mixtures import Drawn, draw
-from mixscale.mixtures.optimal import optimal_design, optimal_subset
-
-__all__ = ["Drawn", "draw", "next_runs", "optimal_design", "optimal_subset"]
+`baselines`, `designs` and `schedule` know no laws; `acquisition` reads fits. Import from these modules.
+"""

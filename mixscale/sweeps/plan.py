@@ -12,8 +12,8 @@ import numpy as np
 
 from mixscale.config import Experiment
 from mixscale.mixture import Mixture
-from mixscale.mixtures import Drawn, baselines, draw
-from mixscale.mixtures.mixtures import rounded
+from mixscale.mixtures import baselines
+from mixscale.mixtures.designs import Drawn, draw, rounded
 from mixscale.models import count_parameters
 from mixscale.training.run import Run
 

@@ -7,7 +7,7 @@ from mixscale.config import Design
 from mixscale.errors import InputError
 from mixscale.launch import show_plan
 from mixscale.mixture import Mixture
-from mixscale.mixtures import draw
+from mixscale.mixtures.designs import draw
 from mixscale.sweeps.estimate import cost_table
 from mixscale.sweeps.plan import plan, plan_verification
 

@@ -1,4 +1,4 @@
-"""Which runs next: on planted laws the chosen runs settle the optimum sooner than random ones, within the budget."""
+"""Which runs next: on planted laws the chosen runs locate the optimum sooner than random ones, within the budget."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from mixscale.cli import main
 from mixscale.errors import InputError
 from mixscale.laws import fit, fitting
 from mixscale.laws.families import LAWS, Points
-from mixscale.mixtures import next_runs
-from mixscale.mixtures.candidates import covered
+from mixscale.mixtures.acquisition import next_runs
+from mixscale.mixtures.candidates import near_hull
 from mixscale.run_table import RunTable
 
 DOMAINS = ("books", "code", "maths", "news", "web")
@@ -53,7 +53,7 @@ def scaled():
     return fit(scaled_table(), law="effective-scale", bootstrap=30)
 
 
-def test_chosen_runs_settle_the_optimum_sooner_than_random_ones():
+def test_chosen_runs_locate_the_optimum_sooner_than_random_ones():
     pool_NxK = np.random.default_rng(2).dirichlet(np.full(5, 0.5), 120)
     true_N = losses(pool_NxK).mean(axis=1)
     best_N = np.argsort(true_N)[:20]
@@ -77,11 +77,11 @@ def test_chosen_runs_settle_the_optimum_sooner_than_random_ones():
     assert np.mean(ours, axis=0)[1] <= np.mean(random, axis=0)[1] + 1e-9
 
 
-def test_each_run_leaves_less_doubt_and_a_seed_gives_one_answer(fitted):
+def test_each_run_lowers_the_uncertainty_and_a_seed_gives_one_answer(fitted):
     chosen = next_runs(fitted, 6, seed=3)
-    doubts = [chosen.attrs["doubt"], *chosen["doubt"]]
-    assert (np.diff(doubts) < 0).all()
-    np.testing.assert_allclose(chosen["reduction"], 1 - (chosen["doubt"] / doubts[0]) ** 2)
+    errors = [chosen.attrs["standard_error"], *chosen["standard_error"]]
+    assert (np.diff(errors) < 0).all()
+    np.testing.assert_allclose(chosen["reduction"], 1 - (chosen["standard_error"] / errors[0]) ** 2)
     assert chosen.equals(next_runs(fitted, 6, seed=3))
     weights = chosen[[f"mix/{d}" for d in DOMAINS]]
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
@@ -110,9 +110,9 @@ def test_what_is_proposed_lies_where_the_table_says_something():
     assert (bounded["mix/web"] >= 0.6 - 1e-9).all()
 
 
-def test_a_hull_is_left_by_no_more_than_a_quarter():
+def test_candidates_leave_the_hull_by_at_most_a_quarter():
     seen_RxK = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
-    moved_QxK = covered(np.array([[1.0, 0.0, 0.0], [0.4, 0.3, 0.3], [0.0, 0.5, 0.5]]), seen_RxK)
+    moved_QxK = near_hull(np.array([[1.0, 0.0, 0.0], [0.4, 0.3, 0.3], [0.0, 0.5, 0.5]]), seen_RxK)
     third = 1 / 3
     np.testing.assert_allclose(moved_QxK[0], third + 1.25 * (seen_RxK[0] - third))
     np.testing.assert_allclose(moved_QxK[1], [0.4, 0.3, 0.3])
@@ -120,19 +120,19 @@ def test_a_hull_is_left_by_no_more_than_a_quarter():
     np.testing.assert_allclose(moved_QxK[2], third + 1.25 * (edge_K - third))
 
 
-def test_a_mixture_that_was_run_teaches_less():
+def test_a_mixture_that_was_run_is_less_informative():
     h_RxK = np.random.default_rng(1).dirichlet(np.ones(5), 14)
     new_1xK = np.array([[0.05, 0.6, 0.3, 0.0, 0.05]])
     without = fit(table(h_RxK), law="effective", bootstrap=60)
     with_it = fit(table(np.concatenate([h_RxK, np.repeat(new_1xK, 4, axis=0)])), law="effective", bootstrap=60)
     before, after = (next_runs(one, 1, candidates=new_1xK, among=h_RxK) for one in (without, with_it))
-    gone = [one.attrs["doubt"] ** 2 - one["doubt"].iloc[0] ** 2 for one in (before, after)]
+    gone = [one.attrs["standard_error"] ** 2 - one["standard_error"].iloc[0] ** 2 for one in (before, after)]
     assert gone[1] < 0.6 * gone[0]
 
 
 def test_a_target_that_counts_nothing_does_not_matter(fitted):
     chosen = next_runs(fitted, 4, weights={"chat": 1.0})
-    assert chosen.attrs["doubt"] > 0
+    assert chosen.attrs["standard_error"] > 0
     assert not chosen.equals(next_runs(fitted, 4, weights={"qa": 1.0}))
 
 
@@ -142,7 +142,7 @@ def test_the_budget_holds_and_buys_more_when_it_is_larger(scaled):
     assert small["flops"].sum() <= 1e16
     assert large["flops"].sum() <= 1e17
     np.testing.assert_allclose(small["flops"], 6 * small["n_params"] * small["n_tokens"])
-    assert large["doubt"].iloc[-1] < small["doubt"].iloc[-1] < small.attrs["doubt"]
+    assert large["standard_error"].iloc[-1] < small["standard_error"].iloc[-1] < small.attrs["standard_error"]
     assert set(small["n_params"]) <= {1e6, 4e6, 1.6e7}
 
 
@@ -153,12 +153,12 @@ def test_sizes_and_tokens_are_those_of_the_table_where_none_are_given(scaled):
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("options", "words"),
     [
-        ({"runs": 0}, ["0 runs", "1 or more"]),
+        ({"runs": 0}, ["runs is 0", "1 or more"]),
         ({"runs": 2, "budget_flops": 1e15}, ["budget", "sizes and tokens"]),
         ({"runs": 2, "budget_flops": 1e10, "sizes": [1e6], "tokens": [1e8]}, ["1e+10", "6e+14", "cheapest"]),
-        ({"runs": 2, "sizes": [1e6, 2e6]}, ["2 sizes", "no scale"]),
+        ({"runs": 2, "sizes": [1e6, 2e6]}, ["sizes", "2", "no scale"]),
         ({"runs": 2, "sizes": [-1.0]}, ["sizes", "-1", "positive"]),
         ({"runs": 2, "candidates": np.full((1, 5), 0.3)}, ["sum"]),
         ({"runs": 2, "lower": {"wib": 0.1}}, ["'wib'"]),
@@ -166,9 +166,9 @@ def test_sizes_and_tokens_are_those_of_the_table_where_none_are_given(scaled):
         ({"runs": 2, "seed": -1}, ["seed is -1"]),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(fitted, asked, words):
+def test_what_cannot_be_chosen_is_refused(fitted, options, words):
     with pytest.raises(InputError) as refusal:
-        next_runs(fitted, **asked)
+        next_runs(fitted, **options)
     assert all(word in str(refusal.value) for word in words)
 
 
@@ -198,7 +198,7 @@ def test_the_command_designs_next_runs(tmp_path, capsys, fitted):
     said, saved = capsys.readouterr().out, pd.read_csv(tmp_path / "next.csv")
     assert len(saved) == 3
     assert "FLOPs" in said
-    assert "in doubt by" in said
+    assert "standard_error" in said
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_the_command_says_what_is_missing(arguments, words, capsys):
     assert all(word in said for word in words), said
 
 
-def test_runs_follow_a_fit_that_was_asked_about_larger_sizes():
-    asked = fit(scaled_table(), "effective-scale", question="larger-n", bootstrap=20)
-    chosen = next_runs(asked, 3, budget_flops=1e18, n_params=6.4e7, n_tokens=3e8)
-    assert np.isfinite(chosen["doubt"]).all()
+def test_runs_follow_a_fit_for_larger_sizes():
+    larger = fit(scaled_table(), "effective-scale", question="larger-n", bootstrap=20)
+    chosen = next_runs(larger, 3, budget_flops=1e18, n_params=6.4e7, n_tokens=3e8)
+    assert np.isfinite(chosen["standard_error"]).all()
     assert (chosen["reduction"] >= 0).all()
