@@ -31,7 +31,7 @@ NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "s
 SCORE = "score/"
 """Prefix of targets that are better when higher; of all others lower is better."""
 TARGETS = ("loss/", "metric/", SCORE)
-NUMERIC_PREFIXES = ("mix/", "tokens/", "unique_tokens/", "epochs/", "bits_per_byte/", *TARGETS)
+NUMERIC_PREFIXES = ("mix/", "stage/", "tokens/", "unique_tokens/", "epochs/", "bits_per_byte/", *TARGETS)
 ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")
 """How a CSV file may write a value that is not there."""
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}

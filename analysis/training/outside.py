@@ -15,6 +15,7 @@ import jax
 
 from mixscale.data import build_store
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run
 from training.real import DOMAINS, experiment
 from training.shapes import Shape
@@ -33,7 +34,7 @@ def outside(out: Path, shape: Shape, dispatches: int) -> dict[str, float]:
     steps = asked.machine.steps_per_dispatch
     tokens = steps * shape.batch * shape.context
     store = build_store(asked.corpus, progress=False)
-    run = Run(Mixture.uniform(DOMAINS), "proxy", shape.model, asked.optimizer, asked.train, 0, store.id)
+    run = Run(Constant(Mixture.uniform(DOMAINS)), "proxy", shape.model, asked.optimizer, asked.train, 0, store.id)
     trainer = _Watched(run, store, 0, asked.machine)
     # Compiles all that a run needs, that which begins a branch and copies a state for a checkpoint included.
     _train(trainer, replace(run, train=replace(run.train, tokens=7 * tokens)))

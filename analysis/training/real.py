@@ -13,6 +13,7 @@ from pathlib import Path
 from mixscale.config import Corpus, Design, Embedded, Experiment, Tokenizer, Train
 from mixscale.data import TokenStore, build_store
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.sweeps.plan import plan
 from training.shapes import SMALL, Shape
 
@@ -97,7 +98,7 @@ def losses(out: Path, steps: int) -> dict[str, float]:
         asked = experiment(out, SMALL["0.15M"], steps, dtype)
         store = build_store(asked.corpus, progress=False)
         model = asked.models["proxy"]
-        run = Run(Mixture.uniform(DOMAINS), "proxy", model, asked.optimizer, asked.train, seed, store.id)
+        run = Run(Constant(Mixture.uniform(DOMAINS)), "proxy", model, asked.optimizer, asked.train, seed, store.id)
         with tempfile.TemporaryDirectory() as folder:
             row = train_run(Trainer(run, store, 0, asked.machine), run, Path(folder), lambda _: None)[-1]
         found[name] = sum(row[f"loss/{domain}"] for domain in DOMAINS) / len(DOMAINS)

@@ -20,7 +20,7 @@ from mixscale.config.corpus import (
     Where,
     by_field,
 )
-from mixscale.config.design import BaselineName, Baselines, Design, Verify
+from mixscale.config.design import BaselineName, Baselines, Design, Stage, Verify
 from mixscale.config.experiment import Experiment, content_hash, load, to_json
 from mixscale.config.launcher import Launcher, Local, Ray, Slurm
 from mixscale.config.machine import Hosts, Machine, Mesh
@@ -31,6 +31,6 @@ from mixscale.objective import Objective
 __all__ = [
     "BaselineName", "Baselines", "Cap", "Cleaning", "Constraints", "Corpus", "Design", "Embedded", "Experiment",
     "Group", "Hosts", "HuggingFace", "Jsonl", "Launcher", "Local", "Machine", "Mesh", "Model", "Objective",
-    "Optimizer", "Parquet", "Ray", "Slurm", "Source", "TextFiles", "Tfds", "Tokenizer", "Train", "Verify", "Where",
-    "by_field", "content_hash", "load", "to_json",
+    "Optimizer", "Parquet", "Ray", "Slurm", "Source", "Stage", "TextFiles", "Tfds", "Tokenizer", "Train", "Verify",
+    "Where", "by_field", "content_hash", "load", "to_json",
 ]  # fmt: skip

@@ -19,6 +19,16 @@ NEEDED = {"class-balanced": "classes", "quality": "scores", "relevance": "target
 
 
 @dataclass(frozen=True)
+class Stage(Validated, section="design.staged"):
+    """Part of a run with a mixture of its own."""
+
+    share: float = setting(above=0, most=1)
+    """share of the run's tokens; the shares of a schedule sum to one"""
+    mixture: dict[str, float] = setting(least=0)
+    """weight of each domain; they sum to one"""
+
+
+@dataclass(frozen=True)
 class Design(Validated, section="design"):
     """Which mixtures to train."""
 
@@ -51,6 +61,9 @@ class Design(Validated, section="design"):
     """seeds of the replicates"""
     seed: int = setting(0, least=0)
     """seed of the draws"""
+    staged: tuple[tuple[Stage, ...], ...] = ()
+    """schedules whose mixture changes during the run, each a tuple of stages. They are trained with the experiment's
+    seed and the replicate seeds, have the role `staged` in the table, and are not fitted"""
 
     def check(self) -> None:
         if self.strength[0] > self.strength[1]:

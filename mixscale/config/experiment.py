@@ -103,6 +103,8 @@ class Experiment(Validated):
             yield f"constraints.{name}", value if isinstance(value, dict) else (), False
         for name, group in constraints.groups.items():
             yield f"constraints.groups '{name}'", group.domains, False
+        for stage in (stage for stages in self.design.staged for stage in stages):
+            yield "design.staged", stage.mixture, False
         for name in ("classes", "scores", "weights"):
             yield f"baselines.{name}", getattr(baselines, name), False
 

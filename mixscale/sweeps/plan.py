@@ -14,6 +14,7 @@ from mixscale.config import Experiment
 from mixscale.mixture import Mixture
 from mixscale.mixtures import baselines
 from mixscale.mixtures.designs import Drawn, draw, rounded
+from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters
 from mixscale.training.run import Run
 
@@ -27,13 +28,13 @@ class Planned:
 
     run: Run
     role: str
-    """`fit`, `held_out` or `verify`"""
+    """`fit`, `held_out`, `staged` or `verify`"""
     origin: str
     """where its mixture came from; several are joined with `+`"""
 
 
 def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
-    """Every run of the design: sizes × (fitted and held-out mixtures, and replicates with other seeds).
+    """Every run of the design: sizes × (fitted and held-out mixtures, replicates with other seeds, staged schedules).
 
     Raises:
         InputError: the design or a baseline cannot be made.
@@ -44,9 +45,14 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     for size in experiment.models:
         seeded = [(experiment.seed, drawn), *((seed, again) for seed in experiment.design.replicate_seeds)]
         planned += [
-            Planned(_run(experiment, store, d.mixture, size, seed), d.role, d.origin)
+            Planned(_run(experiment, store, Constant(d.mixture), size, seed), d.role, d.origin)
             for seed, mixtures in seeded
             for d in mixtures
+        ]
+        planned += [
+            Planned(_run(experiment, store, Staged.of(stages), size, seed), "staged", "staged")
+            for seed, _ in seeded
+            for stages in experiment.design.staged
         ]
     return planned
 
@@ -73,7 +79,7 @@ def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixtur
         named.setdefault(rounded(Mixture.from_array(store.domains, mixture.array(store.domains))), []).append(name)
     size = largest(experiment)
     return [
-        Planned(_run(experiment, store, mixture, size, seed), "verify", "+".join(names))
+        Planned(_run(experiment, store, Constant(mixture), size, seed), "verify", "+".join(names))
         for seed in experiment.verify.seeds
         for mixture, names in named.items()
     ]
@@ -84,5 +90,5 @@ def largest(experiment: Experiment) -> str:
     return max(experiment.models, key=lambda name: count_parameters(experiment.models[name], vocab=0)[0])
 
 
-def _run(experiment: Experiment, store: TokenStore, mixture: Mixture, size: str, seed: int) -> Run:
-    return Run(mixture, size, experiment.models[size], experiment.optimizer, experiment.train, seed, store.id)
+def _run(experiment: Experiment, store: TokenStore, schedule: Schedule, size: str, seed: int) -> Run:
+    return Run(schedule, size, experiment.models[size], experiment.optimizer, experiment.train, seed, store.id)

@@ -167,6 +167,7 @@ class Member:
             "flops": self.flops_per_token * tokens,
             "status": Status.COMPLETE if losses else Status.DIVERGED,
             **{f"mix/{d}": run.mixture.get(d, 0.0) for d in store.domains},
+            **run.schedule.columns(store.domains),
             **{f"tokens/{d}": seen[d] for d in store.domains},
             **{f"unique_tokens/{d}": unique[d] for d in store.domains},
             **{f"epochs/{d}": seen[d] / unique[d] for d in store.domains},

@@ -1,7 +1,7 @@
-"""`Run`: everything that determines one run's numbers, and its content-hash id.
+"""`Run`: everything that determines one run's numbers, and the id that hashes it.
 
-What a run is for (its role, which draw its mixture came from) is not part of it, so that one run can serve several
-purposes and is trained once.
+What a run is for (its role, the origin of its mixture) is not part of it, so that one run can serve several purposes
+and is trained once.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from functools import cached_property
 from pathlib import Path
 
 from mixscale.config import Model, Optimizer, Train, content_hash
+from mixscale.errors import InputError
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant, Schedule
+
+FORMAT = 1
+"""Of `Run.config`. Raise it with every change that gives equal configs other numbers: old runs then keep their ids."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One proxy to train."""
+    """One proxy to train.
 
-    mixture: Mixture
+    Raises:
+        InputError: `train.measure_at` together with a schedule that is not constant.
+    """
+
+    schedule: Schedule
     size: str
     """name of the model's shape in the experiment"""
     model: Model
@@ -29,11 +38,25 @@ class Run:
     store: str
     """id of the token store"""
 
+    def __post_init__(self) -> None:
+        if self.train.measure_at and not isinstance(self.schedule, Constant):
+            raise InputError(
+                f"train.measure_at {self.train.measure_at} with a staged schedule: its stages are shares of all "
+                f"{self.train.tokens} tokens, so an earlier measurement would be of another schedule; "
+                "remove train.measure_at, or train the schedule once for each number of tokens"
+            )
+
+    @property
+    def mixture(self) -> Mixture:
+        """Of the whole run: of a schedule with stages, their mean weighted by tokens."""
+        return self.schedule.mixture
+
     @cached_property
     def config(self) -> dict[str, object]:
-        """JSON-ready; equal configs are equal runs. Domains are sorted: their order means nothing."""
+        """JSON-ready; equal configs are equal runs."""
         return {
-            "mixture": {d: float(w) for d, w in sorted(self.mixture.items())},
+            "format": FORMAT,
+            "schedule": self.schedule.config,
             "model": self.model,
             "optimizer": self.optimizer,
             # A parent is known by its own id, wherever its folder lies.

@@ -1,15 +1,16 @@
-"""Which row is the k-th sequence of a run: a pure function of (mixture, seed, rows per domain, k).
+"""Which row is the k-th sequence of a run: a pure function of (schedule, seed, rows per domain, k).
 
-There is no iterator state. The domain of every sequence follows from the mixture alone, the row within the domain
-from the seed, the domain's name and how often the domain was drawn before. So a run resumes from its step number,
-reads the same tokens on any number of devices, and two mixtures with one seed see the same rows of a domain in the
-same order, which takes the sampling noise out of their difference.
+There is no iterator state. The schedule alone decides the domain of every sequence; the row within the domain follows
+from the seed, the domain's name and the number of earlier draws from it. So a run resumes from its step number and
+reads the same tokens on any number of devices. Two runs with one seed see the same rows of a domain in the same order,
+which removes the sampling noise from their difference.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from weakref import WeakValueDictionary
 
@@ -19,18 +20,17 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 
 QUANTA = 1 << 30
-"""Weights are held as integers over this, so that the order of draws does not depend on floating point."""
+"""Weights are integers over this, so that the order of draws does not depend on floating point."""
 
 
 class Sampler:
     """The sequence of rows that a run draws.
 
     Args:
-        mixture: asked shares; a domain of weight zero is never drawn and leaves no trace.
-        rows: rows that each domain offers.
+        stages: (number of sequences, mixture) of each stage of the run. A domain without weight is never drawn.
+        rows: number of rows that each domain offers.
         seed: of the order of the rows; the order of the domains does not depend on it.
-        sequences: how many sequences the run draws in all.
-        seen: rows of each domain that were drawn before, by a run that this one goes on from.
+        seen: rows of each domain that the run's parents have drawn.
 
     Raises:
         InputError: a domain with weight has no rows.
@@ -38,22 +38,24 @@ class Sampler:
 
     def __init__(
         self,
-        mixture: Mixture,
+        stages: Sequence[tuple[int, Mixture]],
         rows: Mapping[str, int],
         seed: int,
-        sequences: int,
         seen: Mapping[str, int] | None = None,
     ):
-        self.domains = tuple(sorted(d for d, w in mixture.items() if w > 0))
+        self.sequences = sum(length for length, _ in stages)
+        weight = {d: w for _, mixture in stages for d, w in mixture.items() if w > 0}
+        self.domains = tuple(sorted(weight))
         for domain in self.domains:
             if rows.get(domain, 0) < 1:
-                raise InputError(f"mixture gives domain '{domain}' weight {mixture[domain]:g}, but it has no rows")
-        self._rows, self.sequences = {d: rows[d] for d in self.domains}, sequences
-        # Two of each domain, because readers ahead of the devices are in the next pass before all have left this one.
+                raise InputError(f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows")
+        self._rows = {d: rows[d] for d in self.domains}
+        # Two of each domain, because readers ahead of the devices enter the next epoch before all have left this one.
         self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=rows[d])) for d in self.domains}
-        self._domain_N = apportion(mixture.array(self.domains), sequences)
-        # How often the domain of each sequence was drawn before it, once for all dispatches.
-        self._before_N = np.empty(sequences, np.int32)
+        weights = [(n, np.array([mixture.get(d, 0.0) for d in self.domains])) for n, mixture in stages]
+        self._domain_N = apportion(weights)
+        # The number of earlier draws from the domain of each sequence, computed once for all dispatches.
+        self._before_N = np.empty(self.sequences, np.int32)
         for j in range(len(self.domains)):
             drawn = np.flatnonzero(self._domain_N == j)
             self._before_N[drawn] = (seen or {}).get(self.domains[j], 0) + np.arange(len(drawn))
@@ -76,40 +78,64 @@ class Sampler:
         return {d: int(n) for d, n in zip(self.domains, drawn_K, strict=True)}
 
 
-def apportion(weights_K: np.ndarray, sequences: int) -> np.ndarray:
-    """Domain of each sequence, int16 (sequences,), so that every prefix is within one sequence of every share.
+def apportion(stages: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Domain of each sequence, int16 (N,), so that every prefix is within one sequence of every cumulative share.
 
-    The rule is Tijdeman's for the chairman assignment problem (Discrete Mathematics 32, 1980): of the domains that
-    are owed at least 1/(2K-2) of a sequence, the one whose debt falls due first. After any number n of draws the
-    count of domain j differs from n·w_j by at most 1 - 1/(2K-2).
+    Tijdeman's rule for the chairman assignment problem (Discrete Mathematics 32, 1980), which holds for weights that
+    change from sequence to sequence. The debt of a domain is its cumulative share minus its count. Of the domains
+    with a debt of at least 1/(2K-2), the one is drawn whose debt reaches 1 - 1/(2K-2) first. After any number of
+    draws no count differs from its cumulative share by more than 1 - 1/(2K-2).
+
+    Args:
+        stages: (number of sequences, weights (K,)) of each stage.
     """
-    share_K = _quantised(weights_K)
-    K = len(share_K)
+    K = len(stages[0][1])
     if K == 1:
-        return np.zeros(sequences, np.int16)
-    shares = share_K.tolist()
+        return np.zeros(sum(length for length, _ in stages), np.int16)
+    merged: list[tuple[int, list[int]]] = []
+    for length, weights_K in stages:
+        shares = _quantized(weights_K).tolist()
+        if merged and merged[-1][1] == shares:
+            length += merged.pop()[0]
+        merged.append((length, shares))
     threshold = QUANTA // (2 * K - 2)
-    due = [0] * K
-    domain_N = np.empty(sequences, np.int16)
     limit = QUANTA - threshold
-    for n in range(sequences):
-        best, soonest = -1, 0.0
-        for j in range(K):
-            debt = due[j] = due[j] + shares[j]
-            if debt >= threshold:
-                deadline = (limit - debt) / shares[j]
-                if best < 0 or deadline < soonest:
-                    best, soonest = j, deadline
-        due[best] -= QUANTA
-        domain_N[n] = best
-    return domain_N
+    due = [0] * K
+    drawn: list[int] = []
+    for stage, (length, shares) in enumerate(merged):
+        later = merged[stage + 1 :]
+        # Sequences of this stage that follow; the last stage is taken to have no end.
+        for left in range(length - 1, -1, -1):
+            best, soonest = -1, math.inf
+            for j in range(K):
+                debt = due[j] = due[j] + shares[j]
+                if debt >= threshold:
+                    deadline = (limit - debt) / shares[j] if shares[j] else math.inf
+                    if deadline > left and later:
+                        deadline = _deadline(debt, limit, left, shares[j], [(n, s[j]) for n, s in later])
+                    if best < 0 or deadline < soonest:
+                        best, soonest = j, deadline
+            due[best] -= QUANTA
+            drawn.append(best)
+    return np.array(drawn, np.int16)
+
+
+def _deadline(debt: int, limit: int, left: int, share: int, later: Sequence[tuple[int, int]]) -> float:
+    """Sequences until a debt reaches `limit` in a later stage, after `left` more with the present `share`."""
+    wait, debt = left, debt + share * left
+    for i, (length, share) in enumerate(later):
+        last = i == len(later) - 1
+        if share and (last or debt + share * length >= limit):
+            return wait + (limit - debt) / share
+        wait, debt = wait + length, debt + share * length
+    return math.inf
 
 
 def epoch_order(seed: int, domain: str, epoch: int, rows: int) -> np.ndarray:
-    """Permutation of a domain's rows in its `epoch`-th pass, int32 (rows,); one array for all who hold it.
+    """Permutation of a domain's rows in an epoch, int32 (rows,); all who hold it share one array.
 
-    Sorts the raw stream of a Philox generator keyed by the arguments, because raw streams, unlike shuffles, are
-    promised not to change between NumPy versions.
+    Sorts the raw stream of a Philox generator keyed by the arguments, because NumPy promises that raw streams, unlike
+    shuffles, stay the same in every version.
     """
     order_R = _HELD.get((seed, domain, epoch, rows))
     if order_R is None:
@@ -123,7 +149,7 @@ _HELD: WeakValueDictionary[tuple[int, str, int, int], np.ndarray] = WeakValueDic
 """Permutations that some sampler holds: the runs of a population mostly share a seed."""
 
 
-def _quantised(weights_K: np.ndarray) -> np.ndarray:
+def _quantized(weights_K: np.ndarray) -> np.ndarray:
     """Integers proportional to the weights that sum to QUANTA exactly; the largest remainders take the rest."""
     exact_K = weights_K / weights_K.sum() * QUANTA
     share_K = np.floor(exact_K).astype(np.int64)

@@ -87,7 +87,8 @@ class Trainer:
     def sampler(self, run: Run, seen: Mapping[str, int] | None = None) -> Sampler:
         """The sequences that `run` draws, after those that a parent has `seen` of each domain."""
         steps = steps_of(run.train.tokens, run.train, self.store.context)
-        return Sampler(run.mixture, self.offered(run), run.seed, steps * self.batch, seen)
+        stages = [(length * self.batch, mixture) for length, mixture in run.schedule.spans(steps)]
+        return Sampler(stages, self.offered(run), run.seed, seen)
 
     def offered(self, run: Run) -> dict[str, int]:
         """Rows that each domain offers to a run."""

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from mixscale.config import Model, Optimizer, Train
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.sweeps import progress
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.progress import Pace, SweepProgress, clock
 from mixscale.training import Progress, Run
 
-RUN = Run(Mixture({"web": 0.5, "code": 0.5}), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
+RUN = Run(Constant(Mixture({"web": 0.5, "code": 0.5})), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
 PLANNED = [Planned(replace(RUN, seed=seed), "fit", "sobol") for seed in range(3)]
 
 

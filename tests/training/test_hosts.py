@@ -15,6 +15,7 @@ import pytest
 from mixscale.config import Experiment, Hosts, Mesh
 from mixscale.data import TokenStore
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run
 
 PROGRAM = """
@@ -26,6 +27,7 @@ from mixscale.data import TokenStore
 from mixscale.errors import Interrupted
 from mixscale.config import *
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, hosts, train_run
 from mixscale.training.mesh import AXES, Layout
 from mixscale.training.rows import Draw, make_rows
@@ -35,7 +37,7 @@ machine, index = {machine!r}, int(sys.argv[1])
 hosts.join(Hosts(machine.hosts.coordinator, 2, index))
 import jax
 assert jax.process_count() == 2 and jax.device_count() == 8
-run = Run(Mixture({mixture!r}), "tiny", {run.model!r}, {run.optimizer!r}, {run.train!r}, 1, {run.store!r})
+run = Run(Constant(Mixture({mixture!r})), "tiny", {run.model!r}, {run.optimizer!r}, {run.train!r}, 1, {run.store!r})
 store = TokenStore.open({store!r})
 
 agreement = hosts.Agreement()
@@ -127,7 +129,7 @@ def test_two_processes_find_what_one_finds_with_the_same_devices(small: Experime
     mixture = {"code": 0.5, "fiction": 0.3, "romance": 0.2}
     # Streamed rows, so that each process also reads its own part of every batch and no more.
     machine = replace(small.machine, mesh=Mesh(data=4, fsdp=2), resident_gb=0.0)
-    run = Run(Mixture(mixture), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
+    run = Run(Constant(Mixture(mixture)), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
     one = train_run(Trainer(run, store, small.corpus.seed, machine), run, tmp_path / "one", lambda progress: None)
 
     asked = replace(machine, hosts=Hosts(f"localhost:{free_port()}", 2))

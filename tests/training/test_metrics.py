@@ -20,6 +20,7 @@ from tensorboardX.proto.event_pb2 import Event
 from mixscale.config import Model, Optimizer, Train
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training.metrics import MetricLog
 from mixscale.training.observers import observers
 from mixscale.training.profile import SKIPPED, Profile
@@ -27,7 +28,7 @@ from mixscale.training.run import Run
 from mixscale.training.speed import Speed, peak_flops
 from mixscale.training.spikes import WINDOW, Spikes
 
-RUN = Run(Mixture({"web": 0.5, "code": 0.5}), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
+RUN = Run(Constant(Mixture({"web": 0.5, "code": 0.5})), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
 
 
 def written(directory: Path) -> dict[str, list[tuple[int, float]]]:

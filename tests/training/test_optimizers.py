@@ -15,6 +15,7 @@ from flax import nnx
 from mixscale.config import Mesh, Model, Optimizer
 from mixscale.data import TokenStore
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.models import Transformer
 from mixscale.training import Progress, Run, Trainer, train_run
 from mixscale.training.optimizers import MUON_SCALE, Update
@@ -180,7 +181,9 @@ def trained(optimizer: Optimizer, config: Model, store: TokenStore, steps: int, 
 def test_a_run_with_muon_and_an_average_goes_on_from_its_checkpoint_on_another_mesh(small, store, tmp_path):
     optimizer = replace(small.optimizer, name="muon", ema=0.8)
     model = replace(small.models["tiny"], kv_heads=2)
-    run = Run(Mixture({"code": 0.6, "romance": 0.4}), "tiny", model, optimizer, small.train, seed=1, store=store.id)
+    run = Run(
+        Constant(Mixture({"code": 0.6, "romance": 0.4})), "tiny", model, optimizer, small.train, seed=1, store=store.id
+    )
     one = Trainer(run, store, small.corpus.seed, small.machine)
     four = Trainer(run, store, small.corpus.seed, replace(small.machine, mesh=Mesh(data=1, fsdp=2, tensor=2)))
     uncut = train_run(one, run, tmp_path / "uncut", lambda _: None)[-1]

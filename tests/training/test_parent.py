@@ -12,6 +12,7 @@ from mixscale.config import Experiment
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, train_run
 
 
@@ -26,7 +27,7 @@ def quiet(progress: Progress) -> None:
 @pytest.fixture(scope="module")
 def run(small: Experiment, store: TokenStore) -> Run:
     mixture = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
-    return Run(mixture, "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
+    return Run(Constant(mixture), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from mixscale.config import Experiment, Mesh
 from mixscale.data import TokenStore
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, manifest, shape_of, train_population, train_run
 from mixscale.training.export import weights
 
@@ -50,7 +51,7 @@ def runs(small: Experiment, store: TokenStore) -> list[Run]:
     tokens, points = [40, 40, 28, 40], [(20,), (), (), (12, 24)]
     return [
         Run(
-            mixtures[i % 4],
+            Constant(mixtures[i % 4]),
             "tiny",
             small.models["tiny"],
             replace(small.optimizer, learning_rate=rate[i], weight_decay=decay[i % 4]),
@@ -134,7 +135,7 @@ def test_a_run_that_diverges_is_marked_and_does_not_disturb_its_neighbours(runs,
 
 def test_a_member_goes_on_from_its_own_checkpoint_as_if_it_had_been_alone(runs, together, small, store, tmp_path):
     """A child of a population's member is the child of the same run trained alone."""
-    child = replace(runs[0], seed=9, mixture=runs[2].mixture)
+    child = replace(runs[0], seed=9, schedule=runs[2].schedule)
     trainer = Trainer(runs[0], store, small.corpus.seed, small.machine)
     train_run(trainer, runs[0], tmp_path / runs[0].id, quiet)
     folders = tmp_path / runs[0].id, together[0] / runs[0].id

@@ -16,6 +16,7 @@ from mixscale.config import Experiment
 from mixscale.data import TokenStore
 from mixscale.errors import Interrupted
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, train_run
 
 MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
@@ -48,7 +49,7 @@ def numbers(rows: list[dict]) -> list[dict]:
 @pytest.fixture(scope="module")
 def run(small: Experiment, store: TokenStore) -> Run:
     train = replace(small.train, measure_at=(32 * 8 * 20,))
-    return Run(MIXTURE, "tiny", small.models["tiny"], small.optimizer, train, seed=1, store=store.id)
+    return Run(Constant(MIXTURE), "tiny", small.models["tiny"], small.optimizer, train, seed=1, store=store.id)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from mixscale.data import TokenStore
 from mixscale.data.flat import flat_rows
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run
 from mixscale.training.mesh import AXES, Layout, make_layout
 from mixscale.training.rows import Draw, Wanted, make_rows, offered
@@ -23,7 +24,7 @@ from mixscale.training.sampler import Sampler
 @pytest.fixture
 def run(small, store) -> Run:
     mixture = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
-    return Run(mixture, "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
+    return Run(Constant(mixture), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
 
 
 def test_streamed_rows_are_the_resident_ones(run, small, store):
@@ -33,7 +34,7 @@ def test_streamed_rows_are_the_resident_ones(run, small, store):
     assert resident.resident is not None
     assert streamed.resident is None
     offered = {domain: len(rows_R) for domain, rows_R in resident.offered(run).items()}
-    sampler = Sampler(run.mixture, offered, run.seed, 40 * 8)
+    sampler = Sampler([(40 * 8, run.mixture)], offered, run.seed)
     # In order, then back to where a checkpoint was, as a run does that goes on.
     for first in (0, 3, 6, 3, 33):
         draw = Draw(run, sampler, first, np.zeros(3, np.float32))
@@ -63,7 +64,7 @@ def test_a_host_reads_what_its_devices_hold_wherever_they_stand_on_the_mesh(axes
 def test_the_readers_of_runs_that_stopped_early_end_with_them(run, small, store):
     layout = make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1)
     rows = make_rows(store, layout, 0, replace(small.machine, resident_gb=0.0))
-    sampler = Sampler(run.mixture, {domain: len(rows_R) for domain, rows_R in rows.offered(run).items()}, 1, 40 * 8)
+    sampler = Sampler([(40 * 8, run.mixture)], {d: len(rows_R) for d, rows_R in rows.offered(run).items()}, 1)
     threads = []
     for seed in range(8):
         # As of a run that diverges at once; the next one comes.
@@ -95,9 +96,9 @@ def test_a_run_on_streamed_rows_finds_the_same_losses(run, small, store, tmp_pat
 
 def test_a_child_goes_on_in_each_domain_where_its_parent_stopped(run):
     rows = {"code": 30, "fiction": 20, "romance": 10}
-    whole = Sampler(run.mixture, rows, 1, 100)
+    whole = Sampler([(100, run.mixture)], rows, 1)
     dataset = whole.counts(60)
-    child = Sampler(run.mixture, rows, 1, 40, dataset)
+    child = Sampler([(40, run.mixture)], rows, 1, dataset)
     for domain in rows:
         drawn = [r for d, r in zip(*whole.draws(0, 100), strict=True) if whole.domains[d] == domain]
         more = [r for d, r in zip(*child.draws(0, 40), strict=True) if child.domains[d] == domain]

@@ -12,6 +12,7 @@ from mixscale.config import Experiment, Mesh
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
+from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, train_run
 from mixscale.training.schedule import segments
 
@@ -24,7 +25,7 @@ class Cut(Exception):
 
 def run_of(small: Experiment, store: TokenStore, **changes) -> Run:
     train = replace(small.train, measure_at=(32 * 8 * 20,), **changes)
-    return Run(MIXTURE, "tiny", small.models["tiny"], small.optimizer, train, seed=1, store=store.id)
+    return Run(Constant(MIXTURE), "tiny", small.models["tiny"], small.optimizer, train, seed=1, store=store.id)
 
 
 def quiet(progress: Progress) -> None:
