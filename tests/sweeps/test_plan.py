@@ -8,6 +8,7 @@ from mixscale.errors import InputError
 from mixscale.launch import show_plan
 from mixscale.mixture import Mixture
 from mixscale.mixtures.designs import draw
+from mixscale.mixtures.schedule import Constant
 from mixscale.sweeps.estimate import cost_table
 from mixscale.sweeps.plan import plan, plan_verification
 
@@ -81,10 +82,10 @@ def test_what_decides_a_runs_numbers_decides_its_id(small, store):
     runs.append(replace(runs[0], seed=7))
     runs.append(replace(runs[0], train=replace(runs[0].train, batch=4)))
     runs.append(replace(runs[0], optimizer=replace(runs[0].optimizer, clip=2.0)))
-    runs.append(replace(runs[0], mixture=Mixture({"code": 0.5, "fiction": 0.5, "romance": 0.0})))
+    runs.append(replace(runs[0], schedule=Constant(Mixture({"code": 0.5, "fiction": 0.5, "romance": 0.0}))))
     assert len({r.id for r in runs}) == len(runs)
     shuffled = Mixture({"romance": 0.0, "fiction": 0.5, "code": 0.5})
-    assert replace(runs[0], mixture=shuffled).id == runs[-1].id
+    assert replace(runs[0], schedule=Constant(shuffled)).id == runs[-1].id
 
 
 def test_the_plan_foretells_tokens_epochs_and_flops(small, store):
