@@ -7,8 +7,15 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from mixscale.errors import InputError
+
+RUNS_CSV, RUNS_PARQUET = "runs.csv", "runs.parquet"
+FIT_FOLDER, OPTIMUM_FILE, PARETO_FILE = "fit", "optimum.json", "pareto.csv"
+DIAGNOSTICS_FILE = "diagnostics.csv"
+RESULT_FILE, SUMMARY_FILE, REPORT_FILE = "result.json", "summary.txt", "report.html"
+"""What each step writes into an experiment's folder for the next (diagnostics into the fit's)."""
 
 
 @contextmanager
@@ -68,3 +75,13 @@ def check_format(found: object, expected: int, what: str, remedy: str) -> None:
             f"{what} has {has}; it was saved by {'a' if age == 'newer' else 'an'} {age} version of mixscale, "
             f"and this version reads format {expected}; {remedy}"
         )
+
+
+def check_output(out: Path, kind: Literal["file", "folder"]) -> None:
+    """Refuses an output that cannot be written, before any work is done.
+
+    Raises:
+        InputError: `out` is a folder where a file is needed, or the other way round.
+    """
+    if out.exists() and out.is_dir() != (kind == "folder"):
+        raise InputError(f"--out {out} is a {'folder' if out.is_dir() else 'file'}; give a {kind}")

@@ -1,4 +1,4 @@
-"""Commands on a sweep's folder, while it is being trained or after; they load neither JAX nor the config."""
+"""Commands on a sweep's folder, during training or after, and on a run in it. Only `export_model` loads JAX."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from mixscale.errors import InputError
+from mixscale.io import RUNS_CSV
 
 Folder = Annotated[Positional[Path], arg(metavar="DIR")]
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
 
 
 def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> None:
-    """Shows how far a sweep is: ended, running, waiting and failed runs, FLOPs spent, time left.
+    """Shows the progress of a sweep: finished, running, waiting and failed runs, FLOPs spent, time left.
 
     For example:
       mixscale status runs/quickstart --watch
 
     Args:
         directory: the experiment's folder.
-        watch: go on showing it until nothing is left to train.
-        every: seconds between two looks.
+        watch: keep updating until all runs are finished.
+        every: seconds between updates.
     """
     from rich.console import Console
     from rich.live import Live
@@ -44,7 +46,7 @@ def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> Non
 
 
 def collect(directory: Folder, /) -> None:
-    """Gathers the rows of every run that has ended into runs.csv and runs.parquet.
+    """Writes the rows of every finished run to runs.csv and runs.parquet.
 
     For example:
       mixscale collect runs/quickstart
@@ -56,4 +58,25 @@ def collect(directory: Folder, /) -> None:
     from mixscale.sweeps.labels import read_plans
 
     table = gather(directory)
-    print(f"{len(table.final())} of {len(read_plans(directory))} planned runs are in {directory / 'runs.csv'}")
+    print(f"{len(table.final())} of {len(read_plans(directory))} planned runs are in {directory / RUNS_CSV}")
+
+
+def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | None = None) -> None:
+    """Writes a trained run as safetensors, with its tokenizer, in the layout that `transformers` loads.
+
+    For example:
+      mixscale export-model runs/quickstart/runs/ID --out model
+
+    Args:
+        run: folder of the run, DIR/runs/ID.
+        out: folder to write.
+        step: number of the checkpoint, as its folder in checkpoints/ is named: optimizer steps, including those of
+            branches that decayed for earlier measurements; by default the newest.
+        store: folder of the token store, if it is no longer in the cache that the run names.
+    """
+    from mixscale.io import check_output
+    from mixscale.training.export import export_model as export
+
+    check_output(out, "folder")
+    number = export(run, out, step, store)
+    print(f"checkpoint {number} of {run} saved to {out}; load it with AutoModelForCausalLM.from_pretrained('{out}')")

@@ -1,14 +1,16 @@
-"""Commands on a table of runs, or on a fit; they never load the training half."""
+"""Commands on a table of runs, or on a fit. They never load the training half, and each imports what it needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from mixscale.constraints import Constraints
 from mixscale.errors import InputError
-from mixscale.io import atomic_write
+from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, PARETO_FILE, atomic_write, check_output
+from mixscale.objective import Objective
 
 Runs = Annotated[Positional[Path], arg(metavar="RUNS")]
 Fit = Annotated[Positional[Path], arg(metavar="FIT")]
@@ -28,44 +30,47 @@ def fit(
     diagnose: bool = False,
     seed: int = 0,
 ) -> None:
-    """Fits a law to every target of a run table and saves it.
+    """Fits a law to every target of a run table and saves the fit.
 
     For example:
-      mixscale fit runs/quickstart --law auto --out runs/quickstart/fit
+      mixscale fit runs/quickstart --out runs/quickstart/fit
 
     Args:
-        runs: a sweep's folder, a CSV or a Parquet file with columns run, mix/DOMAIN and loss/TARGET.
-        out: folder to write the fit to.
-        law: name of a law, stack(LAW, LAW) for a weighted mean of several, or auto to choose by cross-validation.
-        target: columns to fit, for example loss/code or score/qa; all losses where none is given, or all metrics and
-            scores where there are no losses.
-        question: what the fit will be asked about: other mixtures, a larger N, a larger D, or a larger N of other
-            mixtures (both). Runs that look like it are left out to choose the law and to size the intervals, so give
-            larger-n where the optimum is wanted for a model larger than any in the table.
-        resamples: refits that say how sure the fit is, at least 2; more make the intervals less random.
-        diagnose: tell whether each fit is at rest and the best there is, which parameters are at a bound and which
-            the data could not tell; all of it is written to diagnosis.csv in --out.
-        seed: of starts, folds and resamples.
+        runs: a sweep's folder, or a CSV or Parquet file with columns run, mix/DOMAIN and loss/TARGET.
+        out: folder for the fit.
+        law: name of a law, stack(LAW, LAW) for a weighted mean of laws, or auto to choose by cross-validation;
+            `mixscale laws` lists the names.
+        target: columns to fit, for example loss/code or score/qa; by default all losses, or all metrics and scores if
+            there are no losses.
+        question: what you will predict with the fit: new mixtures, a larger N, a larger D, or a larger N with new
+            mixtures (both). Cross-validation leaves out runs of that kind to choose the law and to size the intervals.
+        bootstrap: number of bootstrap refits for the intervals, at least 2; more make them less random.
+        diagnose: report convergence, competing minima, parameters at a bound and unidentified parameters, and write
+            them to diagnostics.csv in --out.
+        seed: seed of optimizer starts, folds and bootstrap.
     """
     from mixscale import laws
     from mixscale.run_table import RunTable
 
-    must_be(out, "folder")
+    check_output(out, "folder")
     table = RunTable.read(runs)
-    asked = {"question": question, "bootstrap": bootstrap, "seed": seed}
-    fitted = laws.fit(table, law=law, targets=target or None, progress=True, **asked)
+    options = {"question": question, "bootstrap": bootstrap, "seed": seed}
+    fitted = laws.fit(table, law=law, targets=target or None, progress=True, **options)
     fitted.save(out)
-    print(fitted.summary())
-    print(f"\nfit saved to {out}")
+    print(f"{fitted.summary()}\n\nfit saved to {out}")
     if diagnose:
         found = fitted.diagnosis()
-        found.table().to_csv(out / "diagnosis.csv", index=False)
-        (out / "diagnosis.txt").write_text(found.summary() + "\n", encoding="utf-8")
-        print(f"\n{found.summary()}\ndiagnosis saved to {out / 'diagnosis.csv'}")
+        found.table().to_csv(out / DIAGNOSTICS_FILE, index=False)
+        (out / DIAGNOSTICS_FILE).with_suffix(".txt").write_text(found.summary() + "\n", encoding="utf-8")
+        print(f"\n{found.summary()}\ndiagnostics saved to {out / DIAGNOSTICS_FILE}")
 
 
 def laws() -> None:
-    """Lists the laws by name, with their formulas and sources; `auto` compares those marked with a star."""
+    """Lists the laws by name, with their formulas and sources; law `auto` compares those marked with a star.
+
+    For example:
+      mixscale laws
+    """
     from mixscale.laws.selection import described
 
     print(described())
@@ -75,18 +80,18 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
     """Predicts the losses of a table of mixtures: columns pred/TARGET, lo/TARGET, hi/TARGET.
 
     For example:
-      mixscale predict runs/quickstart/fit ask.csv --out predicted.csv
+      mixscale predict runs/quickstart/fit mixtures.csv --out predicted.csv
 
     Args:
         fit: folder written by `mixscale fit`.
-        mixtures: CSV or Parquet with columns mix/DOMAIN (and n_params, n_tokens where the law uses them).
-        out: CSV to write: the table and the predictions.
-        level: share of runs that the interval should hold, of seeds that were fitted; a new seed adds its noise.
+        mixtures: CSV or Parquet with columns mix/DOMAIN, and n_params and n_tokens if the law uses them.
+        out: CSV to write: the table with the predictions.
+        level: coverage of the intervals, for the mean over the seeds that were fitted; a new seed adds its noise.
     """
     from mixscale.laws import LawFit
     from mixscale.run_table import read_frame
 
-    must_be(out, "file")
+    check_output(out, "file")
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
     with atomic_write(out) as file:
         predicted.to_csv(file, index=False)
@@ -97,24 +102,9 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
 def optimize(
     fit: Fit,
     /,
-    weights: dict[str, float] = {},  # noqa: B006  (tyro reads it, nothing writes it)
-    worst: bool = False,
-    relative_to: Literal["current", "best"] | None = None,
-    robust: Literal["point", "mean", "quantile", "worst"] = "point",
-    level: float = 0.9,
-    lower: dict[str, float] = {},  # noqa: B006
-    upper: dict[str, float] = {},  # noqa: B006
-    fixed: dict[str, float] = {},  # noqa: B006
-    group: tuple[str, ...] = (),
-    available: dict[str, float] = {},  # noqa: B006
-    epochs: float = 4.0,
-    current: tuple[str, ...] = (),
-    keep: tuple[str, ...] = (),
-    tolerance: float = 0.0,
-    prior: tuple[str, ...] = (),
-    max_kl: float | None = None,
-    max_tv: float | None = None,
-    kl_weight: float = 0.0,
+    objective: OmitArgPrefixes[Objective] = Objective(),  # noqa: B008
+    constraints: OmitArgPrefixes[Constraints] = Constraints(),  # noqa: B008
+    current: dict[str, float] = {},  # noqa: B006  (tyro reads it, nothing writes it)
     pareto: tuple[str, str] | None = None,
     points: int = 11,
     n_params: float | None = None,
@@ -122,75 +112,39 @@ def optimize(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Solves for the mixture with the lowest weighted mean loss (a score counts negatively), prints and saves it.
+    """Finds the mixture with the best predicted objective under constraints, and prints what each constraint costs.
 
     For example:
       mixscale optimize runs/quickstart/fit --upper wiki 0.3 --weights code 2 docs 1 --out another.json
 
     Args:
         fit: folder written by `mixscale fit`.
-        weights: weight of each target, as in `--weights code 2 wiki 1`; those not named count nothing, and
-            all count the same where none is named.
-        worst: minimize the worst target in place of the weighted mean.
-        relative_to: what the worst target is counted from: its loss at the current mixture, or its own best.
-        robust: over the resamples of the law: the point fit alone, their mean, the mean of the worst of them
-            (quantile: CVaR at --level), or the worst of them.
-        level: of --robust quantile: 0.9 looks at the worst tenth.
-        lower: least weight of a domain in the mixture, as in `--lower code 0.1`.
-        upper: greatest weight of a domain in the mixture, as in `--upper code 0.5`.
-        fixed: exact weight of a domain, as in `--fixed code 0.1`.
-        group: bounds on a sum of weights, as in `--group text=web+wiki:0.2:0.5`; with `text=web+wiki:tied` they keep
-            their proportions in the prior or the current mixture.
-        available: unique tokens of a domain, as in `--available code 3e9 wiki 5e8`; needs --n-tokens. Domains not
-            named are not capped, and have what they had in the table where the law counts repeats.
-        epochs: how often available tokens may be read.
         current: the mixture in use, as in `--current web 0.5 code 0.5`, or a JSON or CSV file of it.
-        keep: targets that must not be worse than at the current mixture, as in `--keep code wiki`.
-        tolerance: how much worse these may be, in their own unit.
-        prior: a mixture to stay near, written as --current is.
-        max_kl: greatest divergence KL(mixture || prior), in nats.
-        max_tv: greatest total variation distance from the prior, 0 to 1.
-        kl_weight: loss added for each nat of divergence from the prior.
-        pareto: two targets; also writes the front between them to pareto.csv beside the optimum.
-        points: mixtures on that front.
-        n_params: N to solve for, where the law uses it.
-        n_tokens: D to solve for, where the law uses it or available tokens are given.
-        out: file to write; optimum.json beside the fit where none is given.
-        seed: of the starts.
+        pareto: two targets; also writes the Pareto front between them to pareto.csv beside the optimum.
+        points: number of mixtures on that front.
+        n_params: N of the target run, if the law uses it.
+        n_tokens: D of the target run, if the law uses it or available tokens are given.
+        out: file to write; by default optimum.json beside the fit.
+        seed: seed of the optimizer starts.
     """
-    from mixscale import optimization as room
+    from mixscale import optimization
     from mixscale.laws import LawFit
-    from mixscale.mixture_file import as_mixture
-    from mixscale.optimization import asked
 
-    near = max_kl is not None or max_tv is not None or kl_weight or any(g.tied for g in asked.groups(group).values())
-    _refuse_idle(
-        ("--tolerance", tolerance != 0 and not keep, "--keep TARGET"),
-        ("--epochs", epochs != 4 and not available, "--available DOMAIN TOKENS"),
-        ("--level", level != 0.9 and robust != "quantile", "--robust quantile"),
-        ("--points", points != 11 and not pareto, "--pareto TARGET TARGET"),
-        ("--prior", prior and not near, "--max-kl, --max-tv, --kl-weight or a tied --group"),
-    )
-    fitted, path = LawFit.load(fit), out or fit.parent / "optimum.json"
-    must_be(path, "file")
-    constraints = room.Constraints(
-        lower=lower, upper=upper, fixed=fixed, groups=asked.groups(group), available=available, epochs=epochs,
-        keep=dict.fromkeys(keep, tolerance), prior=as_mixture(prior, "--prior"),
-        max_kl=max_kl, max_tv=max_tv, kl_weight=kl_weight,
-    )  # fmt: skip
-    goal = room.Objective(weights or None, worst, relative_to, robust, level)
-    given = {"n_params": n_params, "n_tokens": n_tokens, "current": as_mixture(current, "--current"), "seed": seed}
-    solved = room.solve(fitted, goal=goal, constraints=constraints, **given)
+    if points != 11 and not pareto:
+        raise InputError("--points has no effect without --pareto TARGET TARGET; give both, or leave out --points")
+    fitted, path = LawFit.load(fit), out or fit.parent / OPTIMUM_FILE
+    check_output(path, "file")
+    scale = {"n_params": n_params, "n_tokens": n_tokens, "current": current or None, "seed": seed}
+    solved = optimization.solve(fitted, goal=objective, constraints=constraints, **scale)
     solved.save(path)
-    print(solved.summary())
-    print(f"\noptimum saved to {path}")
-    # A front of other constraints must not stand beside this optimum.
-    path.with_name("pareto.csv").unlink(missing_ok=True)
+    print(f"{solved.summary()}\n\noptimum saved to {path}")
+    # The front of an earlier problem does not belong to this optimum.
+    path.with_name(PARETO_FILE).unlink(missing_ok=True)
     if pareto:
-        front = room.pareto(fitted, *pareto, constraints, points, **given)
-        front.to_csv(path.with_name("pareto.csv"), index=False)
+        front = optimization.pareto(fitted, *pareto, constraints, points, **scale)
+        front.to_csv(path.with_name(PARETO_FILE), index=False)
         print(f"\n{front.to_string(index=False, float_format=lambda v: f'{v:.4f}')}")
-        print(f"\nfront between {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name('pareto.csv')}")
+        print(f"\nfront between {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name(PARETO_FILE)}")
 
 
 def design(
@@ -202,7 +156,7 @@ def design(
     sizes: tuple[float, ...] = (),
     tokens: tuple[float, ...] = (),
     candidates: Path | None = None,
-    natural: tuple[str, ...] = (),
+    natural: dict[str, float] = {},  # noqa: B006
     weights: dict[str, float] = {},  # noqa: B006
     lower: dict[str, float] = {},  # noqa: B006
     upper: dict[str, float] = {},  # noqa: B006
@@ -245,23 +199,19 @@ def design(
     """
     from mixscale import api
     from mixscale.laws import LawFit
-    from mixscale.mixture_file import as_mixture
     from mixscale.run_table import read_frame
 
-    scale = {"sizes": sizes, "tokens": tokens, "n_params": n_params, "n_tokens": n_tokens}
-    for_fit = {"budget_flops": budget_flops, "weights": weights, "anywhere": anywhere, **scale}
-    _refuse_idle(*((f"--{n.replace('_', '-')}", fit is None and v, "a fit") for n, v in for_fit.items()))
     names = [d.strip() for d in domains.split(",") if d.strip()]
     if fit is None and not (names or natural or candidates):
         raise InputError("`mixscale design` needs a fit, --domains such as web,code,books, or --candidates")
     if fit is not None and names:
         raise InputError("--domains has no effect with a fit; leave it out")
     if out is not None:
-        must_be(out, "file")
+        check_output(out, "file")
     chosen = api.design(
-        names if fit is None else LawFit.load(fit), runs, lower=lower, upper=upper, seed=seed,
-        candidates=None if candidates is None else read_frame(candidates),
-        natural=as_mixture(natural, "--natural"), **for_fit,
+        names if fit is None else LawFit.load(fit), runs, weights=weights, lower=lower, upper=upper, seed=seed,
+        candidates=None if candidates is None else read_frame(candidates), natural=natural or None, sizes=sizes,
+        tokens=tokens, budget_flops=budget_flops, n_params=n_params, n_tokens=n_tokens, anywhere=anywhere,
     )  # fmt: skip
     print(_described(chosen))
     if out is not None:
@@ -322,7 +272,7 @@ def export(
     from mixscale.interop.exporters import command
 
     if out is not None:
-        must_be(out, "file")
+        check_output(out, "file")
     command.run(optimum, to, paths, mean_tokens, epochs, out)
 
 
@@ -338,16 +288,3 @@ def report(directory: Folder, /) -> None:
     from mixscale import report as report_room
 
     print(f"page: {report_room.write(directory)}")
-
-
-def _refuse_idle(*options: tuple[str, object, str]) -> None:
-    """Refuses an option that was given without the one that it depends on."""
-    for name, idle, beside in options:
-        if idle:
-            raise InputError(f"{name} has no effect without {beside}; give {beside} too, or leave {name} out")
-
-
-def must_be(out: Path, kind: str) -> None:
-    """Refuses, before any work is done, an output that cannot be written."""
-    if out.exists() and out.is_dir() != (kind == "folder"):
-        raise InputError(f"--out {out} is a {'folder' if out.is_dir() else 'file'}; give a {kind}")

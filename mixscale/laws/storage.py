@@ -117,7 +117,7 @@ def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, A
     )
     return {
         "family": named(about["law"]).bound(dataset.points),
-        "seen": dataset,
+        "dataset": dataset,
         "cross_validation": pd.DataFrame(about["cross_validation"]),
         **{name: arrays[name] for name in OF_FIT},
         **{name: about[name] for name in PLAIN},

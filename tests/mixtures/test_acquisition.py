@@ -205,7 +205,7 @@ def test_the_command_designs_next_runs(tmp_path, capsys, fitted):
     ("arguments", "words"),
     [
         ([], ["needs a fit", "--domains"]),
-        (["--domains", "a,b", "--budget-flops", "1e15"], ["--budget-flops", "without a fit"]),
+        (["--domains", "a,b", "--budget-flops", "1e15"], ["budget_flops", "without a fit"]),
         (["nowhere"], ["nowhere", "no fit"]),
         (["nowhere", "--domains", "a,b"], ["--domains", "with a fit"]),
     ],

@@ -6,8 +6,6 @@ import pandas as pd
 import pytest
 
 from mixscale.cli import main
-from mixscale.errors import InputError
-from mixscale.optimization import Group, asked
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,8 @@ def test_every_constraint_can_be_typed(folder, capsys):
         folder / "now.csv", index=False
     )
     typed = (
-        "--fixed news 0.1 --group text=web+wiki:0.3:0.7 --available code 3e9 --epochs 5 --n-tokens 5e10 "
-        f"--keep web --tolerance 0.05 --current {folder / 'now.csv'} --prior {folder / 'prior.json'} --max-kl 0.3 "
+        "--fixed news 0.1 --groups text=web+wiki:0.3:0.7 --available code 3e9 --epochs 5 --n-tokens 5e10 "
+        f"--keep web 0.05 --current {folder / 'now.csv'} --prior {folder / 'prior.json'} --max-kl 0.3 "
         "--max-tv 0.4 --weights code 2 web 1 --pareto code web --points 3"
     )
     assert main(["optimize", str(folder / "fit"), *typed.split()]) == 0
@@ -43,16 +41,3 @@ def test_every_constraint_can_be_typed(folder, capsys):
     assert "the worst target counted from the current mixture" in capsys.readouterr().out
     assert main(["optimize", str(folder / "fit"), "--fixed", "code", "0.9", "--lower", "web", "0.2"]) == 2
     assert "no mixture keeps all of" in capsys.readouterr().err
-
-
-def test_groups_are_read():
-    assert asked.groups(["a=x+y:0.1:0.5", "b=z+w:tied", "c=x+z:0:0.5:tied"]) == {
-        "a": Group(("x", "y"), 0.1, 0.5),
-        "b": Group(("z", "w"), 0.0, 1.0, True),
-        "c": Group(("x", "z"), 0.0, 0.5, True),
-    }
-    for text in ("a", "a=x+y", "a=x:0.1", "a=x:0.1:b", "=x:0:1", "a=x:0:1:tide"):
-        with pytest.raises(InputError, match="cannot be read; write NAME=DOMAIN"):
-            asked.groups([text])
-    with pytest.raises(InputError, match="group 'a' is given twice"):
-        asked.groups(["a=x:0:1", "a=y:0:1"])

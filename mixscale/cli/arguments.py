@@ -1,0 +1,238 @@
+"""From the words of a command line to values, for every command; it knows types and options, not what they are for.
+
+tyro makes the options from dataclasses and signatures. This module adds mappings (`--upper code 0.3 wiki 0.2`, given
+once or several times), mixtures from files, groups, and errors of one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from mixscale.config import Experiment, load
+from mixscale.constraints import Group
+from mixscale.errors import InputError
+from mixscale.mixture_file import as_mixture
+
+MIXTURES = ("current", "prior", "natural")
+"""Options that are a mixture and may be a file."""
+TOLERANCES = ("keep",)
+"""Options in which a name without a number has the number 0."""
+TIED = "tied"
+REGISTRY = ConstructorRegistry()
+
+
+def call(command: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+    """Calls a command with the arguments in `words`."""
+
+    @functools.wraps(command)
+    def bound(*values: Any, **named: Any) -> Callable[[], Any]:
+        return functools.partial(command, *values, **named)
+
+    hints = typing.get_type_hints(command)
+    mappings: dict[str, tuple[Any, Any]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        mappings |= _mappings(_option(name), hints[name], parameter.default, flat=True)
+    return _parse(bound, _canonical(words, mappings), prog)()
+
+
+def load_config(command: str, description: str, words: Sequence[str]) -> Experiment:
+    """The experiment of the config that the first word names, with the overrides that follow it."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            print(
+                f"usage: mixscale {command} CONFIG [--FIELD VALUE ...]\n\n{description}\n\nFor example:\n\n"
+                f"  mixscale {command} configs/quickstart.py --train.tokens 1000000\n\n"
+                f"`mixscale {command} CONFIG --help` lists the fields of a config, with their values."
+            )
+            raise SystemExit(0)
+        raise InputError(f"`mixscale {command}` needs a config first, for example configs/quickstart.py")
+    config = load(words[0])
+    canonical = _canonical(words[1:], _mappings("", Experiment, config))
+    return _parse(Experiment, canonical, f"mixscale {command} {words[0]}", default=config, description=description)
+
+
+def parse_groups(words: Sequence[str]) -> dict[str, Group]:
+    """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, from `NAME=DOMAIN+DOMAIN:tied` or from both, `...:LOW:HIGH:tied`.
+
+    Raises:
+        InputError: a word has another form, or a name has two groups.
+    """
+    found: dict[str, Group] = {}
+    for text in words:
+        name, equals, rest = text.partition("=")
+        domains, *limits = rest.split(":")
+        tied = limits[-1:] == [TIED]
+        numbers = [_number(v) for v in (limits[:-1] if tied else limits)]
+        if not (name and equals and domains) or None in numbers or len(numbers) not in ((0, 2) if tied else (2,)):
+            raise InputError(
+                f"group '{text}' cannot be read; write NAME=DOMAIN+DOMAIN:LOW:HIGH, for example "
+                f"text=web+wiki:0.2:0.5, or NAME=DOMAIN+DOMAIN:{TIED}"
+            )
+        low, high = typing.cast("tuple[float, float]", numbers or (0.0, 1.0))
+        group = Group(tuple(domains.split("+")), low, high, tied)
+        if found.setdefault(name, group) != group:
+            raise InputError(f"group '{name}' has two values; give one")
+    return found
+
+
+def _parse(target: Any, words: Sequence[str], prog: str, **options: Any) -> Any:
+    """What tyro makes of the words; its boxed errors become one sentence."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(
+                target, args=words, prog=prog, registry=REGISTRY, config=(tyro.conf.AvoidSubcommands,), **options
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        cause: BaseException | None = stop
+        while cause := cause.__context__:
+            if isinstance(cause, InputError):
+                raise cause from None
+        raise InputError(_sentence(shown.getvalue(), prog)) from None
+
+
+def _sentence(box: str, prog: str) -> str:
+    """The first paragraph of a box, the options that it recommends, and where the help is."""
+    rows = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    ends = [i for i, row in enumerate(rows) if not row.strip("─")]
+    message = " ".join(rows[: ends[0]]) if ends else " ".join(rows)
+    similar = [row.split()[0].rstrip(",") for row in rows[len(message.split("\n")) :] if row.startswith("--")]
+    hint = f"; did you mean {similar[0]}?" if similar and message.startswith("Unrecognized") else ""
+    return f"{message[:1].lower()}{message[1:].rstrip('.')}{hint or ';'} see `{prog} --help`"
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _mappings(option: str, hint: Any, default: Any, flat: bool = False) -> dict[str, tuple[Any, Any]]:
+    """The options that hold a mapping, with type and default; those of a dataclass are inside of it.
+
+    Args:
+        flat: the fields of a dataclass are options without its name.
+    """
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        hints, prefix = typing.get_type_hints(type(default)), "" if flat or not option else f"{option[2:]}."
+        found: dict[str, tuple[Any, Any]] = {}
+        for field in dataclasses.fields(default):
+            name = _option(prefix + field.name)
+            found |= _mappings(name, hints[field.name], getattr(default, field.name))
+        return found
+    return {option: (hint, default)} if _item(hint) is not None else {}
+
+
+def _item(hint: Any) -> Any:
+    """Type of the values of a mapping that the command line writes as words; None for another type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((item for a in arguments if (item := _item(a)) is not None), None)
+    return arguments[1] if origin is dict and arguments[1] in (float, str, Group) else None
+
+
+def _canonical(words: Sequence[str], mappings: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """The words with each mapping once, as NAME VALUE NAME VALUE; `--option.NAME VALUE` changes one value of it.
+
+    Raises:
+        InputError: a name has two values, or none.
+    """
+    others: list[str] = []
+    given: dict[str, list[str]] = {}
+    changed: dict[str, list[str]] = {}
+    rest = others
+    for word in words:
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        option = next((o for o in mappings if f"{_option(name[2:])}.".startswith(f"{o}.")), None)
+        if option is None:
+            rest = others
+            rest.append(word)
+            continue
+        key = name[len(option) + 1 :]
+        rest = (changed if key else given).setdefault(option, [])
+        rest += [key] * bool(key) + [value] * bool(equals)
+    for option in {**given, **changed}:
+        hint, default = mappings[option]
+        edits = changed.get(option, [])
+        kept = default if edits and option not in given and isinstance(default, Mapping) else {}
+        unchanged = [w for name, v in kept.items() if name not in edits[::2] for w in (name, str(v))]
+        others += [option, *_pairs(option, [*unchanged, *given.get(option, []), *edits], hint)]
+    return others
+
+
+def _pairs(option: str, words: list[str], hint: Any) -> list[str]:
+    """The words of one mapping, each name once."""
+    if _item(hint) is Group or not words or (hint == float | dict[str, float] and len(words) == 1):
+        return words
+    field = option.rpartition(".")[2].removeprefix("--")
+    if field in TOLERANCES:
+        ends = [*(_number(word) is None for word in words[1:]), True]
+        words = [w for word, end in zip(words, ends, strict=True)
+                 for w in ([word, "0"] if end and _number(word) is None else [word])]  # fmt: skip
+    if field in MIXTURES and len(words) == 1:
+        mixture = as_mixture(words, option)
+        return [w for domain, weight in (mixture or {}).items() for w in (domain, repr(weight))]
+    wrong = _item(hint) is float and any(_number(value) is None for value in words[1::2])
+    if len(words) % 2 or wrong:
+        file = ", or a file" if field in MIXTURES else ""
+        raise InputError(f"{option} {' '.join(words)}: cannot be read; write NAME VALUE NAME VALUE{file}")
+    found: dict[str, str] = {}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        if found.setdefault(name, value) != value:
+            raise InputError(f"{option} gives '{name}' two values, {found[name]} and {value}; give one")
+    words = [w for pair in found.items() for w in pair]
+    if field in MIXTURES:
+        as_mixture(words, option)
+    return words
+
+
+@REGISTRY.primitive_rule
+def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    item = _item(info.type)
+    if item is None:
+        return None
+
+    def read(words: list[str]) -> Any:
+        if not words and type(None) in typing.get_args(info.type):
+            return None
+        if item is Group:
+            return parse_groups(words)
+        if len(words) == 1:
+            return float(words[0])
+        return {name: item(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+
+    def write(value: Any) -> list[str]:
+        if not isinstance(value, Mapping):
+            return [] if value is None else [f"{value:g}"]
+        if item is Group:
+            return [f"{name}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" for name, g in value.items()]
+        return [w for name, number in value.items() for w in (name, str(number))]
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME=DOMAIN+DOMAIN:LOW:HIGH ...]" if item is Group else "[NAME VALUE ...]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, Mapping | float | None),
+        str_from_instance=write,
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
