@@ -1,9 +1,9 @@
-"""From a table of runs to an answer, in Python: fit, predict, solve, choose the next runs, draw, hand over.
+"""From a table of runs to an optimum, in Python: fit, predict, optimize, choose the next runs, plot, export.
 
     python analysis/examples/from_a_table.py OUT [RUNS]
 
-RUNS is a CSV or Parquet file with columns run, mix/DOMAIN and loss/TARGET; where none is given, one is made up. In a
-notebook each result shows itself, so the prints can go.
+RUNS is a CSV or Parquet file with columns run, mix/DOMAIN and loss/TARGET; without it, the example makes one up. In a
+notebook each result displays itself, so the prints can go.
 """
 
 import sys
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixscale import Mixture, RunTable, design, export, figures, fit, optimum, predict
+from mixscale import Mixture, RunTable, design, export, fit, optimize, plots, predict
 
 
 def made_up() -> RunTable:
-    """Thirty runs of three domains, whose losses fall with the weight of their own domain."""
+    """Thirty runs of three domains; each loss falls with the weight of its own domain."""
     rng = np.random.default_rng(0)
     h_RxK = rng.dirichlet([1, 1, 1], 30)
     runs = pd.DataFrame(h_RxK, columns=["mix/web", "mix/code", "mix/books"])
@@ -27,21 +27,21 @@ def made_up() -> RunTable:
 
 
 def main(out: Path, table: RunTable) -> None:
-    """Asks all that can be asked of a table, and leaves figures and a trainer's config in `out`."""
+    """Takes every step from a table to a trainer, and saves figures, the optimum and a config in `out`."""
     print(table)
     fitted = fit(table, law="exponential", bootstrap=50)
     print(fitted.summary())
 
     now = Mixture.uniform(table.domains)
-    best = optimum(fitted, current=now, upper={table.domains[0]: 0.5})
+    best = optimize(fitted, current=now, upper={table.domains[0]: 0.5})
     print(best.summary())
 
     print(predict(fitted, [now, best.mixture]).round(3).T)
     print(design(fitted, runs=2).round(3))
 
-    figures.save(figures.predicted_observed(fitted), out / "predicted")
-    figures.save(figures.proportion(fitted), out / "proportion")
-    figures.save(figures.parallel(table, optimum=best.mixture), out / "swarm")
+    plots.save(plots.predicted_observed(fitted), out / "predicted")
+    plots.save(plots.proportion(fitted), out / "proportion")
+    plots.save(plots.parallel(table, optimum=best.mixture), out / "swarm")
     (out / "levanter.yaml").write_text(export(best.mixture, "levanter"))
     best.save(out / "optimum.json")
 

@@ -24,7 +24,7 @@ def mixtures(experiment: Experiment) -> None:
     from mixscale.launch import build_corpus, show
     from mixscale.mixtures import baselines
 
-    frame, notes = baselines.described(experiment, build_corpus(experiment))
+    frame, notes = baselines.describe(experiment, build_corpus(experiment))
     show(frame, "baseline mixtures")
     for note in notes:
         print(f"note: {note}")

@@ -1,4 +1,4 @@
-"""The examples run as they stand, and what they leave behind is what they say."""
+"""The examples run, and they save what their docstrings announce."""
 
 import json
 import runpy
@@ -24,8 +24,8 @@ def test_a_table_becomes_an_answer(tmp_path):
     assert {f.stem for f in tmp_path.glob("*.pdf")} == {"predicted", "proportion", "swarm"}
 
 
-def test_starting_mixtures_sum_to_one_and_find_the_code():
-    frame = runpy.run_path(str(EXAMPLES / "starting_mixtures.py"))["main"]()
+def test_baselines_sum_to_one_and_find_the_code():
+    frame = runpy.run_path(str(EXAMPLES / "baselines.py"))["main"]()
     assert frame.sum(axis=1).to_numpy() == pytest.approx([1.0] * len(frame))
-    assert frame.loc["like the target", "code"] > 0.9
+    assert frame.loc["similar to the target", "code"] > 0.9
     assert frame.loc["UniMax, 4 epochs of 200B", "wiki"] * 200e9 == pytest.approx(4 * 5e9)

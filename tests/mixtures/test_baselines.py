@@ -1,4 +1,4 @@
-"""Starting mixtures do what their sources say, and relevance finds the text that is like the target."""
+"""Baselines are what their sources define, and relevance finds the text that is similar to the target."""
 
 import re
 from dataclasses import replace
@@ -95,7 +95,7 @@ def test_relevance_follows_an_embedding_where_one_is_given(pieces):
         (lambda: baselines.relevance(TOKENS, dict.fromkeys(TOKENS, ["a"]), [" "]), ["no text"]),
     ],
 )
-def test_what_cannot_be_a_starting_mixture_is_refused(make, words):
+def test_a_baseline_that_cannot_be_made_is_refused(make, words):
     with pytest.raises(InputError) as caught:
         make()
     assert all(word in str(caught.value) for word in words), caught.value
@@ -105,8 +105,8 @@ def test_what_cannot_be_a_starting_mixture_is_refused(make, words):
 
 
 @pytest.fixture
-def asked(small, texts_of_code):
-    """An experiment that says enough for every starting mixture."""
+def complete(small, texts_of_code):
+    """An experiment with the settings of every baseline."""
     return replace(
         small,
         baselines=Baselines(
@@ -124,24 +124,25 @@ def texts_of_code(tmp_path):
     return TextFiles(str(tmp_path / "wanted.txt"))
 
 
-def test_an_experiment_names_its_starting_mixtures(asked, store):
-    found = {name: baselines.mixture(name, asked, store) for name in get_args(BaselineName)}
+def test_an_experiment_has_baselines_by_name(complete, store):
+    found = {name: baselines.mixture(name, complete, store) for name in get_args(BaselineName)}
     assert all(m.domains == store.domains for m in found.values())
     assert found["natural"] == store.natural()
     assert found["class-balanced"]["code"] == pytest.approx(0.5)
     assert found["relevance"]["code"] > 0.6  # in rows of 32 bytes; it has a third of the text
     assert found["given"] == Mixture({"code": 0.5, "fiction": 0.5, "romance": 0.0})
-    frame, notes = baselines.described(asked, store)
-    assert list(frame["starting mixture"]) == list(found)
+    frame, notes = baselines.describe(complete, store)
+    assert list(frame["baseline"]) == list(found)
     assert not notes
+    assert set(baselines.BASELINES) == set(get_args(BaselineName))
 
 
-def test_the_prior_is_what_the_draws_spread_around(asked, store):
+def test_the_prior_is_what_the_draws_spread_around(complete, store):
     def drawn(prior):
         design = Design(dirichlet=60, vertices=False, centre=False, natural=False, held_out=0, prior=prior,
                         temperature=1.0, strength=(50.0, 100.0))  # fmt: skip
-        planned = plan(replace(asked, design=design), store)
-        return np.mean([p.run.mixture.array(store.domains) for p in planned if p.run.seed == asked.seed], axis=0)
+        planned = plan(replace(complete, design=design), store)
+        return np.mean([p.run.mixture.array(store.domains) for p in planned if p.run.seed == complete.seed], axis=0)
 
     assert drawn("natural") == pytest.approx(store.natural().array(), abs=0.03)
     assert drawn("class-balanced")[store.domains.index("code")] == pytest.approx(0.5, abs=0.03)
@@ -150,14 +151,14 @@ def test_the_prior_is_what_the_draws_spread_around(asked, store):
     assert given[store.domains.index("romance")] > 0.005  # a domain that nobody trains cannot be learned of
 
 
-def test_a_prior_that_cannot_be_made_is_refused_before_anything_is_built(small, asked):
+def test_a_prior_that_cannot_be_made_is_refused_before_anything_is_built(small, complete):
     with pytest.raises(InputError, match="design.prior is quality.*baselines.scores"):
         replace(small, design=Design(prior="quality"))
     with pytest.raises(InputError, match="baselines.scores names 'cdoe'.*'code'"):
-        replace(asked, baselines=Baselines(scores={"cdoe": 1}))
+        replace(complete, baselines=Baselines(scores={"cdoe": 1}))
 
 
-def test_the_command_prints_the_starting_mixtures(tmp_path, capsys):
+def test_the_command_prints_the_baselines(tmp_path, capsys):
     config = tmp_path / "config.py"
     config.write_text(
         "from mixscale.config import *\n"
@@ -170,11 +171,11 @@ def test_the_command_prints_the_starting_mixtures(tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"uniform +50.0% +50.0%", out)
     assert re.search(r"quality +100.0% +0.0%", out)
-    assert "the mixture 'relevance' needs baselines.target" in out
+    assert "the baseline 'relevance' needs baselines.target" in out
 
 
-def test_baselines_are_trained_and_told_beside_the_optimum(asked, store):
-    both = replace(asked, verify=replace(asked.verify, baselines=("uniform", "class-balanced", "given")))
+def test_baselines_are_trained_next_to_the_optimum(complete, store):
+    both = replace(complete, verify=replace(complete.verify, baselines=("uniform", "class-balanced", "given")))
     optimum, best = Mixture({"code": 1.0, "fiction": 0.0, "romance": 0.0}), Mixture.uniform(store.domains)
     planned = plan_verification(both, store, optimum, best)
     assert {p.origin for p in planned} == {"optimum", "uniform+best", "class-balanced", "given"}
@@ -184,7 +185,7 @@ def test_baselines_are_trained_and_told_beside_the_optimum(asked, store):
         replace(both, baselines=Baselines(), verify=replace(both.verify, baselines=("quality",)))
 
 
-def test_the_report_knows_every_starting_mixture_by_name():
+def test_the_report_knows_every_baseline_by_name():
     from mixscale.report.candidates import CANDIDATES
     from mixscale.report.figures import style
     from mixscale.report.names import LABELS, PHRASES

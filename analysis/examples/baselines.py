@@ -1,11 +1,11 @@
-"""Mixtures to start from, before anything is trained, for three domains of very unequal size.
+"""Baselines, before anything is trained, for three domains of very unequal size.
 
-python analysis/examples/starting_mixtures.py
+python analysis/examples/baselines.py
 """
 
 import pandas as pd
 
-from mixscale.mixtures import baselines
+from mixscale import baselines
 
 TOKENS = {"web": 900e9, "code": 90e9, "wiki": 5e9}
 TARGET = ["def area(radius):\n    return 3.14159 * radius ** 2", "class Stack(list):\n    push = list.append"]
@@ -20,7 +20,7 @@ SAMPLES = {
 
 
 def main() -> pd.DataFrame:
-    """One row a mixture, one column a domain."""
+    """One row for each mixture, one column for each domain."""
     mixtures = {
         "natural": baselines.natural(TOKENS),
         "uniform": baselines.uniform(TOKENS),
@@ -28,7 +28,7 @@ def main() -> pd.DataFrame:
         "class-balanced": baselines.class_balanced(TOKENS, {"web": "prose", "wiki": "prose"}),
         "by quality": baselines.quality(TOKENS, {"web": 0.1, "code": 0.5, "wiki": 1.0}),
         "UniMax, 4 epochs of 200B": baselines.unimax(TOKENS, budget=200e9, epochs=4),
-        "like the target": baselines.relevance(TOKENS, SAMPLES, TARGET, share=0.05),
+        "similar to the target": baselines.relevance(TOKENS, SAMPLES, TARGET, share=0.05),
     }
     return pd.DataFrame({name: dict(mixture) for name, mixture in mixtures.items()}).T
 
