@@ -1,7 +1,7 @@
 """`Mixture`: named, non-negative weights over domains that sum to one.
 
-Every room may import this module; it knows nothing of corpora, models or laws. Weights are looked up by domain
-name, never by position, so two tables whose columns are in another order still mean the same thing.
+Every package may import this module; it knows nothing of corpora, models or laws. Weights are looked up by domain
+name, never by position, so the order of a table's columns does not matter.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from mixscale.errors import InputError, did_you_mean, listed
 
 ROUNDING = 0.01
-"""Largest distance of a sum from one that is taken for rounding (three decimals over tens of domains)."""
+"""Largest deviation of a sum from one that counts as rounding (three decimals over tens of domains)."""
 
 
 class Mixture(Mapping[str, float]):
-    """Weights over domains: non-negative, finite, summing to one; zeros and vertices are legal.
+    """Weights over domains: non-negative, finite, summing to one; zeros and vertices are allowed.
 
     Args:
-        weights: weight of each domain. Their sum must be one to within 1e-6; use `Mixture.normalized` for weights
-            that were rounded or are given in other units.
+        weights: weight of each domain. They must sum to one within 1e-6; use `Mixture.normalized` for rounded weights
+            or other units.
 
     Raises:
         InputError: a weight is negative or not finite, the sum is not one, or there is no domain.
@@ -39,7 +39,7 @@ class Mixture(Mapping[str, float]):
 
     @classmethod
     def normalized(cls, weights: Mapping[str, float]) -> Mixture:
-        """The mixture proportional to `weights` (counts, tokens, rounded shares); their sum must be positive."""
+        """The mixture proportional to `weights` (counts, tokens, rounded shares), whose sum must be positive."""
         values = _checked(weights)
         total = sum(values.values())
         return cls({k: v / total for k, v in values.items()})
@@ -53,12 +53,12 @@ class Mixture(Mapping[str, float]):
         """All weight on one domain, which must be among `domains`."""
         names = list(domains)
         if domain not in names:
-            raise InputError(f"domain '{domain}' is not among {', '.join(names)}")
+            raise InputError(f"there is no domain '{domain}'{did_you_mean(domain, names)}")
         return cls({d: float(d == domain) for d in names})
 
     @classmethod
     def from_array(cls, domains: Sequence[str], weights_K: np.ndarray) -> Mixture:
-        """From weights in the order of `domains`, shape (K,); off the simplex by rounding at most is normalized."""
+        """From weights in the order of `domains`, shape (K,); rounded weights are normalized."""
         if len(domains) != len(weights_K):
             raise InputError(f"{len(weights_K)} weights for {len(domains)} domains ({', '.join(domains)})")
         weights = {d: float(w) for d, w in zip(domains, weights_K, strict=True)}
@@ -70,10 +70,10 @@ class Mixture(Mapping[str, float]):
         return tuple(self._weights)
 
     def array(self, domains: Sequence[str] | None = None) -> np.ndarray:
-        """Weights in the order of `domains` (default: own order), float64, shape (K,).
+        """Weights in the order of `domains` (default: its own order), float64, shape (K,).
 
         Raises:
-            InputError: `domains` and the mixture's names differ; a domain of weight zero may be left out.
+            InputError: `domains` lacks a domain of positive weight.
         """
         order = self.domains if domains is None else tuple(domains)
         lost = [d for d, w in self._weights.items() if w > 0 and d not in order]
@@ -82,7 +82,7 @@ class Mixture(Mapping[str, float]):
         return np.array([self._weights.get(d, 0.0) for d in order])
 
     def tempered(self, temperature: float) -> Mixture:
-        """Weights raised to `temperature` and normalized: 1 keeps them, 0 is uniform over the present domains."""
+        """Weights to the power `temperature`, normalized: 1 keeps them, 0 is uniform over positive weights."""
         return Mixture.normalized({d: w**temperature if w > 0 else 0.0 for d, w in self._weights.items()})
 
     def distance(self, other: Mixture) -> float:
@@ -115,23 +115,23 @@ class Mixture(Mapping[str, float]):
 
 
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:
-    """Plain floats by name, or the reason why these cannot be weights."""
+    """The weights as floats by name; raises InputError where they are not weights."""
     if not weights:
         raise InputError("a mixture needs at least one domain")
     values = {str(k): float(v) for k, v in weights.items()}
     for domain, weight in values.items():
         if not np.isfinite(weight):
-            raise InputError(f"mixture '{domain}' has weight {weight}; weights are finite numbers")
+            raise InputError(f"domain '{domain}' has weight {weight}; weights must be finite")
         if weight < 0:
-            raise InputError(f"mixture '{domain}' has weight {weight:g}; weights are non-negative")
+            raise InputError(f"domain '{domain}' has weight {weight:g}; weights must not be negative")
     if sum(values.values()) <= 0:
         raise InputError(f"all weights of {', '.join(values)} are zero; at least one must be positive")
     return values
 
 
 def unknown_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
-    """The error where something is said of a domain that there is not; `what` begins its sentence."""
+    """The error for a domain that does not exist; `what` names it (an option, a bound) and begins the sentence."""
     close = did_you_mean(name, domains)
     hint = close if "did you mean" in close else ""
     there = listed(list(domains))
-    return InputError(f"{what} names '{name}', but there is no such domain; the domains are {there}{hint}")
+    return InputError(f"{what} names '{name}', which is not a domain; the domains are {there}{hint}")

@@ -1,7 +1,7 @@
 """`RunTable`: the contract of the project, one row for one measurement of one run at one step.
 
-What makes rows (sweeps, other people's trainers) and what reads them (laws, optimum, report) meet only here. This
-module checks names, weights and losses and keeps every row it was given; it knows nothing of training or of laws.
+Packages that produce rows (sweeps, importers) and packages that read them (laws, optimization, report) meet only here.
+This module checks names, weights and losses and keeps every row; it knows nothing of training or of laws.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError, did_you_mean, listed
-from mixscale.io import atomic_write
+from mixscale.io import RUNS_CSV, RUNS_PARQUET, atomic_write
 from mixscale.mixture import ROUNDING, Mixture
 
 
 class Status(StrEnum):
-    """How a run stood at the measurement of a row; only a complete row needs every loss."""
+    """State of a run when a row was measured; only a complete row needs every loss."""
 
     COMPLETE = "complete"
     DIVERGED = "diverged"
@@ -29,35 +29,35 @@ class Status(StrEnum):
 
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
 SCORE = "score/"
-"""Prefix of targets that are better when higher; of all others lower is better."""
+"""Prefix of targets for which higher is better; for all others lower is better."""
 TARGETS = ("loss/", "metric/", SCORE)
 NUMERIC_PREFIXES = ("mix/", "stage/", "tokens/", "unique_tokens/", "epochs/", "bits_per_byte/", *TARGETS)
 ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")
-"""How a CSV file may write a value that is not there."""
+"""Ways in which a CSV file may write a missing value."""
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-"""Reads floats bit for bit, which pandas does by default since 3.1, where it deprecates being asked to."""
+"""Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option."""
 EXACT = 1e-6
-"""Largest distance of a row's weights from one that is left as it is: what floating point does to a sum."""
+"""Largest deviation of a row's sum of weights from one that is left as it is (floating-point error)."""
 
 
 class RunTable:
     """A checked table of runs; wide, with the name of the domain or target in the column.
 
-    Columns: `run`, `mix/<domain>` and at least one target are needed: `loss/<target>` (nats a token), `metric/<name>`
-    (anything else that is better when lower) or `score/<name>` (better when higher, such as an accuracy);
+    It needs the columns `run`, `mix/<domain>` and at least one target: `loss/<target>` (nats a token), `metric/<name>`
+    (anything else for which lower is better) or `score/<name>` (higher is better, such as an accuracy). The columns
     `seed`, `step`, `n_params`, `n_params_total`, `n_tokens`, `flops`, `seconds`, `tokens/*`, `unique_tokens/*`,
     `epochs/*`, `status` (complete, diverged or stopped), `role` (fit, held_out or verify), `origin` and `size` are
-    known and optional; others are kept. A row without a status counts as complete.
+    optional; others are kept. A row without a status counts as complete.
 
     Args:
-        frame: the rows; copied. Weights that miss a sum of one by rounding are normalized, which `notes` tells.
+        frame: the rows; copied. Rounded weights are normalized, with a note.
 
     Attributes:
         frame: the checked rows, index 0..len-1.
-        notes: sentences about what was changed on the way in, and what looks wrong but need not be.
+        notes: what was changed when the table was read, and what looks suspicious; one sentence each.
 
     Raises:
-        InputError: a needed column is missing, weights are negative, NaN or do not sum to one, a complete row has a
+        InputError: a required column is missing, weights are negative, NaN or do not sum to one, a complete row has a
             NaN or infinite loss, a (run, step) occurs twice, a run has several mixtures, or there is no row.
     """
 
@@ -76,15 +76,15 @@ class RunTable:
         """The table in `path`: a .csv or .parquet file, or a folder that holds runs.parquet or runs.csv.
 
         Raises:
-            InputError: there is no such file, it cannot be read, or its content is no run table.
+            InputError: there is no such file, it cannot be read, or it is not a run table.
         """
         return cls(read_frame(_file_of(Path(path))))
 
     def write(self, path: str | Path) -> None:
-        """Write to a .csv or .parquet file; all or nothing, and every float reads back bit for bit."""
+        """Writes a .csv or .parquet file, atomically; every float reads back bit for bit."""
         file = Path(path)
         if file.suffix not in (".csv", ".parquet"):
-            raise InputError(f"run table '{file}' has suffix '{file.suffix}'; .csv and .parquet are known")
+            raise InputError(f"run table '{file}' has suffix '{file.suffix}'; it must be .csv or .parquet")
         with atomic_write(file) as temporary:
             if file.suffix == ".parquet":
                 self.frame.to_parquet(temporary, index=False)
@@ -93,12 +93,12 @@ class RunTable:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Names of the domains, in the order of the columns."""
+        """Names of the domains in the order of their columns."""
         return tuple(c.removeprefix("mix/") for c in self.frame.columns if c.startswith("mix/"))
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Full names of the columns that can be predicted: `loss/...`, then `metric/...`, then `score/...`."""
+        """Names of the target columns: `loss/...`, then `metric/...`, then `score/...`."""
         columns = [str(c) for c in self.frame.columns]
         return tuple(c for p in TARGETS for c in columns if c.startswith(p))
 
@@ -108,36 +108,36 @@ class RunTable:
         return self.frame[[f"mix/{d}" for d in self.domains]].to_numpy(dtype=np.float64)
 
     def column_of(self, target: str) -> str:
-        """Full column name of a target given as `loss/code` or, where that is clear, as `code`."""
+        """Column of a target given as `loss/code` or, if only one column has this name, as `code`."""
         bare = [c.split("/", 1)[1] for c in self.targets]
         found = [c for c, name in zip(self.targets, bare, strict=True) if target in (c, name)]
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(f"target '{target}' may be {' or '.join(found)}; give the full name")
+            raise InputError(f"target '{target}' is ambiguous; give its full name, {' or '.join(found)}")
         raise InputError(f"target '{target}' is not in the table{did_you_mean(target, [*self.targets, *bare])}")
 
     def losses(self, target: str) -> np.ndarray:
-        """Values of a target in every row, float64, shape (R,); rows that are not complete may hold NaN."""
+        """Values of a target in every row, float64, shape (R,); rows that are not complete may have NaN."""
         return self.frame[self.column_of(target)].to_numpy(dtype=np.float64)
 
     def mixture(self, run: str) -> Mixture:
-        """The mixture that a run asked for."""
+        """The mixture of a run, as it was planned."""
         rows = np.nonzero((self.frame["run"] == str(run)).to_numpy())[0]
         if len(rows) == 0:
             raise InputError(f"run '{run}' is not in the table{did_you_mean(str(run), self.frame['run'])}")
         return Mixture.from_array(self.domains, self.mixtures_RxK[rows[0]])
 
     def where(self, mask: np.ndarray | pd.Series) -> RunTable:
-        """The rows where `mask`, boolean of shape (R,), is true; there may be none."""
+        """The rows where `mask`, boolean of shape (R,), is true; the result may be empty."""
         return self._derived(self.frame[np.asarray(mask, dtype=bool)])
 
     def complete(self) -> RunTable:
-        """The rows that neither diverged nor were cut short."""
+        """The rows that neither diverged nor stopped early."""
         return self.where(is_complete(self.frame))
 
     def final(self) -> RunTable:
-        """The last row of each run: the one with most tokens, or steps where tokens are not given."""
+        """The last row of each run: the one with the most tokens, or steps if the table has no tokens."""
         clock = next((c for c in ("n_tokens", "step") if c in self.frame), None)
         ordered = self.frame.sort_values(clock, kind="stable", na_position="first") if clock else self.frame
         last = ordered.drop_duplicates("run", keep="last").index
@@ -156,7 +156,7 @@ class RunTable:
         return notebook.of_table(self)
 
     def _derived(self, frame: pd.DataFrame) -> RunTable:
-        """A part of this table: checked already, and free to be empty."""
+        """A part of this table: already checked, possibly empty."""
         table = object.__new__(RunTable)
         table.frame = frame.reset_index(drop=True)
         table.notes = list(self.notes)
@@ -166,27 +166,27 @@ class RunTable:
         columns = [str(c) for c in self.frame.columns]
         self.frame.columns = columns
         if repeated := [c for c in columns if columns.count(c) > 1]:
-            raise InputError(f"run table has column '{repeated[0]}' twice; names are unique")
+            raise InputError(f"run table has column '{repeated[0]}' twice; rename or drop one")
         if "run" not in columns:
             raise InputError(f"run table has no column 'run', the name of each run{did_you_mean('run', columns)}")
         if not self.domains:
             raise InputError(
-                "run table has no column 'mix/<domain>'; name each domain's weight so, for example 'mix/web' "
+                "run table has no column 'mix/<domain>'; name the columns of weights like 'mix/web' "
                 f"(found: {listed(columns)})"
             )
         if not self.targets:
             raise InputError(
-                "run table has no column 'loss/<target>', 'metric/<name>' or 'score/<name>' (better when higher); "
-                f"name what was measured so, for example 'loss/web' (found: {listed(columns)})"
+                "run table has no column 'loss/<target>', 'metric/<name>' or 'score/<name>' (higher is better); "
+                f"name the columns of targets like 'loss/web' (found: {listed(columns)})"
             )
         if len(self.frame) == 0:
-            raise InputError("run table is empty: it has columns but no row")
+            raise InputError("run table has no rows")
 
     def _make_numeric(self) -> None:
         frame = self.frame
         blank_R = (frame["run"].isna() | (frame["run"].astype(str).str.strip() == "")).to_numpy(dtype=bool)
         if blank_R.any():
-            raise InputError(f"row {int(blank_R.argmax())} has no run name; each row needs one")
+            raise InputError(f"row {int(blank_R.argmax())} has no run name; give every row one")
         frame["run"] = frame["run"].astype(str)
         for column in frame.columns:
             if column not in NUMERIC and not column.startswith(NUMERIC_PREFIXES):
@@ -201,7 +201,7 @@ class RunTable:
             known = frame["status"].isna() | frame["status"].isin([*Status, ""])
             if not known.all():
                 row = frame[~known].iloc[0]
-                raise InputError(f"run '{row['run']}' has status '{row['status']}'; known are {', '.join(Status)}")
+                raise InputError(f"run '{row['run']}' has status '{row['status']}'; use one of {', '.join(Status)}")
         clock = next((c for c in ("step", "n_tokens") if c in frame), None)
         again = frame.duplicated(["run", clock] if clock else ["run"])
         if again.any():
@@ -209,7 +209,7 @@ class RunTable:
             at = f" at {clock} {row[clock]:.12g}" if clock else ""
             raise InputError(
                 f"duplicate runs: '{row['run']}'{at} occurs more than once ({int(again.sum())} such rows); "
-                "drop the copies, or give each seed its own run name"
+                "drop the duplicates, or give each seed its own run name"
             )
 
     def _check_weights(self) -> None:
@@ -220,7 +220,7 @@ class RunTable:
             row, k = np.argwhere(bad_RxK)[0]
             raise InputError(
                 f"run '{frame['run'].iloc[row]}' has {names[k]} = {weights_RxK[row, k]:g}; "
-                "weights are finite and non-negative (write 0 for a domain that is not used)"
+                "weights must be finite and not negative (write 0 for a domain that is not used)"
             )
         sums_R = weights_RxK.sum(axis=1)
         off_R = np.abs(sums_R - 1.0)
@@ -233,7 +233,7 @@ class RunTable:
             weights_RxK[rounded_R] /= sums_R[rounded_R, None]
             frame[names] = weights_RxK
             self.notes.append(
-                f"the weights of {int(rounded_R.sum())} of {len(frame)} rows missed a sum of 1 by at most "
+                f"the weights of {int(rounded_R.sum())} of {len(frame)} rows differed from a sum of 1 by up to "
                 f"{off_R.max():.2g} (rounding) and were normalized"
             )
         first_R = frame.groupby("run", sort=False).ngroup().to_numpy()
@@ -241,7 +241,7 @@ class RunTable:
         moved_R = np.abs(weights_RxK - weights_RxK[start[first_R]]).max(axis=1) > ROUNDING
         if moved_R.any():
             raise InputError(
-                f"run '{frame['run'].iloc[int(moved_R.argmax())]}' has several mixtures; a run keeps one, so "
+                f"run '{frame['run'].iloc[int(moved_R.argmax())]}' has several mixtures; "
                 "give each mixture its own run name"
             )
 
@@ -257,7 +257,7 @@ class RunTable:
                 )
 
     def _note_copies(self) -> None:
-        """Tells of runs that measured exactly what another run of their mixture, size and token count did."""
+        """Notes runs with exactly the losses of another run of the same mixture, size and token count."""
         scale = [c for c in ("n_params", "n_tokens") if c in self.frame]
         alike = [*(f"mix/{d}" for d in self.domains), *scale, *self.targets]
         rows = self.frame[["run", *alike]].dropna(subset=list(self.targets)).drop_duplicates()
@@ -265,8 +265,8 @@ class RunTable:
         if len(copies):
             one, other = next(iter(copies))[1].iloc[:2]
             self.notes.append(
-                f"runs '{one}' and '{other}' have the same mixture and the same losses to the last digit (cases like "
-                f"this: {len(copies)}); a copied run makes the seed noise look smaller than it is, so drop copies"
+                f"runs '{one}' and '{other}' have the same mixture and identical losses (such cases: {len(copies)}); "
+                "duplicates make the seed noise look smaller than it is, so drop them"
             )
 
 
@@ -278,7 +278,7 @@ def is_complete(frame: pd.DataFrame) -> np.ndarray:
 
 
 def sign_of(target: str) -> float:
-    """1 for a target (full name) that is better when lower, -1 for a score."""
+    """1 for a target (full name) for which lower is better, -1 for a score."""
     return -1.0 if target.startswith(SCORE) else 1.0
 
 
@@ -286,11 +286,11 @@ def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.Da
     """The rows of a .csv or .parquet file, unchecked.
 
     Args:
-        text: columns of a CSV file that stay as they are written, such as run names 007 or NA.
-        dialect: of a CSV file, as pandas calls it: sep, decimal.
+        text: columns of a CSV file that stay text, such as run names 007 or NA.
+        dialect: pandas' options for a CSV file: sep, decimal.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or its columns are not set apart by commas (`sep`).
+        InputError: there is no such file, it cannot be read, or its columns are not separated by commas (`sep`).
     """
     try:
         if file.suffix == ".parquet":
@@ -311,18 +311,18 @@ def numeric(values: pd.Series) -> pd.Series:
     """A column as numbers.
 
     Raises:
-        InputError: a value is none.
+        InputError: a value is not a number.
     """
     try:
         return pd.to_numeric(values)
     except (ValueError, TypeError) as error:
         refused = values[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
-        shown = f"'{refused.iloc[0]}', which is no number" if len(refused) else f"what is no number ({error})"
-        raise InputError(f"column '{values.name}' holds {shown}") from error
+        shown = f"'{refused.iloc[0]}'" if len(refused) else f"a value ({error})"
+        raise InputError(f"column '{values.name}' has {shown}, which is not a number") from error
 
 
 def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> InputError:
-    """The error for weights that miss a sum of one, with what they are when normalized."""
+    """The error for weights that do not sum to one, with the normalized weights."""
     try:
         Mixture(dict(zip(domains, map(float, weights_K), strict=True)))
     except InputError as error:
@@ -331,14 +331,14 @@ def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> In
 
 
 def _remedy(total: float) -> str:
-    """The end of a sentence about weights that sum to `total`: what this looks like, and what helps."""
+    """End of the sentence about weights that sum to `total`: the likely cause and the remedy."""
     normalize = "`mixscale import csv TABLE --normalize --out RUNS.csv` divides each row by its sum"
     if abs(total - 100) <= 100 * ROUNDING:
         return f". These look like percentages: divide them by 100; {normalize}"
     if 0 < total < 1:
         return (
-            f". Is a column 'mix/<domain>' missing, for the domain that has the other {1 - total:.4g}? Add it; or, if "
-            f"there is none, {normalize}"
+            f". If a column 'mix/<domain>' with the remaining {1 - total:.4g} is missing, add it; otherwise "
+            f"{normalize}"
         )
     return f". If these are token counts or relative weights, {normalize}" if total > 0 else ""
 
@@ -347,19 +347,19 @@ def _check_separator(file: Path, columns: Sequence[str]) -> None:
     if len(columns) == 1 and (found := next((s for s in ";\t|" if s in columns[0]), None)):
         name = "a tab" if found == "\t" else f"'{found}'"
         raise InputError(
-            f"the columns of '{file}' are set apart by {name}, and a comma is needed; `mixscale import csv {file} "
-            "--out RUNS.csv` reads it and writes it with commas"
+            f"the columns of '{file}' are separated by {name}; they must be separated by commas. `mixscale import csv "
+            f"{file} --out RUNS.csv` converts it"
         )
 
 
 def _file_of(path: Path) -> Path:
     if path.is_dir():
-        for name in ("runs.parquet", "runs.csv"):
+        for name in (RUNS_PARQUET, RUNS_CSV):
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"folder '{path}' holds neither runs.parquet nor runs.csv")
+        raise InputError(f"folder '{path}' has neither {RUNS_PARQUET} nor {RUNS_CSV}")
     if not path.is_file():
         raise InputError(f"run table '{path}' does not exist")
     if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"run table '{path}' has suffix '{path.suffix}'; .csv and .parquet are known")
+        raise InputError(f"run table '{path}' has suffix '{path.suffix}'; it must be .csv or .parquet")
     return path

@@ -15,7 +15,7 @@ def test_weights_are_found_by_name_and_not_by_place():
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ({"web": -0.1, "code": 1.1}, ["web", "-0.1", "non-negative"]),
+        ({"web": -0.1, "code": 1.1}, ["web", "-0.1", "negative"]),
         ({"web": 0.5, "code": 0.6}, ["1.1", "sum to 1", "web=0.4545", "code=0.5455"]),
         ({"web": float("nan"), "code": 1.0}, ["web", "nan", "finite"]),
         ({"web": 0.0, "code": 0.0}, ["web, code", "zero"]),

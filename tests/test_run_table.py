@@ -150,7 +150,7 @@ def test_a_copied_run_is_told_of(frame):
     copied.loc[5, frame.columns[3:9]] = frame.loc[2, frame.columns[3:9]]
     assert RunTable(copied).notes == []  # of another token count
     copied.loc[5, "n_tokens"] = frame.loc[2, "n_tokens"]
-    assert any("runs 'a' and 'd' have the same mixture and the same losses" in n for n in RunTable(copied).notes)
+    assert any("'a' and 'd'" in note for note in RunTable(copied).notes)
     copied.loc[5, "metric/accuracy"] += 1e-9
     assert RunTable(copied).notes == []
     stands_still = frame.assign(run="a", **{c: frame.loc[0, c] for c in frame.columns[3:9]})
@@ -163,10 +163,10 @@ def test_a_copied_run_is_told_of(frame):
         (lambda f: f.rename(columns={"run": "Run_id"}), "no column 'run'.*did you mean 'Run_id'"),
         (lambda f: f.drop(columns=["mix/code", "mix/wiki", "mix/web"]), "no column 'mix/<domain>'.*'mix/web'"),
         (lambda f: f.drop(columns=["loss/code", "metric/accuracy"]), "no column 'loss/<target>'"),
-        (lambda f: f.iloc[:0], "empty"),
+        (lambda f: f.iloc[:0], "no rows"),
         (lambda f: f.assign(**{"loss/code": [np.nan] + [1.0] * 5}), "run '007'.*loss/code = nan.*diverged"),
         (lambda f: f.assign(**{"loss/code": [1.0] * 5 + [np.inf]}), "run 'd'.*loss/code = inf"),
-        (lambda f: f.assign(**{"mix/code": -0.1}), "run '007' has mix/code = -0.1.*non-negative"),
+        (lambda f: f.assign(**{"mix/code": -0.1}), "run '007' has mix/code = -0.1.*not negative"),
         (lambda f: f.assign(**{"mix/web": np.nan}), "run '007' has mix/web = nan"),
         (
             lambda f: f.assign(**{"mix/code": 0.6, "mix/wiki": 0.3, "mix/web": 0.3}),
@@ -175,7 +175,7 @@ def test_a_copied_run_is_told_of(frame):
         (lambda f: f.assign(**{"mix/code": 0.0, "mix/wiki": 0.0, "mix/web": 0.0}), "run '007'.*are zero"),
         (
             lambda f: f.assign(**{"mix/code": 0.5, "mix/wiki": 0.3, "mix/web": 0.2}).drop(columns="mix/web"),
-            r"run '007' \(6 such rows\).*sum to 0.8.*column 'mix/<domain>' missing.*has the other 0.2\?",
+            r"run '007' \(6 such rows\).*sum to 0.8.*column 'mix/<domain>' with the remaining 0.2 is missing",
         ),
         (
             lambda f: f.assign(**{"mix/code": 50, "mix/wiki": 30, "mix/web": 20}),
@@ -187,9 +187,9 @@ def test_a_copied_run_is_told_of(frame):
         ),
         (lambda f: pd.concat([f, f.iloc[:1]]), "duplicate runs: '007' at n_tokens 1000"),
         (lambda f: f.assign(run="x"), "run 'x' has several mixtures"),
-        (lambda f: f.assign(**{"loss/code": "low"}), "column 'loss/code' holds 'low'"),
+        (lambda f: f.assign(**{"loss/code": "low"}), "column 'loss/code' has 'low'"),
         (lambda f: f.assign(status="done"), "run '007' has status 'done'"),
-        (lambda f: f.assign(**{"loss/code": [*"12345", "1_0"]}), "column 'loss/code' holds '1_0'"),
+        (lambda f: f.assign(**{"loss/code": [*"12345", "1_0"]}), "column 'loss/code' has '1_0'"),
         (lambda f: f.assign(run=[None, *"abcde"]), "row 0 has no run name"),
         (lambda f: f.assign(run=["a", "b", " ", *"cde"]), "row 2 has no run name"),
     ],
@@ -213,7 +213,7 @@ def test_files_that_cannot_be_read_get_a_sentence(frame, tmp_path):
         RunTable.read(tmp_path / "blank.csv")
     for sign, name in ((";", "';'"), ("\t", "a tab")):
         frame.to_csv(tmp_path / "apart.csv", index=False, sep=sign)
-        with pytest.raises(InputError, match=f"set apart by {name}.*mixscale import csv .*apart.csv --out"):
+        with pytest.raises(InputError, match=f"separated by {name}.*mixscale import csv .*apart.csv --out"):
             RunTable.read(tmp_path / "apart.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match="cannot be read"):

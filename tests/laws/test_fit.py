@@ -273,7 +273,7 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
         noisy_fit.predict_table(frame.rename(columns={"mix/web": "mix/webb"}))
     with pytest.raises(InputError, match="mixture 1: .*sum to 1.5;.*Normalized they are: code=0.3333, web=0.3333"):
         noisy_fit.predict(np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]))
-    with pytest.raises(InputError, match="column 'mix/web' holds 'half', which is no number"):
+    with pytest.raises(InputError, match="column 'mix/web' has 'half', which is not a number"):
         noisy_fit.predict_table(frame.astype(object).replace({"mix/web": {frame["mix/web"][3]: "half"}}))
     with pytest.raises(InputError, match="-0.1 of 'code'"):
         noisy_fit.predict(np.array([[-0.1, 0.6, 0.5]]))

@@ -212,7 +212,7 @@ def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unname
         ({"prior": PRIOR, "max_tv": -1}, "max_tv is -1; it must be finite and not negative"),
         (
             {"prior": {"web": 0.5, "cod": 0.5}, "max_tv": 0.1},
-            "prior names 'cod', but there is no such domain; .*; did you mean 'code'",
+            "prior names 'cod', which is not a domain; .*; did you mean 'code'",
         ),
         ({"prior": {"web": 0.5, "code": 0.6}, "max_tv": 0.1}, "the prior: mixture weights sum to 1.1"),
         ({"fixed": {"code": 1.2}}, "fixed weight of 'code' is 1.2; weights lie in 0 to 1"),
