@@ -1,10 +1,10 @@
-"""How long `mixscale plan` and `mixscale status` take on a sweep of many runs, imports and all.
+"""How long `mixscale plan` and `mixscale status` take on a sweep of many runs, imports included.
 
     python analysis/sweep_benchmark.py --runs 10000 --docs docs/launchers.md
 
-The runs are those of the quickstart's shape, and none is trained: half of them get the row of one that has ended, some
-are held by this process with a note of how far they are, some have failed, and the others wait. Both commands are
-timed as a person starts them, several times.
+The runs have the quickstart's shape, and none is trained: half of them get the row of a run that has ended, this
+process holds some and writes their progress, some have failed, and the others wait. Each command is started several
+times in a process of its own.
 """
 
 from __future__ import annotations
@@ -26,16 +26,22 @@ from benchmark import document
 from mixscale.config import Design, load
 from mixscale.data import build_store
 from mixscale.errors import Unfinished
-from mixscale.sweeps import failures, reached
-from mixscale.sweeps.claims import claimed
-from mixscale.sweeps.directory import open_directory, run_directory, write_json
-from mixscale.sweeps.labels import write_plan
-from mixscale.sweeps.plan import Planned, plan
+from mixscale.run_table import Status
+from mixscale.sweeps.directory import open_directory, run_directory, write_rows
+from mixscale.sweeps.plan import Planned, plan, save_plan
+from mixscale.sweeps.run_state import (
+    ATTEMPTS,
+    RunProgress,
+    Stage,
+    claimed,
+    record_failure,
+    write_progress,
+)  # fmt: skip
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
 HELD_OUT = 8
 HELD, FAILED = 128, 20
-"""Runs that are being trained, and that were given up; fewer where there are fewer runs."""
+"""Runs that are held, and runs that have failed; fewer where there are fewer runs."""
 
 
 class Took(NamedTuple):
@@ -48,12 +54,12 @@ class Took(NamedTuple):
 def main(
     runs: int = 10_000, folder: Path = Path("runs/sweep-benchmark"), times: int = 5, docs: Path | None = None
 ) -> None:
-    """Makes the folder of a sweep anew, and times the commands on it.
+    """Creates the folder of a sweep, and times the commands on it.
 
     Args:
         runs: planned.
-        folder: for the sweep; what is in it is removed.
-        times: that each command is started; the median counts.
+        folder: for the sweep; its content is removed.
+        times: how often each command is started; the median is reported.
         docs: file whose table of this benchmark is filled in.
     """
     design = Design(
@@ -64,11 +70,11 @@ def main(
     store = build_store(experiment.corpus)
     planned = plan(experiment, store)
     directory = open_directory(experiment, store)
-    write_plan(directory, "design", planned, store)
+    save_plan(directory, "design", planned, store)
     config = folder / "config.py"
     config.write_text(f"from mixscale.config import *\nexperiment = {experiment!r}\n")
     with ExitStack() as claims:
-        states = brought_along(directory, planned, claims)
+        states = set_up(directory, planned, claims)
         took = {
             "plan": [timed("plan", str(config)) for _ in range(times)],
             "status": [timed("status", str(directory)) for _ in range(times)],
@@ -85,22 +91,23 @@ def main(
         document.fill(docs, {"sweep": "\n".join(lines)})
 
 
-def brought_along(directory: Path, planned: list[Planned], claims: ExitStack) -> dict[str, int]:
-    """Brings runs into the states that a sweep has half-way; returns how many are in each."""
+def set_up(directory: Path, planned: list[Planned], claims: ExitStack) -> dict[str, int]:
+    """Brings runs into the states of a sweep that is half done; returns how many are in each."""
     half = len(planned) // 2
     held, failed = min(HELD, half // 4), min(FAILED, half // 4)
     paths = [run_directory(directory, item.run.id) for item in planned]
     for path, item in zip(paths[:half], planned, strict=False):
-        rows = [{"run": item.run.id, "seed": item.run.seed, "status": "complete", "seconds": 60.0, "flops": 1e12}]
-        write_json(path / "rows.json", rows)
+        row = {"run": item.run.id, "seed": item.run.seed, "status": Status.COMPLETE, "seconds": 60.0, "flops": 1e12}
+        write_rows(directory, path.name, [row])
     for path in paths[half : half + held]:
         claims.enter_context(claimed(path))
-        reached.note(path, reached.Reached(60, 100, 1000, 10, time.time() - 60, time.time()))
+        write_progress(path, RunProgress(60, 100, 1000, 10, time.time() - 60, time.time()))
     for path in paths[half + held : half + held + failed]:
         path.mkdir(parents=True)
-        for _ in range(failures.ATTEMPTS):
-            failures.record(path, Unfinished("the devices failed"))
-    return {"ended": half, "running": held, "failed": failed, "waiting": len(planned) - half - held - failed}
+        for _ in range(ATTEMPTS):
+            record_failure(path, Unfinished("a device failed"))
+    waiting = len(planned) - half - held - failed
+    return {Stage.ENDED: half, Stage.RUNNING: held, Stage.FAILED: failed, Stage.WAITING: waiting}
 
 
 def timed(*arguments: str) -> Took:

@@ -15,14 +15,12 @@ from mixscale.config import Experiment
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.run_table import RunTable
-from mixscale.sweeps.collect import collect
-from mixscale.sweeps.directory import open_directory
-from mixscale.sweeps.estimate import cost_table, measured_speed, remember_speed
-from mixscale.sweeps.labels import forget_plan, write_plan
+from mixscale.sweeps.cost import cost_table, measured_speed, remember_speed
+from mixscale.sweeps.directory import collect, open_directory, remove_manifest
 from mixscale.sweeps.launchers import train_all
-from mixscale.sweeps.launchers.local import workers_that_pay
-from mixscale.sweeps.packing import described, packs
-from mixscale.sweeps.plan import Planned, plan
+from mixscale.sweeps.launchers.local import default_workers
+from mixscale.sweeps.plan import Planned, plan, save_plan
+from mixscale.sweeps.populations import describe, populations
 
 
 def build_corpus(experiment: Experiment) -> TokenStore:
@@ -42,11 +40,11 @@ def show_plan(experiment: Experiment) -> None:
     planned = plan(experiment, store)
     costs = cost_table(experiment, store, planned)
     known = measured_speed(experiment)
-    workers = min(experiment.machine.workers or workers_that_pay(), len(planned))
+    workers = min(experiment.machine.workers or default_workers(), len(planned))
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
-    print(f"{described(packs(planned, experiment.machine, store), experiment.machine, store)}\n")
+    print(f"{describe(populations(planned, experiment.machine, store), experiment.machine, store)}\n")
     total, basis = costs["seconds"].sum() / workers, "as measured here" if known else "a guess until one run has ended"
     print(
         f"{len(planned)} runs now, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "
@@ -71,9 +69,9 @@ def train_design(experiment: Experiment, store: TokenStore) -> RunTable:
     """Trains what is left of the design and returns the table of all that has ended."""
     planned = plan(experiment, store)
     directory = open_directory(experiment, store)
-    if write_plan(directory, "design", planned, store):
+    if save_plan(directory, "design", planned, store):
         # An optimum of another design was verified under another config; its runs would only mislead.
-        forget_plan(directory, "verify")
+        remove_manifest(directory, "verify")
     return train(experiment, store, planned)
 
 

@@ -24,8 +24,7 @@ from mixscale.mixture import Mixture
 from mixscale.mixtures.designs import draw
 from mixscale.optimization import Optimum
 from mixscale.run_table import RunTable
-from mixscale.sweeps.labels import write_plan
-from mixscale.sweeps.plan import largest, plan_verification
+from mixscale.sweeps.plan import largest, plan_verification, save_plan
 
 console = Console()
 
@@ -87,7 +86,7 @@ def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
 def verify(experiment: Experiment, store: TokenStore, solved: Optimum, best: Mixture) -> RunTable:
     """Trains the optimum and its rivals with seeds used nowhere else."""
     planned = plan_verification(experiment, store, solved.mixture, best)
-    write_plan(experiment.directory, "verify", planned, store)
+    save_plan(experiment.directory, "verify", planned, store)
     return train(experiment, store, planned)
 
 

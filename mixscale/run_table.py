@@ -7,7 +7,6 @@ This module checks names, weights and losses and keeps every row; it knows nothi
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,7 @@ import pandas as pd
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.io import RUNS_CSV, RUNS_PARQUET, atomic_write
 from mixscale.mixture import ROUNDING, Mixture
-
-
-class Status(StrEnum):
-    """State of a run when a row was measured; only a complete row needs every loss."""
-
-    COMPLETE = "complete"
-    DIVERGED = "diverged"
-    STOPPED = "stopped"
-    """ended early, by its owner or by a failure"""
-
+from mixscale.run_status import Status
 
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
 SCORE = "score/"

@@ -29,20 +29,20 @@ def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> Non
     from rich.console import Console
     from rich.live import Live
 
-    from mixscale.sweeps.status import Status, shown
+    from mixscale.sweeps.status import SweepStatus, render
 
     if not every > 0:
         raise InputError(f"--every is {every:g}; give a number of seconds above zero")
     console = Console()
-    now = Status.read(directory)
+    now = SweepStatus.read(directory)
     if not watch:
-        console.print(shown(now))
+        console.print(render(now))
         return
-    with Live(shown(now), console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        while not now.over:
+    with Live(render(now), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while not now.done:
             time.sleep(every)
-            now = Status.read(directory)
-            live.update(shown(now), refresh=True)
+            now = SweepStatus.read(directory)
+            live.update(render(now), refresh=True)
 
 
 def collect(directory: Folder, /) -> None:
@@ -54,11 +54,10 @@ def collect(directory: Folder, /) -> None:
     Args:
         directory: the experiment's folder.
     """
-    from mixscale.sweeps.collect import collect as gather
-    from mixscale.sweeps.labels import read_plans
+    from mixscale.sweeps import directory as folder
 
-    table = gather(directory)
-    print(f"{len(table.final())} of {len(read_plans(directory))} planned runs are in {directory / RUNS_CSV}")
+    ended, planned = len(folder.collect(directory).final()), len(folder.read_manifests(directory))
+    print(f"{ended} of {planned} planned runs are in {directory / RUNS_CSV}")
 
 
 def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Expands an experiment into runs, and has them claimed, trained, resumed and collected, here or on a cluster.
+"""Plans the runs of an experiment, trains them on this machine or a cluster, and collects what they measured.
 
-Nothing is imported here: who only asks how far a folder is (`standing`, `status`) must not wait for JAX.
+Imports nothing here, so that `status` and `collect` do not load JAX.
 """

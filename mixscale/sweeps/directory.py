@@ -1,49 +1,72 @@
-"""The folder of an experiment on disk: one folder per run, and what each run is for.
+"""The folder of an experiment on disk, the manifests of its plans, and the table of its runs. Does not load JAX.
 
-    DIR/experiment.json        the resolved config
-    DIR/corpus.json            the token store and its domains
-    DIR/plan/NAME.json         the runs of a plan, with role, origin and what they will cost
-    DIR/speed.json             FLOP/s that runs of each size reached
-    DIR/runs/ID/config.json    the run's config and the experiment's
-    DIR/runs/ID/lock, claim.N  held by the process that trains it
-    DIR/runs/ID/progress.json  how far that process is
-    DIR/runs/ID/failure.json   what stopped it last
-    DIR/runs/ID/checkpoints/   where it goes on after a kill; newest, best and last stable are kept
-    DIR/runs/ID/tensorboard/   training and held-out losses
-    DIR/runs/ID/rows.json      its measurements; there once the run has ended
-    DIR/packs/ID/              runs that are trained together: which they are, and their common checkpoints
-    DIR/slurm/                 what SLURM's jobs were given and said
-    DIR/runs.csv, runs.parquet the RunTable
+    DIR/experiment.json             the resolved config
+    DIR/corpus.json                 the token store and its domains
+    DIR/plan/NAME.json              manifest: the runs of a plan, with role, origin and cost
+    DIR/speed.json                  FLOP/s that runs of each size reached
+    DIR/runs/ID/config.json         the run's config and the experiment's
+    DIR/runs/ID/lock, claim.N       held by the process that trains it (queue.py)
+    DIR/runs/ID/progress.json       how far that process is (run_state.py)
+    DIR/runs/ID/failure.json        what stopped it last (run_state.py)
+    DIR/runs/ID/checkpoints/        where it resumes; newest, best and last stable are kept
+    DIR/runs/ID/tensorboard/        training and held-out losses
+    DIR/runs/ID/rows.json           its measurements; present once the run has ended
+    DIR/populations/ID/             runs that are trained together: which they are, and their common checkpoints
+    DIR/slurm/                      inputs and logs of SLURM's jobs
+    DIR/runs.csv, runs.parquet      the RunTable
 
-The rooms to the right add fit/, optimum.json, result.json, summary.txt, figures/ and report.html. What this room
-writes is written to the side and renamed, so that a kill leaves the old one or the new one, never half.
+Later steps add fit/, optimum.json, result.json, summary.txt, figures/ and report.html. Every file is written under a
+temporary name and renamed, so a kill leaves the old version or the new one.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixscale.config import Experiment, to_json
 from mixscale.errors import InputError
-from mixscale.io import atomic_write
+from mixscale.io import RUNS_CSV, RUNS_PARQUET, atomic_write, check_format
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
+    from mixscale.run_table import RunTable
+
+FORMAT = 1
+"""Format number of every JSON file of a sweep; change it when any of them changes its meaning."""
+LABELS = ("run", "size", "role", "origin")
+"""Columns of the RunTable that come from the manifest and not from training."""
+
+Rows = list[dict[str, Any]]
+"""Measurements of one run: columns of the RunTable without the labels."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` at `path`, whole or not at all."""
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `value` and the format number, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(to_json(value), indent=1) + "\n")
+        temporary.write_text(json.dumps({"format": FORMAT} | to_json(dict(value)), indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote, without the format number.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another version of mixscale wrote it.
+    """
+    found = json.loads(path.read_text())
+    number = found.pop("format", None) if isinstance(found, dict) else None
+    check_format(number, FORMAT, f"'{path}'", "train the sweep in a new folder: give another --name or --output")
+    return found
 
 
 def open_directory(experiment: Experiment, store: TokenStore) -> Path:
-    """Makes the experiment's folder, or checks that what it holds was trained on the same token store.
+    """Creates the experiment's folder, or checks that the runs in it use the same token store.
 
     Raises:
-        InputError: the folder holds runs of another store, for instance of another tokenizer.
+        InputError: the folder holds runs on another store, for instance of another tokenizer.
     """
     directory = experiment.directory
     corpus = directory / "corpus.json"
@@ -54,28 +77,91 @@ def open_directory(experiment: Experiment, store: TokenStore) -> Path:
         "domains": store.table().to_dict("records"),
         "statistics": store.statistics,
     }
-    if corpus.exists():
-        before = json.loads(corpus.read_text())
-        if before["store"] != store.id:
-            raise InputError(
-                f"{directory} holds runs on token store {before['store']} ({before['tokenizer']}, context "
-                f"{before['context']}), but this config gives store {store.id} ({about['tokenizer']}, context "
-                f"{about['context']}); give another --name, or remove {directory}"
-            )
-    write_json(directory / "experiment.json", experiment)
+    if corpus.exists() and (before := read_json(corpus))["store"] != store.id:
+        raise InputError(
+            f"the runs in {directory} use token store {before['store']} ({before['tokenizer']}, context "
+            f"{before['context']}), but this config gives store {store.id} ({about['tokenizer']}, context "
+            f"{about['context']}); give another --name, or remove {directory}"
+        )
+    write_json(directory / "experiment.json", to_json(experiment))
     write_json(corpus, about)
     return directory
-
-
-def pack_directory(directory: Path, pack: str) -> Path:
-    """Folder of the checkpoints of runs that are trained together."""
-    return directory / "packs" / pack
 
 
 def run_directory(directory: Path, run: str) -> Path:
     return directory / "runs" / run
 
 
+def population_directory(directory: Path, population: str) -> Path:
+    """Folder of the checkpoints of runs that are trained together."""
+    return directory / "populations" / population
+
+
 def ended(directory: Path, run: str) -> bool:
     """Whether the run has been measured to its end, complete or diverged."""
     return (run_directory(directory, run) / "rows.json").exists()
+
+
+def read_rows(directory: Path, run: str) -> Rows:
+    """The measurements of a run that has ended."""
+    return read_json(run_directory(directory, run) / "rows.json")["rows"]
+
+
+def write_rows(directory: Path, run: str, rows: Rows) -> None:
+    """Ends a run."""
+    write_json(run_directory(directory, run) / "rows.json", {"rows": rows})
+
+
+def write_manifest(directory: Path, name: str, runs: Rows) -> bool:
+    """Saves the runs of a plan, in its order; returns whether it replaces a different plan of that name.
+
+    Args:
+        runs: of each run its `LABELS`, and seed and FLOPs for `status`.
+    """
+    path = directory / "plan" / f"{name}.json"
+    changed = path.exists() and _labels(read_json(path)["runs"]) != _labels(runs)
+    write_json(path, {"runs": runs})
+    return changed
+
+
+def remove_manifest(directory: Path, name: str) -> None:
+    """Takes a plan's runs out of the table; their folders stay."""
+    (directory / "plan" / f"{name}.json").unlink(missing_ok=True)
+
+
+def read_manifests(directory: Path) -> Rows:
+    """The runs of all plans, each once: those of the design first, then those of the verification."""
+    runs: dict[str, dict[str, Any]] = {}
+    for path in sorted((directory / "plan").glob("*.json")):
+        for run in read_json(path)["runs"]:
+            runs.setdefault(run["run"], run)
+    return list(runs.values())
+
+
+def collect(directory: Path) -> RunTable:
+    """Writes and returns the table of every planned run that has ended, in the plan's order.
+
+    Raises:
+        InputError: no run has ended yet.
+    """
+    import pandas as pd
+
+    from mixscale.run_table import RunTable
+
+    rows = []
+    for planned in read_manifests(directory):
+        if ended(directory, planned["run"]):
+            labels = {name: planned[name] for name in LABELS}
+            rows += [{**row, **labels} for row in read_rows(directory, planned["run"])]
+    if not rows:
+        raise InputError(f"no run in '{directory}' has ended yet; `mixscale sweep CONFIG` trains them")
+    frame = pd.DataFrame(rows)
+    middle = [c for c in frame.columns if c not in (*LABELS, "seconds")]
+    table = RunTable(frame[[*LABELS, *middle, "seconds"]])
+    table.write(directory / RUNS_CSV)
+    table.write(directory / RUNS_PARQUET)
+    return table
+
+
+def _labels(runs: Rows) -> list[tuple[str, ...]]:
+    return [tuple(run[name] for name in LABELS) for run in runs]

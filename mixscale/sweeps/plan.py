@@ -1,11 +1,12 @@
 """The runs of an experiment: its design, and the verification that follows once there is an optimum.
 
-A plan is a list of runs with what each is for; starting any of them is the engine's business.
+A plan is a list of runs with what each is for. Launchers start them; nothing here does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from mixscale.mixtures import baselines
 from mixscale.mixtures.designs import Drawn, draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters
+from mixscale.sweeps.cost import flops
+from mixscale.sweeps.directory import write_manifest
 from mixscale.training.run import Run
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ class Planned:
     role: str
     """`fit`, `held_out`, `staged` or `verify`"""
     origin: str
-    """where its mixture came from; several are joined with `+`"""
+    """source of its mixture; several are joined with `+`"""
 
 
 def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
@@ -40,10 +43,10 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
         InputError: the design or a baseline cannot be made.
     """
     drawn = draw(experiment.design, store.natural(), baselines.prior(experiment, store))
-    again = replicated(experiment, [d for d in drawn if d.role == "fit"])
+    replicates = _replicated(experiment, [d for d in drawn if d.role == "fit"])
+    seeded = [(experiment.seed, drawn), *((seed, replicates) for seed in experiment.design.replicate_seeds)]
     planned = []
     for size in experiment.models:
-        seeded = [(experiment.seed, drawn), *((seed, again) for seed in experiment.design.replicate_seeds)]
         planned += [
             Planned(_run(experiment, store, Constant(d.mixture), size, seed), d.role, d.origin)
             for seed, mixtures in seeded
@@ -57,7 +60,7 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     return planned
 
 
-def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
+def _replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
     """The fitted mixtures that other seeds train again: spread evenly over those that mix several domains."""
     mixed = [d for d in fitted if d.origin != "vertex"] or fitted
     count = min(experiment.design.replicates, len(mixed))
@@ -67,7 +70,7 @@ def replicated(experiment: Experiment, fitted: list[Drawn]) -> list[Drawn]:
 def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixture, best: Mixture) -> list[Planned]:
     """Optimum, baselines and the grid's best mixture, in the largest size, with the verification seeds.
 
-    Mixtures that coincide are trained once and carry all their names.
+    Mixtures that coincide are trained once, and their `origin` has all names.
     """
     candidates = {
         "optimum": optimum,
@@ -86,8 +89,24 @@ def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixtur
 
 
 def largest(experiment: Experiment) -> str:
-    """Name of the size with the most parameters beside its embeddings: the one that is solved for and verified."""
+    """Name of the size with the most parameters without its embeddings; the optimum is that of this size."""
     return max(experiment.models, key=lambda name: count_parameters(experiment.models[name], vocab=0)[0])
+
+
+def save_plan(directory: Path, name: str, planned: list[Planned], store: TokenStore) -> bool:
+    """Writes the manifest of a plan; returns whether it replaces a different plan of that name."""
+    runs = [
+        {
+            "run": item.run.id,
+            "size": item.run.size,
+            "role": item.role,
+            "origin": item.origin,
+            "seed": item.run.seed,
+            "flops": flops(item.run, store),
+        }
+        for item in planned
+    ]
+    return write_manifest(directory, name, runs)
 
 
 def _run(experiment: Experiment, store: TokenStore, schedule: Schedule, size: str, seed: int) -> Run:

@@ -1,183 +1,196 @@
-"""How far a sweep is, as one table: what has ended, who trains what, what failed and why, how long it still takes.
+"""What a person sees of a sweep: a bar or log lines in the process that trains it, and a table of any sweep's folder.
 
-It reads the experiment's folder and nothing else, so it works on any machine that sees it and never waits for JAX.
+The table is made from the folder alone and does not load JAX, so it works on any machine that sees the folder.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from mixscale.errors import InputError
-from mixscale.sweeps.directory import run_directory
-from mixscale.sweeps.labels import read_plans
-from mixscale.sweeps.standing import Standing, standings
+from mixscale.run_status import Status
+from mixscale.sweeps.directory import read_manifests, read_rows
+from mixscale.sweeps.run_state import RunState, Stage, run_states
 
-LISTED = 20
-"""Runs that a table names at most."""
-STATES = ("complete", "diverged", "running", "waiting", "failed")
+if TYPE_CHECKING:
+    from mixscale.sweeps.plan import Planned
+
+MAX_LISTED = 20
+"""Runs that a table lists at most."""
+COUNTED = (Status.COMPLETE, Status.DIVERGED, Stage.RUNNING, Stage.WAITING, Stage.FAILED)
+LINE_SECONDS = 30.0
+"""Between two log lines where there is no terminal for a bar."""
+DRAW_SECONDS = 0.1
+"""Between two updates of the bar."""
+SPEED_SECONDS = 1.0
+"""Seconds of training before the speed is shown."""
 
 
 @dataclass
-class Status:
-    """Where every planned run of a folder stands."""
+class SweepStatus:
+    """The states of all planned runs of a folder."""
 
-    labels: dict[str, dict[str, Any]]
-    standings: list[Standing]
-    states: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """runs by size and state, one of `STATES`"""
+    planned: dict[str, dict[str, Any]]
+    """the manifest's entry of each run"""
+    runs: list[RunState]
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """runs by size and state, one of `COUNTED`"""
     spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """training FLOPs by size"""
     speeds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """FLOP/s of the runs that have ended, by size"""
 
     @classmethod
-    def read(cls, directory: Path) -> Status:
+    def read(cls, directory: Path) -> SweepStatus:
         """The status of an experiment's folder.
 
         Raises:
             InputError: it holds no plan.
         """
-        labels = {label["run"]: label for label in read_plans(directory)}
-        if not labels:
+        planned = {run["run"]: run for run in read_manifests(directory)}
+        if not planned:
             raise InputError(f"'{directory}' holds no plan of a sweep; give an experiment's folder, such as runs/NAME")
-        status = cls(labels, list(standings(directory, labels)))
-        for found in status.standings:
-            status._count(directory, found)
+        status = cls(planned, list(run_states(directory, planned)))
+        for run in status.runs:
+            status._count(directory, run)
         return status
 
     @property
-    def running(self) -> list[Standing]:
-        return [s for s in self.standings if s.state == "running"]
+    def running(self) -> list[RunState]:
+        return self.at(Stage.RUNNING)
+
+    def at(self, *stages: Stage) -> list[RunState]:
+        return [run for run in self.runs if run.stage in stages]
 
     @property
-    def over(self) -> bool:
-        """Whether there is nothing left to train."""
-        return not any(s.state in ("running", "waiting") for s in self.standings)
+    def done(self) -> bool:
+        """Whether nothing is left to train."""
+        return not self.at(Stage.RUNNING, Stage.WAITING)
 
     @property
     def rate(self) -> float:
-        """FLOP/s of all who train now; runs too young to tell count as those of their size that have ended."""
-        return sum(self._rate(s) for s in self.running)
+        """FLOP/s of all running runs; one too young to measure counts as those of its size that have ended."""
+        return sum(self._rate(run) for run in self.running)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all runs have ended, if as many go on being trained at a time; None where nobody trains."""
-        to_train = [s for s in self.standings if s.state in ("running", "waiting")]
-        left = {s.run: self.flops_of(s.run) - self._done(s) for s in to_train}
+        """Until all runs have ended, if the number trained at a time stays as it is; None where none is measured."""
+        left = {run.run: self.flops_of(run) - self._done(run) for run in self.at(Stage.RUNNING, Stage.WAITING)}
         if not self.rate:
             return None
-        own = [left[s.run] / self._rate(s) for s in self.running if self._rate(s)]
+        own = [left[run.run] / self._rate(run) for run in self.running if self._rate(run)]
         return max(sum(left.values()) / self.rate, *own)
 
-    def _count(self, directory: Path, found: Standing) -> None:
-        size, state = self.labels[found.run]["size"], found.state
-        flops = self._done(found)
-        if state == "ended":
-            row = json.loads((run_directory(directory, found.run) / "rows.json").read_text())[-1]
+    def size_of(self, run: RunState) -> str:
+        return self.planned[run.run]["size"]
+
+    def flops_of(self, run: RunState) -> float:
+        return self.planned[run.run]["flops"]
+
+    def _count(self, directory: Path, run: RunState) -> None:
+        size, state, flops = self.size_of(run), str(run.stage), self._done(run)
+        if run.stage is Stage.ENDED:
+            row = read_rows(directory, run.run)[-1]
             state = row["status"]
-            flops = self.flops_of(found.run) if state == "complete" else row["flops"]
+            flops = self.flops_of(run) if state == Status.COMPLETE else row["flops"]
             self.speeds[size].append(flops / row["seconds"])
-        self.states[size, state] += 1
+        self.counts[size, state] += 1
         self.spent[size] += flops
 
-    def flops_of(self, run: str) -> float:
-        return self.labels[run].get("flops", 0.0)
+    def _done(self, run: RunState) -> float:
+        return self.flops_of(run) * run.progress.done / run.progress.total if run.progress else 0.0
 
-    def _done(self, found: Standing) -> float:
-        return self.flops_of(found.run) * found.reached.done / found.reached.total if found.reached else 0.0
-
-    def _rate(self, found: Standing) -> float:
-        reached = found.reached
-        if reached and reached.steps_per_second:
-            return self.flops_of(found.run) * reached.steps_per_second / reached.total
-        ended = self.speeds.get(self.labels[found.run]["size"])
+    def _rate(self, run: RunState) -> float:
+        if run.progress and run.progress.steps_per_second:
+            return self.flops_of(run) * run.progress.steps_per_second / run.progress.total
+        ended = self.speeds.get(self.size_of(run))
         return median(ended) if ended else 0.0
 
 
-def shown(status: Status) -> RenderableType:
-    """For a person at a terminal."""
+def render(status: SweepStatus) -> RenderableType:
+    """The status for a terminal."""
     parts: list[RenderableType] = [_by_size(status), "", _outlook(status)]
     if status.running:
         parts += ["", _running(status)]
-    if failed := [s for s in status.standings if s.failure and s.state != "ended"]:
+    if failed := [run for run in status.runs if run.failure and run.stage is not Stage.ENDED]:
         parts += ["", _failures(status, failed)]
     return Group(*parts)
 
 
-def _by_size(status: Status) -> Table:
-    table = _table("size", *STATES, "runs", "FLOPs", "of", elastic=("size",), numbers=8)
-    sizes = list(dict.fromkeys(label["size"] for label in status.labels.values()))
-    planned = Counter(label["size"] for label in status.labels.values())
-    whole: dict[str, float] = defaultdict(float)
-    for run, label in status.labels.items():
-        whole[label["size"]] += status.flops_of(run)
-    for size in sizes:
-        counts = [str(status.states[size, state]) for state in STATES]
-        flops = (f"{status.spent[size]:.3g}", f"{whole[size]:.3g}")
-        table.add_row(_cut(size), *counts, str(planned[size]), *flops)
-    if len(sizes) > 1:
-        counts = [str(sum(status.states[size, state] for size in sizes)) for state in STATES]
-        spent = f"{sum(status.spent.values()):.3g}"
-        table.add_row("all", *counts, str(len(status.labels)), spent, f"{sum(whole.values()):.3g}", style="bold")
+def _by_size(status: SweepStatus) -> Table:
+    table = _table("size", *COUNTED, "runs", "FLOPs", "of", elastic=("size",), numbers=8)
+    planned = Counter(run["size"] for run in status.planned.values())
+    whole: Counter[str] = Counter()
+    for run in status.runs:
+        whole[status.size_of(run)] += status.flops_of(run)
+    for size in planned:
+        counts = [str(status.counts[size, state]) for state in COUNTED]
+        table.add_row(_cut(size), *counts, str(planned[size]), f"{status.spent[size]:.3g}", f"{whole[size]:.3g}")
+    if len(planned) > 1:
+        counts = [str(sum(status.counts[size, state] for size in planned)) for state in COUNTED]
+        flops = (f"{sum(status.spent.values()):.3g}", f"{sum(whole.values()):.3g}")
+        table.add_row("all", *counts, str(len(status.runs)), *flops, style="bold")
     return table
 
 
-def _outlook(status: Status) -> str:
-    if status.over:
-        failed = sum(s.state == "failed" for s in status.standings)
-        return f"over, but for {failed} runs that failed" if failed else "all runs have ended"
+def _outlook(status: SweepStatus) -> str:
+    if status.done:
+        failed = len(status.at(Stage.FAILED))
+        return f"done, except for {failed} runs that failed" if failed else "all runs have ended"
     if not status.running:
-        return "nobody is training; `mixscale sweep` with the experiment's config goes on"
+        return "no run is being trained; resume with `mixscale sweep` and the experiment's config"
     left = status.seconds_left
-    when = f"about {_span(left)} left" if left is not None else "how long it takes shows in a moment"
-    return f"{len(status.running)} runs at a time, {status.rate:.3g} FLOP/s: {when}"
+    time_left = f"about {duration(left)} left" if left is not None else "time left not known yet"
+    return f"{len(status.running)} runs at a time, {status.rate:.3g} FLOP/s: {time_left}"
 
 
-def _running(status: Status) -> Table:
-    names = ("run", "size", "seed", "role", "host", "process", "done", "steps/s", "for")
+def _running(status: SweepStatus) -> Table:
+    names = ("run", "size", "seed", "role", "host", "pid", "done", "steps/s", "time")
     table = _table(*names, elastic=("size", "role"))
-    for found in status.running[:LISTED]:
-        label, reached, holder = status.labels[found.run], found.reached, found.holder
-        share = f"{reached.done / reached.total:.0%}" if reached else "0%"
-        speed = f"{reached.steps_per_second:.3g}" if reached and reached.steps_per_second else ""
-        since = _span(time.time() - holder.since) if holder else ""
-        host, process = (_short(holder.host), str(holder.pid)) if holder else ("", "")
-        role, seed = _cut(f"{label['role']}/{label['origin']}"), str(label.get("seed", ""))
-        table.add_row(found.run, _cut(label["size"]), seed, role, _cut(host), process, share, speed, since)
-    if len(status.running) > LISTED:
-        table.caption = f"and {len(status.running) - LISTED} more"
+    for run in status.running[:MAX_LISTED]:
+        planned, progress, holder = status.planned[run.run], run.progress, run.holder
+        share = f"{progress.done / progress.total:.0%}" if progress else "0%"
+        speed = f"{progress.steps_per_second:.3g}" if progress and progress.steps_per_second else ""
+        assert holder is not None
+        role, seed = _cut(f"{planned['role']}/{planned['origin']}"), str(planned["seed"])
+        who = _cut(_short(holder.host)), str(holder.pid)
+        elapsed = duration(time.time() - holder.since)
+        table.add_row(run.run, _cut(planned["size"]), seed, role, *who, share, speed, elapsed)
+    if len(status.running) > MAX_LISTED:
+        table.caption = f"and {len(status.running) - MAX_LISTED} more"
     return table
 
 
-def _failures(status: Status, failed: list[Standing]) -> Text:
-    """A line a run and, below it, why: a reason is no use where it is cut."""
-    told = Text()
-    for found in failed[:LISTED]:
-        failure = found.failure
+def _failures(status: SweepStatus, failed: list[RunState]) -> Text:
+    """A line for each run with its whole reason, which a table would cut."""
+    text = Text()
+    for run in failed[:MAX_LISTED]:
+        failure = run.failure
         assert failure is not None
-        then = "left alone" if found.state == "failed" else "is tried again"
         times = "once" if failure.times == 1 else f"{failure.times} times"
         where = f" on {_short(failure.host)}" if failure.host else ""
-        told.append(f"{found.run} ({status.labels[found.run]['size']}) failed {times}{where}, {then}: ")
-        told.append(f"{failure.why.strip().splitlines()[-1]}\n")
-    if len(failed) > LISTED:
-        told.append(f"and {len(failed) - LISTED} more; failure.json in each run's folder has the whole story\n")
-    told.rstrip()
-    return told
+        next_ = "given up" if run.stage is Stage.FAILED else "will be retried"
+        text.append(f"{run.run} ({status.size_of(run)}) failed {times}{where}, {next_}: ")
+        text.append(f"{failure.why.strip().splitlines()[-1]}\n")
+    if len(failed) > MAX_LISTED:
+        text.append(f"and {len(failed) - MAX_LISTED} more; failure.json in each run's folder has the full error\n")
+    text.rstrip()
+    return text
 
 
 def _table(*columns: str, elastic: tuple[str, ...], numbers: int = 0) -> Table:
-    """The last `numbers` columns are numbers; those that are elastic are cut where the terminal is narrow."""
+    """The last `numbers` columns are numbers; `elastic` ones are cut where the terminal is narrow."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         right = index >= len(columns) - numbers
@@ -194,7 +207,161 @@ def _short(host: str) -> str:
     return host.split(".")[0]
 
 
-def _span(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As m:ss, from an hour h:mm:ss, from a day with days."""
     days, rest = divmod(round(seconds), 86_400)
-    clock = f"{rest // 3600}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    hours, minutes, s = rest // 3600, rest // 60 % 60, rest % 60
+    clock = f"{hours}:{minutes:02d}:{s:02d}" if days or hours else f"{minutes}:{s:02d}"
     return f"{days}d {clock}" if days else clock
+
+
+class SweepProgress:
+    """Shows the messages of workers: one bar for the whole sweep or lines in a log, and a line per run that ends.
+
+    Args:
+        planned: all runs, to count against.
+        left: those that have not ended.
+        weights: of each target's loss in the objective, by name; all are equal where none are given.
+        console: standard output where none is given.
+    """
+
+    def __init__(
+        self,
+        planned: list[Planned],
+        left: list[Planned],
+        weights: Mapping[str, float] | None = None,
+        console: Console | None = None,
+    ):
+        self._weights = {name.removeprefix("loss/"): w for name, w in (weights or {}).items()}
+        self._all, self._ended = len(planned), len(planned) - len(left)
+        self._by_id = {p.run.id: p for p in left}
+        self._pace = Pace({p.run.id: _work(p) for p in left})
+        self._mfu: dict[str, float] = {}
+        self._tokens = 0
+        self._console = console or Console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[speed]}"),
+            console=self._console,
+            # In a log, a bar would be a series of control characters.
+            disable=not self._console.is_terminal,
+            # rich's own thread would fail while TFDS imports its parts, which replaces `import` for all threads.
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task(self._title, total=1.0, speed="compiling")
+        self._started: float | None = None
+        self._last_line, self._drawn = time.perf_counter(), 0.0
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._draw()
+        self._bar.stop()
+
+    def take(self, message: Any) -> None:
+        """Shows a `training.Progress`, or the last row of a run that has ended."""
+        if isinstance(message, dict):
+            self._end(message)
+        else:
+            # The clock starts with the first report, when compiling is over.
+            if self._started is None:
+                self._started = time.perf_counter()
+            else:
+                self._tokens += message.tokens
+            if message.mfu is not None:
+                self._mfu[message.run] = message.mfu
+            self._pace.take(message.run, message.done / message.total)
+        # Not at every message: there may be hundreds a second, and thousands of runs to sum over.
+        if time.perf_counter() - self._drawn >= DRAW_SECONDS:
+            self._draw()
+
+    @property
+    def _title(self) -> str:
+        return f"{self._ended}/{self._all} runs"
+
+    def _end(self, row: dict[str, Any]) -> None:
+        self._ended += 1
+        self._pace.end(row["run"])
+        self._mfu.pop(row["run"], None)
+        item = self._by_id[row["run"]]
+        outcome = self._objective(row) if row["status"] == Status.COMPLETE else row["status"]
+        spikes = f"  {row['spikes']} loss spikes" if row.get("spikes") else ""
+        what = f"{row['run']}  {item.run.size}  seed {row['seed']}  {item.role}/{item.origin}"
+        self._print(f"[{self._ended}/{self._all}] {what}  {outcome}{spikes}  {row['seconds']:.1f} s")
+
+    def _objective(self, row: dict[str, Any]) -> str:
+        """The mean loss with the objective's weights."""
+        losses = {k.removeprefix("loss/"): v for k, v in row.items() if k.startswith("loss/")}
+        if not self._weights:
+            return f"mean loss {fmean(losses.values()):.4f}"
+        return f"weighted mean loss {fmean(losses.values(), [self._weights.get(t, 0.0) for t in losses]):.4f}"
+
+    def _draw(self) -> None:
+        speed, share = self._speed(), self._pace.share
+        self._bar.update(self._task, completed=share, description=self._title, speed=speed, refresh=True)
+        now = self._drawn = time.perf_counter()
+        if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self._print(f"{self._title}  {share:.0%}  {speed}")
+
+    def _speed(self) -> str:
+        """Of all workers since the first report; MFU is the mean over the runs that train."""
+        elapsed = time.perf_counter() - (self._started or time.perf_counter())
+        if elapsed < SPEED_SECONDS or not self._tokens:
+            return "compiling"
+        parts = [f"{self._tokens / elapsed / 1e3:.1f}k tokens/s"]
+        if self._mfu:
+            parts.append(f"MFU {fmean(self._mfu.values()):.0%}")
+        seconds = self._pace.seconds_left(elapsed)
+        return "  ".join(parts if seconds is None else [*parts, f"{duration(seconds)} left"])
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Pace:
+    """How much of a sweep's work is done, and how long the rest takes at the speed so far.
+
+    Args:
+        work: of each run that is left, in any unit.
+    """
+
+    def __init__(self, work: Mapping[str, float]):
+        self._work = work
+        self._share: dict[str, float] = {}
+        self._at_start: dict[str, float] = {}
+
+    @property
+    def share(self) -> float:
+        """Of the work that is done, that of earlier processes included."""
+        return self._done(self._share) / sum(self._work.values())
+
+    def take(self, run: str, share: float) -> None:
+        """`run` has done that share; what it had done at its first report was done by an earlier process."""
+        self._at_start.setdefault(run, share)
+        self._share[run] = share
+
+    def end(self, run: str) -> None:
+        """`run` has ended, whether it was reported before or not."""
+        self._at_start.setdefault(run, 0.0)
+        self._share[run] = 1.0
+
+    def seconds_left(self, elapsed: float) -> float | None:
+        """Where `elapsed` seconds were needed so far; None before anything was done."""
+        done, before = self._done(self._share), self._done(self._at_start)
+        return elapsed * (sum(self._work.values()) - done) / (done - before) if done > before else None
+
+    def _done(self, shares: Mapping[str, float]) -> float:
+        return sum(self._work[run] * share for run, share in shares.items())
+
+
+def _work(planned: Planned) -> float:
+    """Of a run: parameters without embeddings, times tokens."""
+    from mixscale.models import count_parameters
+
+    return float(count_parameters(planned.run.model, 0)[0] * planned.run.train.tokens)

@@ -54,7 +54,7 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[[Experiment, Path], pd.DataFrame]:
-    """The table of a sweep, without what a clock said."""
+    """Trains a sweep's design; its table without the column of measured time."""
 
     def table(experiment: Experiment, output: Path) -> pd.DataFrame:
         experiment = replace(experiment, output=str(output))

@@ -9,7 +9,7 @@ from mixscale.launch import show_plan
 from mixscale.mixture import Mixture
 from mixscale.mixtures.designs import draw
 from mixscale.mixtures.schedule import Constant
-from mixscale.sweeps.estimate import cost_table
+from mixscale.sweeps.cost import cost_table
 from mixscale.sweeps.plan import plan, plan_verification
 
 NATURAL = Mixture({"a": 0.6, "b": 0.3, "c": 0.1})
@@ -70,11 +70,13 @@ def test_the_verification_trains_mixtures_that_coincide_once(small, store):
     assert len(planned) == 3 * len(small.verify.seeds)
 
 
-def test_the_plan_says_what_is_trained_now_and_what_later(small, store, capsys):
+def test_the_plan_shows_every_run_of_the_design_and_the_number_of_the_verification(small, store, capsys):
     show_plan(small)
-    told = capsys.readouterr().out
-    assert f"\n{len(plan(small, store))} runs now, " in told
-    assert "and 8 to verify the optimum once there is one: it, natural, uniform and the best of the grid, 2 se" in told
+    shown = capsys.readouterr().out
+    planned = plan(small, store)
+    assert all(p.run.id in shown for p in planned)
+    assert f"\n{len(planned)} runs" in shown
+    assert f"{4 * len(small.verify.seeds)} " in shown
 
 
 def test_what_decides_a_runs_numbers_decides_its_id(small, store):
@@ -88,7 +90,7 @@ def test_what_decides_a_runs_numbers_decides_its_id(small, store):
     assert replace(runs[0], schedule=Constant(shuffled)).id == runs[-1].id
 
 
-def test_the_plan_foretells_tokens_epochs_and_flops(small, store):
+def test_the_plan_predicts_tokens_epochs_and_flops(small, store):
     costs = cost_table(small, store, plan(small, store))
     assert (costs["D"] == small.train.tokens).all()
     for domain in store.domains:

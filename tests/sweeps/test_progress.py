@@ -1,4 +1,4 @@
-"""What is told of a sweep, and how long it says that the rest will take."""
+"""The progress that a sweep shows, and its estimate of the time left."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from rich.console import Console
 from mixscale.config import Model, Optimizer, Train
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
-from mixscale.sweeps import progress
+from mixscale.sweeps import status
 from mixscale.sweeps.plan import Planned
-from mixscale.sweeps.progress import Pace, SweepProgress, clock
+from mixscale.sweeps.status import Pace, SweepProgress, duration
 from mixscale.training import Progress, Run
 
 RUN = Run(Constant(Mixture({"web": 0.5, "code": 0.5})), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
 PLANNED = [Planned(replace(RUN, seed=seed), "fit", "sobol") for seed in range(3)]
 
 
-def test_what_a_killed_sweep_had_done_is_not_taken_for_speed():
+def test_work_of_an_earlier_process_does_not_count_as_speed():
     """Two runs of work 1 and one of 2; the first was half done before this sweep began."""
     pace = Pace({"a": 1.0, "b": 1.0, "c": 2.0})
     pace.take("a", 0.5)
-    assert pace.left(10.0) is None
+    assert pace.seconds_left(10.0) is None
     pace.take("a", 1.0)
     pace.take("b", 0.0)
     pace.take("b", 0.5)
     assert pace.share == pytest.approx(1.5 / 4)
-    assert pace.left(10.0) == pytest.approx(25.0)
+    assert pace.seconds_left(10.0) == pytest.approx(25.0)
     pace.end("c")
-    assert pace.left(30.0) == pytest.approx(5.0)
+    assert pace.seconds_left(30.0) == pytest.approx(5.0)
 
 
-def test_hours_are_told_as_hours():
-    assert [clock(s) for s in (9.6, 61, 3600, 90_061)] == ["0:10", "1:01", "1:00:00", "25:01:01"]
+def test_long_durations_have_hours_and_days():
+    assert [duration(s) for s in (9.6, 61, 3600, 90_061)] == ["0:10", "1:01", "1:00:00", "1d 1:01:01"]
 
 
-def told(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -> str:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    monkeypatch.setattr(progress, "SETTLED", 0.0)
-    monkeypatch.setattr(progress, "BETWEEN", 0.0)
+def shown_of(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -> str:
+    monkeypatch.setattr(status, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(status, "SPEED_SECONDS", 0.0)
+    monkeypatch.setattr(status, "DRAW_SECONDS", 0.0)
     out = StringIO()
     first, second, third = (p.run.id for p in PLANNED)
     row = {
@@ -60,18 +60,18 @@ def told(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -
     return out.getvalue()
 
 
-def test_a_log_is_told_in_plain_lines(monkeypatch):
-    lines = told(monkeypatch, terminal=False).splitlines()
+def test_a_log_has_plain_lines(monkeypatch):
+    lines = shown_of(monkeypatch, terminal=False).splitlines()
     assert all(line.isprintable() for line in lines)
     assert any(line.startswith("1/3 runs  10%") and "tokens/s  MFU 40%" in line and "left" in line for line in lines)
     assert f"[2/3] {PLANNED[1].run.id}  tiny  seed 1  fit/sobol  mean loss 3.0000  2 loss spikes  9.0 s" in lines
 
 
-def test_a_run_that_ends_tells_the_goal_that_is_solved_for(monkeypatch):
-    lines = told(monkeypatch, terminal=False, weights={"loss/code": 3.0, "web": 1.0})
+def test_the_line_of_a_run_has_the_objective(monkeypatch):
+    lines = shown_of(monkeypatch, terminal=False, weights={"loss/code": 3.0, "web": 1.0})
     assert "  weighted mean loss 3.5000  " in lines
-    assert "  weighted mean loss 2.0000  " in told(monkeypatch, terminal=False, weights={"web": 1.0})
+    assert "  weighted mean loss 2.0000  " in shown_of(monkeypatch, terminal=False, weights={"web": 1.0})
 
 
-def test_a_terminal_is_shown_a_bar(monkeypatch):
-    assert "\x1b[" in told(monkeypatch, terminal=True)
+def test_a_terminal_has_a_bar(monkeypatch):
+    assert "\x1b[" in shown_of(monkeypatch, terminal=True)

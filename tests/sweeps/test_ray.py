@@ -1,8 +1,7 @@
-"""Sweeps on a real Ray cluster of several nodes on this machine, of which one is killed."""
+"""Sweeps on a real Ray cluster of several nodes on this machine; one node is killed."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from mixscale.config import Design, Experiment, Mesh, Ray, Train
 from mixscale.errors import InputError
+from mixscale.sweeps.directory import read_manifests
 
 pytest.importorskip("ray", reason="Ray is not installed; `pip install 'mixscale[ray]'`")
 
@@ -46,7 +46,7 @@ def once_half_is_done(folder: Path, runs: int, act: Callable[[], None]) -> threa
 def sweep_with_a_node_killed(
     trained: Callable[[Experiment, Path], pd.DataFrame], experiment: Experiment, nodes: int, output: Path
 ) -> pd.DataFrame:
-    runs = len(json.loads((output / "here" / experiment.name / "plan" / "design.json").read_text()))
+    runs = len(read_manifests(output / "here" / experiment.name))
     with cluster(nodes) as (made, workers):
         launcher = Ray(address=made.address, jobs=nodes)
         folder = output / "ray" / experiment.name
@@ -57,7 +57,7 @@ def sweep_with_a_node_killed(
     return table
 
 
-def test_a_sweep_on_two_nodes_of_which_one_dies_gives_the_table_of_a_sweep_here(small, trained, tmp_path):
+def test_a_sweep_on_two_nodes_of_which_one_dies_gives_the_table_of_a_local_sweep(small, trained, tmp_path):
     here = trained(small, tmp_path / "here")
     ray = sweep_with_a_node_killed(trained, small, 2, tmp_path)
     pd.testing.assert_frame_equal(ray, here)
@@ -88,6 +88,6 @@ def test_a_job_over_two_nodes_trains_each_run_on_both(small, trained, tmp_path, 
     pd.testing.assert_frame_equal(ray, here, rtol=1e-5)
 
 
-def test_a_cluster_that_is_not_there_is_a_sentence(small, trained, tmp_path):
-    with pytest.raises(InputError, match="no Ray cluster at engine.address 'auto'"):
+def test_a_cluster_that_does_not_exist_is_an_input_error(small, trained, tmp_path):
+    with pytest.raises(InputError, match="launcher.address 'auto'"):
         trained(replace(small, launcher=Ray()), tmp_path)

@@ -1,8 +1,7 @@
-"""Sweeps on a real SLURM, whose jobs are warned, queued again, and outlive their driver."""
+"""Sweeps on a real SLURM: jobs that are warned, requeued, and outlive their driver."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -20,10 +19,9 @@ import pytest
 
 from mixscale.config import Design, Experiment, Mesh, Slurm, Train
 from mixscale.errors import InputError, Unfinished
-from mixscale.sweeps import failures
-from mixscale.sweeps.directory import run_directory
+from mixscale.sweeps.directory import ended, read_json, run_directory
 from mixscale.sweeps.plan import plan
-from mixscale.sweeps.standing import standings
+from mixscale.sweeps.run_state import ATTEMPTS, Stage, read_failure, run_states
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -44,13 +42,13 @@ def in_the_middle(folder: Path, jobs: int) -> bool:
     """Whether so many jobs train a run that has a checkpoint and is not at its end."""
     if not (folder / "runs").exists():
         return False
-    running = [s.run for s in standings(folder, os.listdir(folder / "runs")) if s.state == "running"]
+    running = [s.run for s in run_states(folder, os.listdir(folder / "runs")) if s.stage is Stage.RUNNING]
     return len(running) == jobs and all(any((folder / "runs" / run / "checkpoints").glob("*")) for run in running)
 
 
 def warn(folder: Path) -> list[str]:
     """`scancel --signal=USR2` for all jobs of the sweep."""
-    numbers = json.loads((folder / "slurm" / "jobs.json").read_text())
+    numbers = read_json(folder / "slurm" / "jobs.json")["numbers"]
     subprocess.run(["scancel", "--signal=USR2", *numbers], check=True)
     return numbers
 
@@ -63,10 +61,10 @@ def free_port() -> int:
 
 def restarts(numbers: list[str]) -> int:
     """How often SLURM has started the jobs anew."""
-    told = "".join(
+    shown = "".join(
         subprocess.run(["scontrol", "show", "job", n], capture_output=True, text=True).stdout for n in numbers
     )
-    return sum(map(int, re.findall(r"Restarts=(\d+)", told)))
+    return sum(map(int, re.findall(r"Restarts=(\d+)", shown)))
 
 
 @pytest.fixture
@@ -77,7 +75,7 @@ def longer(small: Experiment) -> Experiment:
     return replace(small, train=train, design=design, machine=replace(small.machine, checkpoint_steps=50))
 
 
-def test_jobs_that_are_warned_queue_again_and_give_the_table_of_a_sweep_here(slurm, longer, trained, tmp_path):
+def test_jobs_that_are_warned_requeue_and_give_the_table_of_a_local_sweep(slurm, longer, trained, tmp_path):
     here = trained(longer, tmp_path / "here")
     folder = tmp_path / "slurm" / longer.name
     warned: list[str] = []
@@ -146,7 +144,7 @@ def test_a_driver_can_be_a_job_itself(slurm, small, trained, tmp_path):
     pd.testing.assert_frame_equal(table, here)
 
 
-def test_a_run_that_fails_is_left_alone_and_the_others_are_trained(slurm, small, store, trained, tmp_path):
+def test_a_run_that_fails_is_given_up_and_the_others_are_trained(slurm, small, store, trained, tmp_path):
     few = replace(small, design=Design(dirichlet=0, held_out=1, replicates=0, vertices=False))
     there = replace(few, output=str(tmp_path), launcher=Slurm(jobs=1, memory_gb=0.5))
     bad, *good = [run_directory(there.directory, item.run.id) for item in plan(there, store)]
@@ -154,22 +152,22 @@ def test_a_run_that_fails_is_left_alone_and_the_others_are_trained(slurm, small,
     (bad / "tensorboard").write_text("a file where a folder must be")
     with pytest.raises(Unfinished, match=f"1 of {len(good) + 1} runs failed.*{bad.name}"):
         trained(there, tmp_path)
-    assert failures.read(bad).times == failures.ATTEMPTS
-    assert all((path / "rows.json").exists() for path in good)
+    assert read_failure(bad).times == ATTEMPTS
+    assert all(ended(there.directory, path.name) for path in good)
 
 
-def test_jobs_that_end_before_they_take_a_run_are_not_queued_for_ever(slurm, small, trained, tmp_path):
+def test_jobs_that_end_before_they_claim_a_run_are_not_queued_forever(slurm, small, trained, tmp_path):
     broken = Slurm(jobs=1, memory_gb=0.5, setup=("echo no such module >&2", "exit 1"))
-    with pytest.raises(Unfinished, match="3 rounds of jobs ended without taking a run.*no such module"):
+    with pytest.raises(Unfinished, match="3 rounds of jobs.*no such module"):
         trained(replace(small, launcher=broken), tmp_path)
 
 
-def test_a_job_that_slurm_does_not_take_is_a_sentence(slurm, small, trained, tmp_path):
-    with pytest.raises(InputError, match="engine Slurm.*partition"):
+def test_a_job_that_slurm_rejects_is_an_input_error(slurm, small, trained, tmp_path):
+    with pytest.raises(InputError, match="launcher Slurm.*partition"):
         trained(replace(small, launcher=Slurm(partition="nowhere")), tmp_path)
 
 
-def test_without_slurm_a_sentence_says_so(small, trained, tmp_path, monkeypatch):
+def test_without_slurm_there_is_an_input_error(small, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no `sbatch` on the PATH"):
+    with pytest.raises(InputError, match="sbatch"):
         trained(replace(small, launcher=Slurm()), tmp_path)

@@ -1,4 +1,4 @@
-"""What `mixscale status` says of a folder with runs in every state, each brought there by what brings them there."""
+"""`mixscale status` of a folder with runs in every state, each brought there in the way a sweep does it."""
 
 from __future__ import annotations
 
@@ -10,72 +10,71 @@ from pathlib import Path
 import pytest
 
 from mixscale.cli import main
-from mixscale.sweeps import claims, failures, standing
-from mixscale.sweeps.claims import claimed
-from mixscale.sweeps.directory import open_directory, run_directory, write_json
-from mixscale.sweeps.labels import read_plans, write_plan
-from mixscale.sweeps.plan import Planned, plan
-from mixscale.sweeps.standing import Notes, standings
-from mixscale.sweeps.status import Status
+from mixscale.run_table import Status
+from mixscale.sweeps import queue, run_state
+from mixscale.sweeps.directory import open_directory, read_manifests, run_directory, write_rows
+from mixscale.sweeps.plan import Planned, plan, save_plan
+from mixscale.sweeps.run_state import ATTEMPTS, ProgressWriter, Stage, claimed, run_states
+from mixscale.sweeps.status import SweepStatus
 from mixscale.training import Progress
 
 
 @pytest.fixture
-def begun(small, store, tmp_path) -> tuple[Path, list[Planned]]:
+def half_done(small, store, tmp_path) -> tuple[Path, list[Planned]]:
     """A folder whose first run is complete, whose second diverged, whose third failed for good and fourth once."""
     experiment = replace(small, output=str(tmp_path))
     planned, directory = plan(experiment, store), open_directory(experiment, store)
-    write_plan(directory, "design", planned, store)
+    save_plan(directory, "design", planned, store)
     paths = [run_directory(directory, item.run.id) for item in planned]
-    flops = [label["flops"] for label in read_plans(directory)]
-    for path, status, spent in ((paths[0], "complete", flops[0]), (paths[1], "diverged", flops[1] / 2)):
+    flops = [label["flops"] for label in read_manifests(directory)]
+    for path, status, spent in ((paths[0], Status.COMPLETE, flops[0]), (paths[1], Status.DIVERGED, flops[1] / 2)):
         with claimed(path):
-            write_json(path / "rows.json", [{"run": path.name, "status": status, "seconds": 2.0, "flops": spent}])
-    for path, times in ((paths[2], failures.ATTEMPTS), (paths[3], 1)):
+            write_rows(directory, path.name, [{"run": path.name, "status": status, "seconds": 2.0, "flops": spent}])
+    for path, times in ((paths[2], ATTEMPTS), (paths[3], 1)):
         for _ in range(times):
             with pytest.raises(ValueError, match="boom"), claimed(path):
                 raise ValueError("boom")
     return directory, planned
 
 
-def test_every_run_is_counted_in_its_state_and_flops_are_those_spent(begun, capsys):
-    directory, planned = begun
-    flops = [label["flops"] for label in read_plans(directory)]
+def test_every_run_is_counted_in_its_state_and_flops_are_those_spent(half_done, capsys):
+    directory, planned = half_done
+    flops = [label["flops"] for label in read_manifests(directory)]
     with claimed(run_directory(directory, planned[4].run.id)):
-        Notes(directory, lambda message: None)(Progress(planned[4].run.id, 10, 40, 0))
-        status = Status.read(directory)
+        ProgressWriter(directory)(Progress(planned[4].run.id, 10, 40, 0))
+        status = SweepStatus.read(directory)
         assert main(["status", str(directory)]) == 0
     shown = capsys.readouterr().out
-    counts = {state: count for (_, state), count in status.states.items()}
+    counts = {state: count for (_, state), count in status.counts.items()}
     assert counts == {"complete": 1, "diverged": 1, "running": 1, "failed": 1, "waiting": len(planned) - 4}
     assert sum(status.spent.values()) == pytest.approx(flops[0] + flops[1] / 2 + flops[4] / 4)
     # Nobody knows yet how fast the fifth is, so it counts as those that have ended.
     assert status.rate == pytest.approx((flops[0] / 2 + flops[1] / 4) / 2)
     assert shown.count("ValueError: boom") == 2
-    assert "left alone" in shown
-    assert "is tried again" in shown
+    assert "given up" in shown
+    assert "will be retried" in shown
     assert str(os.getpid()) in shown
 
 
-def test_speed_is_that_since_the_first_dispatch_which_compiles(begun, monkeypatch):
-    directory, planned = begun
+def test_speed_is_that_since_the_first_dispatch_which_compiles(half_done, monkeypatch):
+    directory, planned = half_done
     run, clock = planned[4].run.id, [time.time()]
-    monkeypatch.setattr(standing.time, "time", lambda: clock[0])
-    notes = Notes(directory, lambda message: None)
+    monkeypatch.setattr(run_state.time, "time", lambda: clock[0])
+    writer = ProgressWriter(directory)
     with claimed(run_directory(directory, run)):
         for done in (8, 12, 16, 20):
-            notes(Progress(run, done, 40, 1000))
-            clock[0] += standing.OFTEN
-        (found,) = standings(directory, [run])
-    assert found.state == "running"
-    assert found.reached.steps_per_second == pytest.approx(4 / standing.OFTEN)
-    assert found.reached.tokens == 3000
+            writer(Progress(run, done, 40, 1000))
+            clock[0] += run_state.NOTE_SECONDS
+        (found,) = run_states(directory, [run])
+    assert found.stage is Stage.RUNNING
+    assert found.progress.steps_per_second == pytest.approx(4 / run_state.NOTE_SECONDS)
+    assert found.progress.tokens == 3000
 
 
-def test_eighty_columns_are_enough_and_what_an_error_says_is_no_markup(begun, capsys, monkeypatch):
-    directory, planned = begun
+def test_eighty_columns_are_enough_and_an_error_text_is_not_markup(half_done, capsys, monkeypatch):
+    directory, planned = half_done
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(claims.platform, "node", lambda: "accelerated-17.cluster.example.org")
+    monkeypatch.setattr(queue.platform, "node", lambda: "accelerated-17.cluster.example.org")
     told = f"no [/room] for {'an array ' * 20}"
     with pytest.raises(ValueError, match="room"), claimed(run_directory(directory, planned[5].run.id)):
         raise ValueError(told)
@@ -91,4 +90,4 @@ def test_eighty_columns_are_enough_and_what_an_error_says_is_no_markup(begun, ca
 
 def test_a_folder_without_a_plan_is_named(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
-    assert "holds no plan of a sweep" in capsys.readouterr().err
+    assert str(tmp_path) in capsys.readouterr().err

@@ -1,8 +1,7 @@
-"""What a worker does with runs that fail: alone, in populations, and with devices that disappear."""
+"""What a worker does with runs that fail: single runs, populations, and devices that fail."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +15,17 @@ from mixscale import training as train
 from mixscale.config import Design, Experiment, Machine
 from mixscale.data import TokenStore
 from mixscale.errors import Unfinished
-from mixscale.sweeps import begun, failures, worker
-from mixscale.sweeps.directory import open_directory, pack_directory, run_directory, write_json
-from mixscale.sweeps.launchers import job as launcher
-from mixscale.sweeps.launchers.job import Job
-from mixscale.sweeps.packing import packs
+from mixscale.sweeps import launchers, worker
+from mixscale.sweeps.directory import open_directory, population_directory, read_rows, run_directory, write_json
+from mixscale.sweeps.launchers import Job
 from mixscale.sweeps.plan import Planned, plan
-from mixscale.sweeps.standing import standings
+from mixscale.sweeps.populations import populations, resumed_populations
+from mixscale.sweeps.run_state import ATTEMPTS, Stage, clear_failure, read_failure, record_failure, run_states
 from mixscale.training import Progress, Run
 
 
 @pytest.fixture
-def packed(small: Experiment, store: TokenStore, tmp_path: Path) -> tuple[Experiment, list[Planned]]:
+def planned_in_threes(small: Experiment, store: TokenStore, tmp_path: Path) -> tuple[Experiment, list[Planned]]:
     """Six runs in populations of three."""
     machine = replace(small.machine, workers=1, population=3)
     design = Design(dirichlet=5, held_out=0, replicates=0, vertices=False, centre=False)
@@ -41,11 +39,12 @@ def job(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> Jo
 
 
 def losses(path: Path) -> list[float]:
-    return [v for row in json.loads((path / "rows.json").read_text()) for k, v in row.items() if k.startswith("loss/")]
+    rows = read_rows(path.parent.parent, path.name)
+    return [v for row in rows for k, v in row.items() if k.startswith("loss/")]
 
 
-def test_one_bad_run_is_left_alone_and_neither_its_population_nor_the_next(packed, store, monkeypatch):
-    experiment, planned = packed
+def test_only_the_bad_run_of_a_population_is_given_up(planned_in_threes, store, monkeypatch):
+    experiment, planned = planned_in_threes
     _, bad, *_ = runs = [item.run.id for item in planned]
     trained: list[list[str]] = []
 
@@ -58,27 +57,27 @@ def test_one_bad_run_is_left_alone_and_neither_its_population_nor_the_next(packe
 
     monkeypatch.setattr(train, "train_population", train_population)
     job(experiment, store, planned)()
-    states = {s.run: s.state for s in standings(experiment.directory, runs)}
-    assert states == {run: "failed" if run == bad else "ended" for run in runs}
-    failed = failures.read(run_directory(experiment.directory, bad))
-    assert (failed.times, failed.together) == (failures.ATTEMPTS, 1)
+    states = {s.run: s.stage for s in run_states(experiment.directory, runs)}
+    assert states == {run: Stage.FAILED if run == bad else Stage.ENDED for run in runs}
+    failed = read_failure(run_directory(experiment.directory, bad))
+    assert (failed.times, failed.together) == (ATTEMPTS, 1)
     assert trained == [runs[3:], runs[:1], runs[2:3]]
 
 
 @pytest.mark.slow
-def test_a_neighbour_of_a_bad_run_goes_on_from_a_checkpoint_of_its_own(packed, store, tmp_path, monkeypatch):
-    experiment, planned = packed
+def test_a_run_beside_a_bad_one_resumes_from_its_own_checkpoint(planned_in_threes, store, tmp_path, monkeypatch):
+    experiment, planned = planned_in_threes
     experiment = replace(experiment, machine=replace(experiment.machine, population=2))
     good, bad = [run_directory(experiment.directory, item.run.id) for item in planned[:2]]
     bad.mkdir(parents=True)
     # Found out when each run is given a checkpoint of its own, at the end of the phase at full rate.
     (bad / "checkpoints").write_text("a file where a folder must be")
     told: list[Any] = []
-    monkeypatch.setattr(launcher, "Notes", lambda directory, report: told.append)
+    monkeypatch.setattr(launchers, "ProgressWriter", lambda directory: told.append)
     job(experiment, store, planned[:2])()
-    states = [s.state for s in standings(experiment.directory, [good.name, bad.name])]
-    assert states == ["ended", "failed"]
-    assert failures.read(good) is None, "what failed before it ended is forgotten"
+    states = [s.stage for s in run_states(experiment.directory, [good.name, bad.name])]
+    assert states == [Stage.ENDED, Stage.FAILED]
+    assert read_failure(good) is None, "what failed before it ended is forgotten"
     steps = [m.done for m in told if isinstance(m, Progress) and m.run == good.name]
     assert steps.count(4) == 1, "it never started again"
     alone = replace(experiment.machine, population=1)
@@ -89,45 +88,45 @@ def test_a_neighbour_of_a_bad_run_goes_on_from_a_checkpoint_of_its_own(packed, s
     np.testing.assert_allclose(losses(good), found, rtol=1e-5)
 
 
-def test_a_population_goes_on_as_it_was_begun_whatever_else_has_ended(packed, store):
-    experiment, planned = packed
-    first, second = packs(planned, experiment.machine, store)
-    begun.begin(experiment.directory, second)
+def test_a_population_resumes_as_it_was_started_whatever_else_has_ended(planned_in_threes, store):
+    experiment, planned = planned_in_threes
+    first, second = populations(planned, experiment.machine, store)
+    second.save(experiment.directory)
     left = [item for item in planned if item != first.planned[0]]
-    assert begun.regrouped(experiment.directory, left, experiment.machine, store)[0] == second
+    assert resumed_populations(experiment.directory, left, experiment.machine, store)[0] == second
     # Another size of populations was asked for.
-    for pack in begun.regrouped(experiment.directory, left, Machine(population=2), store):
-        assert pack.places == 2
+    for population in resumed_populations(experiment.directory, left, Machine(population=2), store):
+        assert population.places == 2
 
 
-def test_a_population_that_was_parted_stays_so(packed, store):
-    experiment, planned = packed
-    first, second = packs(planned, experiment.machine, store)
-    begun.begin(experiment.directory, first)
-    begun.part(experiment.directory, first)
-    again = begun.regrouped(experiment.directory, planned, experiment.machine, store)
-    assert again == [second, *begun.alone(first, experiment.machine)]
-    assert [pack.places for pack in again] == [3, 1, 1, 1]
+def test_a_population_that_was_split_stays_split(planned_in_threes, store):
+    experiment, planned = planned_in_threes
+    first, second = populations(planned, experiment.machine, store)
+    first.save(experiment.directory)
+    first.split(experiment.directory)
+    again = resumed_populations(experiment.directory, planned, experiment.machine, store)
+    assert again == [second, *first.alone(experiment.machine)]
+    assert [population.places for population in again] == [3, 1, 1, 1]
 
 
-def test_a_population_of_which_one_run_gets_further_is_not_parted(packed, store):
-    experiment, planned = packed
-    pack, _ = packs(planned, experiment.machine, store)
-    folders = [run_directory(experiment.directory, item.run.id) for item in pack.planned]
-    for _ in range(failures.ATTEMPTS):
+def test_a_population_of_which_one_run_makes_progress_is_not_split(planned_in_threes, store):
+    experiment, planned = planned_in_threes
+    population, _ = populations(planned, experiment.machine, store)
+    folders = [run_directory(experiment.directory, run) for run in population.runs]
+    for _ in range(ATTEMPTS):
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            failures.record(folder, Unfinished("the devices failed"), together=3)
-    assert begun.hopeless(experiment.directory, pack)
-    assert not failures.read(folders[0]).final
-    failures.forget(folders[1])
-    assert not begun.hopeless(experiment.directory, pack)
+            record_failure(folder, Unfinished("the devices failed"), together=3)
+    assert population.keeps_failing(experiment.directory)
+    assert not read_failure(folders[0]).final
+    clear_failure(folders[1])
+    assert not population.keeps_failing(experiment.directory)
 
 
-def test_rows_that_another_process_hands_out_at_the_same_time_are_no_failure(packed, store, monkeypatch):
-    experiment, planned = packed
-    done = pack_directory(experiment.directory, "ended") / worker.DONE
-    write_json(done, {})
+def test_rows_that_another_process_writes_at_the_same_time_are_no_failure(planned_in_threes, store, monkeypatch):
+    experiment, planned = planned_in_threes
+    done = population_directory(experiment.directory, "ended") / worker.MEASURED
+    write_json(done, {"runs": {}})
     read = Path.read_text
 
     def too_late(path: Path, *arguments: object) -> str:
@@ -140,19 +139,19 @@ def test_rows_that_another_process_hands_out_at_the_same_time_are_no_failure(pac
     assert not done.exists()
 
 
-def test_devices_that_keep_disappearing_are_told_and_the_run_left_alone_at_its_checkpoint(packed, store, monkeypatch):
-    experiment, planned = packed
+def test_a_run_whose_devices_keep_failing_is_given_up(planned_in_threes, store, monkeypatch):
+    experiment, planned = planned_in_threes
     experiment = replace(experiment, machine=replace(experiment.machine, population=1))
 
     def lost(*_: object) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: device 0 is lost")
 
     monkeypatch.setattr(train, "train_population", lost)
-    for _ in range(failures.ATTEMPTS):
-        with pytest.raises(Unfinished, match="the devices failed .*device 0 is lost"):
+    for _ in range(ATTEMPTS):
+        with pytest.raises(Unfinished, match="device 0 is lost"):
             job(experiment, store, planned[:1])()
-    (found,) = standings(experiment.directory, [planned[0].run.id])
-    assert found.state == "failed"
+    (found,) = run_states(experiment.directory, [planned[0].run.id])
+    assert found.stage is Stage.FAILED
     assert "device 0 is lost" in found.failure.why
     job(experiment, store, planned[:1])()
-    assert failures.read(run_directory(experiment.directory, planned[0].run.id)).times == failures.ATTEMPTS
+    assert read_failure(run_directory(experiment.directory, planned[0].run.id)).times == ATTEMPTS

@@ -10,7 +10,7 @@ import pytest
 
 from mixscale.config import Machine, Mesh, Model
 from mixscale.models import count_parameters
-from mixscale.sweeps.packing import run_bytes
+from mixscale.sweeps.populations import run_bytes
 from mixscale.sweeps.plan import plan
 from mixscale.sweeps.worker import work
 

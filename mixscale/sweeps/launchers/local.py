@@ -1,7 +1,7 @@
-"""The engine for this machine: as many worker processes as pay, watched by one that shows the progress.
+"""The launcher for this machine: worker processes, and one process that watches them and shows progress.
 
-On a CPU small models use one core better than two share the work, so each core gets a worker of its own; on an
-accelerator one worker uses it all. Workers end with their parent, however it dies.
+On a CPU small models use one core better than two share the work, so each core has a worker of its own; on an
+accelerator one worker uses it all. Workers end with their parent, however it ends.
 """
 
 from __future__ import annotations
@@ -19,34 +19,33 @@ from typing import Any
 
 from mixscale.config import Experiment
 from mixscale.errors import Unfinished
-from mixscale.sweeps.failures import Failure
+from mixscale.sweeps.launchers import LAUNCHERS, use_one_thread
 from mixscale.sweeps.plan import Planned
-from mixscale.sweeps.progress import SweepProgress
-from mixscale.sweeps.standing import Notes
+from mixscale.sweeps.run_state import Failure, ProgressWriter
+from mixscale.sweeps.status import SweepProgress
 from mixscale.sweeps.worker import work
 from mixscale.training.interrupt import Interrupt
 
 WORKER_BYTES = 1_000_000_000
-"""What a worker with a small model takes, libraries and compiler included."""
-SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+"""Memory of a worker with a small model, libraries and compiler included."""
 
 
-def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
-    """Trains what is left with as many workers as the machine has use for; stops at the first that fails."""
+@LAUNCHERS.register("Local")
+def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
+    """Trains what is left with `machine.workers` workers; stops at the first that fails."""
     # Decided before looking at what is left: a run must be trained by the same program after a restart. Where several
-    # hosts train a run together, one process of each does, and JAX must not look for devices before they have joined.
+    # hosts train a run together, each has one process, and JAX must not look for devices before they have joined.
     machine = experiment.machine
-    workers = 1 if machine.hosts.coordinator else machine.workers or workers_that_pay()
+    workers = 1 if machine.hosts.coordinator else machine.workers or default_workers()
     if workers == 1:
-        work(experiment, store_path, left, Notes(experiment.directory, progress.take))
+        work(experiment, store_path, left, ProgressWriter(experiment.directory, progress.take))
     else:
         _side_by_side(experiment, store_path, left, min(workers, len(left)), progress)
 
 
-def workers_that_pay() -> int:
-    """One per core, as far as memory goes, where JAX would use the CPU; else one."""
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms != "cpu":
+def default_workers() -> int:
+    """One per core, as far as memory allows, where JAX would use the CPU; else one."""
+    if os.environ.get("JAX_PLATFORMS", "") != "cpu":
         import jax
 
         if jax.default_backend() != "cpu":
@@ -60,33 +59,32 @@ def _side_by_side(
     experiment: Experiment, store_path: Path, left: list[Planned], workers: int, progress: SweepProgress
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    # A pipe each: of a queue they would share the lock, which a worker that is killed can take with it.
+    # One pipe per worker: a shared queue has a shared lock, which a killed worker may never release.
     pipes = [context.Pipe(duplex=False) for _ in range(workers)]
     receivers = [receiver for receiver, _ in pipes]
-    with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREAD}".strip()):
-        processes = [
-            context.Process(target=_worker, args=(experiment, store_path, left, index, sender), daemon=True)
-            for index, (_, sender) in enumerate(pipes)
-        ]
-        with _deaf_to_interrupts():
-            for process in processes:
-                process.start()
+    processes = [
+        context.Process(target=_worker, args=(experiment, store_path, left, index, sender), daemon=True)
+        for index, (_, sender) in enumerate(pipes)
+    ]
+    with _ignoring_ctrl_c():
+        for process in processes:
+            process.start()
     for _, sender in pipes:
         sender.close()
-    # Entered until the last worker has ended: told to stop, they save, and this process must outlive that.
+    # Entered until the last worker has ended: asked to stop, they save first, and this process must outlive that.
     with Interrupt() as interrupt:
         try:
             _watch(processes, receivers, progress, interrupt)
         finally:
             for process in processes:
                 process.terminate()
-            # A worker cannot end while what it says is not read.
+            # A worker cannot end while its messages are not read.
             while any(process.is_alive() for process in processes):
-                list(_said(receivers, 0.2))
+                list(_messages(receivers, 0.2))
 
 
-def _said(receivers: list[Connection], seconds: float) -> Iterator[Any]:
-    """What workers have said, waited for no longer than that; pipes of those that have ended are taken out."""
+def _messages(receivers: list[Connection], seconds: float) -> Iterator[Any]:
+    """Messages that arrive within that time; removes the pipes of workers that have ended."""
     if not receivers:
         time.sleep(seconds)
     for receiver in wait(receivers, seconds):
@@ -97,35 +95,36 @@ def _said(receivers: list[Connection], seconds: float) -> Iterator[Any]:
 
 
 def _watch(processes: list[Any], receivers: list[Connection], progress: SweepProgress, interrupt: Interrupt) -> None:
-    """Passes messages on until every worker has ended; raises what made one fail."""
+    """Shows messages until every worker has ended; raises what made one fail."""
     while True:
         if interrupt.asked:
             raise interrupt.exception()
         alive = any(process.is_alive() for process in processes)
-        said = list(_said(receivers, 0.5))
-        for message in said:
+        messages = list(_messages(receivers, 0.5))
+        for message in messages:
             if isinstance(message, Failure):
-                # A signal to the whole group reaches workers too, and they answer first.
-                raise interrupt.exception() if interrupt.asked else message.raised()
+                # A signal to the whole process group reaches workers too, and they may report it first.
+                raise interrupt.exception() if interrupt.asked else message.exception()
             progress.take(message)
-        if not said and not alive:
+        if not messages and not alive:
             break
     failed = [process.exitcode for process in processes if process.exitcode]
     if failed and failed[0] < 0:
         raise Unfinished(
-            f"a worker was ended by signal {-failed[0]} (out of memory?); start again to go on, "
-            "with fewer --machine.workers if memory is short"
+            f"signal {-failed[0]} killed a worker (out of memory?); progress is saved, rerun the same command to "
+            "resume, with fewer --machine.workers if memory is short"
         )
     if failed:
-        raise Unfinished(f"a worker ended with status {failed[0]} before it could train; what it said is above")
+        raise Unfinished(f"a worker exited with status {failed[0]} before it could train; its output is above")
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, sender: Connection) -> None:
-    """What runs in worker process `index`."""
+    """Main function of worker process `index`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_to_core(index)
+    use_one_thread()
     try:
-        work(experiment, store_path, planned, Notes(experiment.directory, sender.send))
+        work(experiment, store_path, planned, ProgressWriter(experiment.directory, sender.send))
     except Exception as error:
         sender.send(Failure.of(error))
 
@@ -138,33 +137,17 @@ def _end_with_parent() -> None:
 
 
 def _keep_to_core(index: int) -> None:
-    """XLA makes as many threads as the process has cores when it starts, so it starts on one."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[index % len(cores)]})
+    """XLA makes as many threads as the process has cores when it starts, so a worker starts on one core."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which reaches them too; the parent answers it, and ends its workers."""
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which reaches them too; the parent handles it and ends its workers."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Sets environment variables for the processes started inside."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

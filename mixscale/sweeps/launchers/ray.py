@@ -1,7 +1,7 @@
-"""Runs as tasks on a Ray cluster, whose nodes share a file system.
+"""The launcher for a Ray cluster with nodes that share a file system: jobs are Ray tasks.
 
-A task that a node takes with it is not Ray's to start again: its runs become free, and the driver gives out new tasks.
-Those of one run over several hosts stand in a placement group, one bundle a host.
+Ray does not restart a task that is lost with its node: the task's runs become free, and the driver submits new tasks.
+The tasks of one run over several hosts have a placement group, one bundle per host.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from mixscale.config import Experiment, Hosts, Ray
 from mixscale.errors import InputError
-from mixscale.sweeps.launchers.job import Job
-from mixscale.sweeps.launchers.supervise import supervise
+from mixscale.sweeps.launchers import LAUNCHERS, Job, supervise
 from mixscale.sweeps.plan import Planned
-from mixscale.sweeps.progress import SweepProgress
+from mixscale.sweeps.status import SweepProgress
 
 
-def train(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
+@LAUNCHERS.register("Ray")
+def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left on the cluster.
 
     Raises:
@@ -29,21 +29,21 @@ def train(experiment: Experiment, store_path: Path, left: list[Planned], progres
     """
     launcher = experiment.launcher
     assert isinstance(launcher, Ray)
-    with _joined(launcher.address):
+    with _connected(launcher.address):
         jobs = RayJobs(experiment, launcher, store_path)
         try:
             supervise(experiment.directory, jobs, launcher.jobs, left, progress)
         finally:
-            jobs.end()
+            jobs.cancel()
 
 
 @contextlib.contextmanager
-def _joined(address: str) -> Iterator[None]:
-    """Joins the cluster, or stays with the one that this process has joined."""
+def _connected(address: str) -> Iterator[None]:
+    """Connects to the cluster, or keeps this process's connection."""
     try:
         import ray
     except ImportError as error:
-        raise InputError("engine Ray needs Ray on every node; `pip install 'mixscale[ray]'`") from error
+        raise InputError("launcher Ray needs Ray on every node; `pip install 'mixscale[ray]'`") from error
     if ray.is_initialized():
         yield
         return
@@ -51,7 +51,7 @@ def _joined(address: str) -> Iterator[None]:
         ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise InputError(
-            f"no Ray cluster at engine.address '{address}'; `ray start --head` makes one ({error})"
+            f"no Ray cluster at launcher.address '{address}' ({error}); `ray start --head` starts one"
         ) from error
     try:
         yield
@@ -61,111 +61,105 @@ def _joined(address: str) -> Iterator[None]:
 
 @dataclass
 class Group:
-    """The tasks of one job, one a host."""
+    """The tasks of one job, one per host."""
 
     tasks: list[Any]
-    place: Any = None
-    """the placement group, where there are several hosts"""
+    placement: Any = None
+    """their placement group, where there are several hosts"""
+
+    def end(self, running: Sequence[Any], over: bool = True) -> None:
+        """Cancels the tasks that run, and, where the job is `over`, frees what was reserved for it."""
+        import ray
+
+        for task in running:
+            ray.cancel(task, force=True)
+        if over and self.placement is not None:
+            ray.util.remove_placement_group(self.placement)
 
 
 class RayJobs:
     """`Jobs` of a Ray cluster."""
 
     def __init__(self, experiment: Experiment, launcher: Ray, store_path: Path):
-        self._experiment, self._engine, self._store_path = experiment, launcher, store_path
+        self._experiment, self._launcher, self._store_path = experiment, launcher, store_path
         self._groups: list[Group] = []
-        self._said = "none of them said why"
+        self._last_error = "no job reported an error"
 
     def submit(self, planned: Sequence[Planned], count: int) -> None:
         import ray
 
-        job = Job(self._experiment, self._store_path, list(planned), Path.cwd(), self._engine.cpus <= 1)
+        job = Job(self._experiment, self._store_path, list(planned), Path.cwd(), self._launcher.cpus <= 1)
         shared = ray.put(job)
         for _ in range(count):
-            self._groups.append(self._over_hosts(shared) if self._engine.hosts > 1 else self._on_one(shared))
+            several = self._launcher.hosts > 1
+            self._groups.append(self._over_hosts(shared) if several else Group([self._remote(_run).remote(shared)]))
 
     def live(self) -> int | None:
-        self._groups = [group for group in self._groups if self._goes_on(group)]
+        self._groups = [group for group in self._groups if self._is_live(group)]
         return len(self._groups)
 
-    def last_words(self) -> str:
-        return f"the last one: {self._said}"
+    def last_error(self) -> str:
+        return f"the last one: {self._last_error}"
 
-    def end(self) -> None:
-        """Takes back what still runs, after a failure or an interrupt; where it stood is on disk."""
-        import ray
-
+    def cancel(self) -> None:
+        """Cancels what still runs, after a failure or an interrupt; its progress is on disk."""
         for group in self._groups:
-            for task in group.tasks:
-                ray.cancel(task, force=True)
-            if group.place is not None:
-                ray.util.remove_placement_group(group.place)
-
-    def _on_one(self, job: Any) -> Group:
-        return Group([self._remote(_train).remote(job)])
+            group.end(group.tasks)
 
     def _over_hosts(self, job: Any) -> Group:
+        import ray
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        hosts, launcher = self._engine.hosts, self._engine
+        hosts, launcher = self._launcher.hosts, self._launcher
         bundle = {"CPU": launcher.cpus, "GPU": launcher.gpus, "memory": launcher.memory_gb * 1e9, **launcher.resources}
         bundle = {name: amount for name, amount in bundle.items() if amount}
-        place = placement_group([bundle] * hosts, strategy="STRICT_SPREAD")
-        on = [PlacementGroupSchedulingStrategy(place, placement_group_bundle_index=i) for i in range(hosts)]
-        # Given as a reference, so that nobody waits for it here.
-        address = _address_task().options(scheduling_strategy=on[0]).remote()
-        task = self._remote(_train_together)
+        placement = placement_group([bundle] * hosts, strategy="STRICT_SPREAD")
+        on = [PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=i) for i in range(hosts)]
+        # Passed to the tasks as a reference, so that the driver does not wait for it.
+        find_address = ray.remote(num_cpus=0, max_retries=0)(_free_address)
+        address = find_address.options(scheduling_strategy=on[0]).remote()
+        task = self._remote(_run_together)
         return Group(
-            [task.options(scheduling_strategy=on[i]).remote(job, address, hosts, i) for i in range(hosts)], place
+            [task.options(scheduling_strategy=on[i]).remote(job, address, hosts, i) for i in range(hosts)], placement
         )
 
     def _remote(self, function: Callable[..., None]) -> Any:
         import ray
 
-        launcher = self._engine
-        # A process of Ray's outlives its task, and the next task would find its devices taken (max_calls).
+        launcher = self._launcher
         return ray.remote(
             num_cpus=launcher.cpus,
             num_gpus=launcher.gpus,
             memory=int(launcher.memory_gb * 1e9) or None,
             resources=launcher.resources or None,
             max_retries=0,
+            # Otherwise the process outlives its task, and the next task finds its devices taken.
             max_calls=1,
         )(function)
 
-    def _goes_on(self, group: Group) -> bool:
+    def _is_live(self, group: Group) -> bool:
         import ray
 
-        ended, going = ray.wait(group.tasks, num_returns=len(group.tasks), timeout=0)
+        finished, running = ray.wait(group.tasks, num_returns=len(group.tasks), timeout=0)
         failed = False
-        for task in ended:
+        for task in finished:
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
-                failed, self._said = True, str(error)
-        if going and failed:
-            # The others would wait for the lost one until they time out.
-            for task in going:
-                ray.cancel(task, force=True)
-        if not going and group.place is not None:
-            ray.util.remove_placement_group(group.place)
-        return bool(going)
+                failed, self._last_error = True, str(error)
+        # If one failed, the others would wait for it until they time out.
+        group.end(running if failed else [], over=not running)
+        return bool(running)
 
 
-def _train(job: Job) -> None:
+def _run(job: Job) -> None:
     job()
 
 
-def _train_together(job: Job, address: str, hosts: int, process: int) -> None:
+def _run_together(job: Job, address: str, hosts: int, process: int) -> None:
     machine = replace(job.experiment.machine, hosts=Hosts(address, hosts, process))
     replace(job, experiment=replace(job.experiment, machine=machine))()
-
-
-def _address_task() -> Any:
-    import ray
-
-    return ray.remote(num_cpus=0, max_retries=0)(_free_address)
 
 
 def _free_address() -> str:

@@ -1,4 +1,4 @@
-"""Claims on a run's folder: real processes that race for it, are killed, or were taken for dead."""
+"""Claims on a run's folder: real processes race for it, are killed, or lose their lease."""
 
 from __future__ import annotations
 
@@ -13,36 +13,43 @@ from pathlib import Path
 
 import pytest
 
-from mixscale.errors import Interrupted, Unfinished
-from mixscale.sweeps import claims, failures, reached
+from mixscale.errors import InputError, Interrupted, Unfinished
+from mixscale.sweeps import queue
+from mixscale.sweeps.run_state import (
+    Failure,
+    RunProgress,
+    claimed,
+    read_failure,
+    write_progress,
+)  # fmt: skip
 
 RACER = """
 import errno, fcntl, sys, time
 from pathlib import Path
-from mixscale.sweeps import claims
+from mixscale.sweeps import queue
 
 def no_locks(*_):
     raise OSError(errno.ENOLCK, "no locks here")
 
 if "same machine" not in sys.argv[1]:
     fcntl.flock = no_locks
-    claims.this_machine = lambda: sys.argv[2]
+    queue.this_machine = lambda: sys.argv[2]
 for line in sys.stdin:
     moment, folder = line.rstrip().split(" ", 1)
     while time.time() < float(moment):
         pass
-    with claims.claimed(Path(folder)) as free:
-        print(int(free), flush=True)
+    with queue.claim(Path(folder)) as claim:
+        print(int(claim is not None), flush=True)
         sys.stdin.readline()
 """
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mixscale.sweeps import claims
+from mixscale.sweeps import queue
 
-claims.BEAT = 0.05
-with claims.claimed(Path(sys.argv[1])) as free:
-    print(int(free), flush=True)
+queue.HEARTBEAT = 0.05
+with queue.claim(Path(sys.argv[1])) as claim:
+    print(int(claim is not None), flush=True)
     time.sleep(60)
 """
 
@@ -50,7 +57,7 @@ with claims.claimed(Path(sys.argv[1])) as free:
 HICCUP = """
 import errno, os, sys, threading, time
 from pathlib import Path
-from mixscale.sweeps import claims
+from mixscale.sweeps import queue
 
 def away(self):
     global left
@@ -59,8 +66,8 @@ def away(self):
         raise OSError(errno.ESTALE, "stale file handle", str(self))
     return os.path.exists(self)
 
-claims.BEAT, left, Path.exists = 0.05, 3, away
-with claims.claimed(Path(sys.argv[1])):
+queue.HEARTBEAT, left, Path.exists = 0.05, 3, away
+with queue.claim(Path(sys.argv[1])):
     print("claimed", flush=True)
     sys.stdin.readline()
 """
@@ -78,7 +85,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", script, *arguments], text=True, **pipes)
 
 
-def tell(process: subprocess.Popen[str], line: str) -> None:
+def send(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.write(line + "\n")
     process.stdin.flush()
 
@@ -88,16 +95,16 @@ def leave_behind(folder: Path) -> None:
     folder.mkdir()
     lease = folder / "claim.1"
     lease.write_text(json.dumps({"machine": "third", "host": "third", "pid": 1, "since": 0.0}))
-    os.utime(lease, (0, time.time() - claims.LEASE - 1))
+    os.utime(lease, (0, time.time() - queue.LEASE - 1))
 
 
 @pytest.mark.parametrize("case", ["same machine", "other machine", "left behind", "left behind to the same machine"])
-def test_of_two_processes_that_race_for_a_run_exactly_one_wins_each_time(case, tmp_path):
+def test_of_two_processes_that_race_for_a_run_exactly_one_wins(case, tmp_path):
     racers = [start(RACER, case, name) for name in ("one", "two")]
     for process in racers:
-        tell(process, f"0 {tmp_path / 'warm-up'}")
+        send(process, f"0 {tmp_path / 'warm-up'}")
         process.stdout.readline()
-        tell(process, "")
+        send(process, "")
     wins = []
     for index in range(1000):
         folder = tmp_path / str(index)
@@ -105,76 +112,76 @@ def test_of_two_processes_that_race_for_a_run_exactly_one_wins_each_time(case, t
             leave_behind(folder)
         moment = time.time() + 0.0005
         for process in racers:
-            tell(process, f"{moment} {folder}")
+            send(process, f"{moment} {folder}")
         won = [int(process.stdout.readline()) for process in racers]
         assert sum(won) == 1, (index, won)
         wins += won
         for process in racers:
-            tell(process, "")
+            send(process, "")
     for process in racers:
         process.stdin.close()
         assert process.wait() == 0
-    assert 0 < sum(wins[::2]) < 1000, "one of them never won, so they did not race"
+    assert 0 < sum(wins[::2]) < 1000, "one of them never won, so there was no race"
 
 
-def test_a_killed_process_gives_its_claim_back_at_once_and_is_remembered(tmp_path):
+def test_a_killed_process_releases_its_claim_at_once_and_the_failure_is_recorded(tmp_path):
     process = start(HOLDER, str(tmp_path))
     assert process.stdout.readline() == "1\n"
-    assert claims.holder(tmp_path).pid == process.pid
-    with claims.claimed(tmp_path) as free:
+    assert queue.holder(tmp_path).pid == process.pid
+    with claimed(tmp_path) as free:
         assert not free
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert claims.holder(tmp_path) is None
-    with claims.claimed(tmp_path) as free:
+    assert queue.holder(tmp_path) is None
+    with claimed(tmp_path) as free:
         assert free
-        failure = failures.read(tmp_path)
+        failure = read_failure(tmp_path)
         assert (failure.kind, failure.times) == ("unfinished", 1)
         assert str(process.pid) in failure.why
-    assert failures.read(tmp_path).times == 1, "nothing failed since"
+    assert read_failure(tmp_path).times == 1, "nothing failed since"
 
 
-def test_a_claim_of_another_machine_holds_until_it_was_silent_for_long(tmp_path):
+def test_a_claim_of_another_machine_holds_until_its_lease_expires(tmp_path):
     leave_behind(tmp_path / "run")
     lease = tmp_path / "run" / "claim.1"
-    os.utime(lease, (0, time.time() - claims.LEASE / 2))
-    assert claims.holder(tmp_path / "run").host == "third"
-    with claims.claimed(tmp_path / "run") as free:
+    os.utime(lease, (0, time.time() - queue.LEASE / 2))
+    assert queue.holder(tmp_path / "run").host == "third"
+    with claimed(tmp_path / "run") as free:
         assert not free
-    os.utime(lease, (0, time.time() - claims.LEASE - 1))
-    assert claims.holder(tmp_path / "run") is None
-    with claims.claimed(tmp_path / "run") as free:
+    os.utime(lease, (0, time.time() - queue.LEASE - 1))
+    assert queue.holder(tmp_path / "run") is None
+    with claimed(tmp_path / "run") as free:
         assert free
 
 
-def test_a_process_that_was_taken_for_dead_ends_before_it_writes(tmp_path):
+def test_a_process_that_lost_its_lease_ends_before_it_writes(tmp_path):
     process = start(HOLDER, str(tmp_path))
     process.stdout.readline()
     (tmp_path / "claim.1").rename(tmp_path / "claim.2")
     assert process.wait(timeout=30) == 1
-    assert "was taken over" in process.stderr.read()
+    assert str(tmp_path) in process.stderr.read()
 
 
 def test_what_fails_inside_a_claim_is_recorded_and_an_interrupt_is_not(tmp_path):
     def fail(error: Exception) -> None:
-        with pytest.raises(type(error)), claims.claimed(tmp_path):
+        with pytest.raises(type(error)), claimed(tmp_path):
             raise error
 
     fail(ValueError("no such number"))
     fail(ValueError("no such number"))
-    assert failures.read(tmp_path).times == 2
-    assert "no such number" in failures.read(tmp_path).why
-    assert not failures.read(tmp_path).final
+    assert read_failure(tmp_path).times == 2
+    assert "no such number" in read_failure(tmp_path).why
+    assert not read_failure(tmp_path).final
     fail(Interrupted(signal.SIGTERM))
-    assert failures.read(tmp_path).times == 2
+    assert read_failure(tmp_path).times == 2
     fail(Unfinished("the devices failed"))
-    assert failures.read(tmp_path).why == "the devices failed"
-    assert failures.read(tmp_path).final
-    fail(failures.InputError("no such domain"))
-    assert failures.read(tmp_path).final
+    assert read_failure(tmp_path).why == "the devices failed"
+    assert read_failure(tmp_path).final
+    fail(InputError("no such domain"))
+    assert read_failure(tmp_path).final
 
 
-def test_a_file_server_that_is_away_for_a_moment_does_not_end_the_heartbeat(tmp_path):
+def test_a_short_outage_of_the_file_server_does_not_end_the_heartbeat(tmp_path):
     process = start(HICCUP, str(tmp_path))
     assert process.stdout.readline() == "claimed\n"
     lease = tmp_path / "claim.1"
@@ -183,24 +190,24 @@ def test_a_file_server_that_is_away_for_a_moment_does_not_end_the_heartbeat(tmp_
     while lease.stat().st_mtime == 1 and time.monotonic() < until:
         time.sleep(0.01)
     assert lease.stat().st_mtime > 1
-    tell(process, "")
+    send(process, "")
     assert process.wait() == 0
 
 
-def test_deaths_count_only_where_the_run_got_no_further_in_between(tmp_path):
-    def die_at(step: int) -> failures.Failure:
-        reached.note(tmp_path, reached.Reached(step, 1000, 0, 0, 0.0, 0.0))
+def test_deaths_count_only_without_progress_in_between(tmp_path):
+    def die_at(step: int) -> Failure:
+        write_progress(tmp_path, RunProgress(step, 1000, 0, 0, 0.0, 0.0))
         # As of this machine: its lock is free, so it is dead.
         newest = max(tmp_path.glob("claim.*"), key=lambda lease: int(lease.suffix[1:]))
         os.utime(newest)
-        with claims.claimed(tmp_path) as free:
+        with claimed(tmp_path) as free:
             assert free
-        return failures.read(tmp_path)
+        return read_failure(tmp_path)
 
-    with claims.claimed(tmp_path):
+    with claimed(tmp_path):
         pass
     assert [die_at(step).times for step in (100, 200, 300, 400)] == [1, 1, 1, 1]
-    assert [(die_at(step).times, failures.read(tmp_path).final) for step in (400, 350)] == [(2, False), (3, True)]
+    assert [(die_at(step).times, read_failure(tmp_path).final) for step in (400, 350)] == [(2, False), (3, True)]
     # Further than 350, but not further than ever.
     assert die_at(390).times == 4
 
@@ -209,21 +216,21 @@ def test_nobody_waits_for_a_run_that_is_held(tmp_path, monkeypatch):
     def wait(seconds: float) -> None:
         raise AssertionError(f"waited {seconds} s")
 
-    with claims.claimed(tmp_path):
-        monkeypatch.setattr(claims.time, "sleep", wait)
-        assert claims.holder(tmp_path).pid == os.getpid()
-        with claims.claimed(tmp_path) as theirs:
+    with claimed(tmp_path):
+        monkeypatch.setattr(queue.time, "sleep", wait)
+        assert queue.holder(tmp_path).pid == os.getpid()
+        with claimed(tmp_path) as theirs:
             assert not theirs
         monkeypatch.undo()
 
 
-def test_a_run_at_which_somebody_looks_just_now_is_free(tmp_path, monkeypatch):
-    with claims.claimed(tmp_path):
+def test_a_run_whose_state_is_being_read_is_free(tmp_path, monkeypatch):
+    with claimed(tmp_path):
         pass
     with open(tmp_path / "lock") as looked_at:
         fcntl.flock(looked_at, fcntl.LOCK_SH)
-        monkeypatch.setattr(claims.time, "sleep", lambda seconds: fcntl.flock(looked_at, fcntl.LOCK_UN))
-        with claims.claimed(tmp_path) as free:
+        monkeypatch.setattr(queue.time, "sleep", lambda seconds: fcntl.flock(looked_at, fcntl.LOCK_UN))
+        with claimed(tmp_path) as free:
             monkeypatch.undo()
             assert free
 
@@ -233,23 +240,23 @@ def test_a_lock_that_a_file_server_keeps_for_a_dead_node_does_not_hold_its_run(t
     leave_behind(folder)
     server = start(LOCKER, str(folder / "lock"))
     assert server.stdout.readline() == "locked\n"
-    with claims.claimed(folder) as free:
+    with claimed(folder) as free:
         assert free
         # Without the lock, the lease alone says that this process lives, also to its own machine.
-        with claims.claimed(folder) as theirs:
+        with claimed(folder) as theirs:
             assert not theirs
-        tell(server, "")
+        send(server, "")
         server.wait()
-        assert claims.holder(folder).pid == os.getpid()
-        with claims.claimed(folder) as theirs:
+        assert queue.holder(folder).pid == os.getpid()
+        with claimed(folder) as theirs:
             assert not theirs
-    assert claims.holder(folder) is None
-    with claims.claimed(folder) as free:
+    assert queue.holder(folder) is None
+    with claimed(folder) as free:
         assert free
 
 
-def test_a_process_of_this_machine_that_has_the_lock_lives_however_long_it_was_silent(tmp_path):
-    with claims.claimed(tmp_path):
-        os.utime(tmp_path / "claim.1", (0, time.time() - 2 * claims.LEASE))
-        with claims.claimed(tmp_path) as theirs:
+def test_a_process_of_this_machine_that_has_the_lock_is_alive_however_old_its_heartbeat(tmp_path):
+    with claimed(tmp_path):
+        os.utime(tmp_path / "claim.1", (0, time.time() - 2 * queue.LEASE))
+        with claimed(tmp_path) as theirs:
             assert not theirs

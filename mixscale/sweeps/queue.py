@@ -1,0 +1,218 @@
+"""The queue of runs: a process claims a run's folder before it trains the run. Knows nothing of training.
+
+A claim has two parts. The operating system's lock on `lock` serves processes of one machine; it is released however
+its holder dies. A lease serves machines that share a file system, where such locks may not reach the others: the file
+`claim.N` names the holder, who touches it while it lives. The next holder creates `claim.N+1` once `claim.N` was
+released, or not touched for `LEASE` seconds. `claim.N+1` is created by a hard link, so of several processes one
+succeeds; a number is never used twice, so nobody takes over a claim that has already been taken over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+LEASE = 120.0
+"""Seconds without a touch after which a lease has expired. A network file system may report times that are up to a
+minute old, and a busy process may be late."""
+HEARTBEAT = 15.0
+"""Seconds between touches."""
+RELEASED = 0.0
+"""Time of modification of a lease that its holder released."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds, or held, a claim."""
+
+    machine: str
+    host: str
+    pid: int
+    since: float
+    """seconds since 1970, by the holder's clock"""
+    touched: float
+    """time of its last touch, by the file server's clock"""
+    locked: bool = True
+    """whether it also has the lock"""
+    together: int = 1
+    """runs that it trains together"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that this process holds."""
+
+    lease: Path
+    dead: Holder | None
+    """the holder before, where it died without releasing its claim"""
+
+
+@contextmanager
+def claim(path: Path, together: int = 1) -> Iterator[Claim | None]:
+    """Holds the claim on a run's folder while the block runs; yields None where another process holds it.
+
+    Args:
+        path: the folder; created where it is missing.
+        together: runs that are to be trained with this one, itself included.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / "lock", "w") as lock:
+        taken = _take(path, _acquire(lock, fcntl.LOCK_EX), together)
+        if taken is None:
+            yield None
+            return
+        _HEARTBEATS.start(taken.lease)
+        try:
+            yield taken
+        finally:
+            _HEARTBEATS.stop(taken.lease)
+            # If the folder was removed or the file server is away, the lease expires by itself.
+            with suppress(OSError):
+                os.utime(taken.lease, (RELEASED, RELEASED))
+
+
+def holder(path: Path) -> Holder | None:
+    """The process that holds the claim on a run's folder now; None where it is free."""
+    lease = _newest(path)
+    found = lease and _read(lease)
+    if not found or found.touched == RELEASED:
+        return None
+    if found.machine == this_machine() and found.locked:
+        with open(path / "lock") as lock:
+            result = _acquire(lock, fcntl.LOCK_SH)
+        if result is not Lock.UNSUPPORTED:
+            return found if result is Lock.TAKEN else None
+    return found if time.time() - found.touched < LEASE else None
+
+
+@cache
+def this_machine() -> str:
+    """Name of the running system: its boot id, because host names repeat (localhost, containers)."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.exists() else platform.node()
+
+
+class Lock(Enum):
+    OURS = 1
+    TAKEN = 2
+    UNSUPPORTED = 3
+    """the file system has no such locks"""
+
+
+def _acquire(lock: IO[str], kind: int) -> Lock:
+    for attempt in (1, 2):
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return Lock.OURS
+        except BlockingIOError:
+            # A process that only looks takes a shared lock for microseconds: try once more before giving up.
+            if attempt == 2 or kind == fcntl.LOCK_SH or _acquire(lock, fcntl.LOCK_SH) is Lock.TAKEN:
+                return Lock.TAKEN
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.05)
+        except OSError:
+            return Lock.UNSUPPORTED
+    return Lock.TAKEN
+
+
+def _take(path: Path, lock: Lock, together: int) -> Claim | None:
+    """Creates the lease for this process; None where another process holds the claim."""
+    before, last, number = _newest(path), None, 1
+    if before is not None:
+        last = _read(before)
+        number = int(before.suffix[1:]) + 1
+    if lock is Lock.TAKEN and not (last and _may_outlive(last)):
+        return None
+    mine = path / f".claim-{secrets.token_hex(8)}"
+    about = {"machine": this_machine(), "host": platform.node(), "pid": os.getpid(), "since": time.time()}
+    mine.write_text(json.dumps(about | {"locked": lock is Lock.OURS, "together": together}))
+    try:
+        if last is not None:
+            # No process of this machine can hold a lease with a lock that is now ours.
+            dead = lock is Lock.OURS and last.locked and last.machine == this_machine()
+            # Both times are the file server's, so the clocks of the machines need not agree.
+            if not dead and mine.stat().st_mtime - last.touched < LEASE:
+                return None
+        lease = path / f"claim.{number}"
+        with suppress(FileExistsError):
+            os.link(mine, lease)
+        # A network file system may report that a link exists when it has just made it; the count of links is right.
+        if mine.stat().st_nlink != 2:
+            return None
+    finally:
+        mine.unlink()
+    return Claim(lease, last if last is not None and last.touched != RELEASED else None)
+
+
+def _may_outlive(last: Holder) -> bool:
+    """Whether the lock may outlive its holder: a file server may keep that of a dead node until the node restarts.
+
+    Then only the lease counts, and who takes it has no lock. A process of this machine that has the lock is alive,
+    however long ago its last touch was.
+    """
+    return not last.locked or (last.machine != this_machine() and last.touched != RELEASED)
+
+
+def _newest(path: Path) -> Path | None:
+    numbers = [int(entry.name[6:]) for entry in os.scandir(path) if entry.name.startswith("claim.")]
+    return path / f"claim.{max(numbers)}" if numbers else None
+
+
+def _read(lease: Path) -> Holder:
+    # Opening a file makes a network file system fetch its time again.
+    with open(lease) as file:
+        return Holder(**json.load(file), touched=os.fstat(file.fileno()).st_mtime)
+
+
+class _Heartbeats:
+    """One thread that touches all leases of this process."""
+
+    def __init__(self) -> None:
+        self._leases: set[Path] = set()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self, lease: Path) -> None:
+        with self._guard:
+            self._leases.add(lease)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+
+    def stop(self, lease: Path) -> None:
+        with self._guard:
+            self._leases.discard(lease)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT)
+            with self._guard:
+                for lease in self._leases:
+                    # A file server may be away for a while; one touch within LEASE seconds is enough.
+                    with suppress(OSError):
+                        _exit_if_taken_over(lease)
+                        os.utime(lease)
+
+
+def _exit_if_taken_over(lease: Path) -> None:
+    """Ends a process that slept until another took over its run: two must not write to one folder."""
+    if lease.with_suffix(f".{int(lease.suffix[1:]) + 1}").exists():
+        reason = f"this process sent no heartbeat for {LEASE:.0f} s, so another one took over {lease.parent}"
+        print(f"error: {reason}; it ends", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+_HEARTBEATS = _Heartbeats()
