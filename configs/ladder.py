@@ -1,10 +1,10 @@
 """A ladder over N and D for the joint laws: four sizes, each measured at four token counts, on two dozen mixtures.
 
 Each run gives four honest points in D: its stable phase is trained once, and a branch decays from it for every count
-(Hu et al., arXiv 2404.06395). The largest size is left out to judge laws by, with `fit --question larger-n`:
+(Hu et al., arXiv 2404.06395). The largest size is left out to judge laws by, with `fit --holdout larger-n`:
 
     mixscale sweep configs/ladder.py
-    mixscale fit runs/ladder --question larger-n --out runs/ladder/fit
+    mixscale fit runs/ladder --holdout larger-n --out runs/ladder/fit
 """
 
 from mixscale.config import Corpus, Design, Embedded, Experiment, Model, Optimizer, Tokenizer, Train, Verify

@@ -19,7 +19,7 @@ from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.launch import build_corpus, train, train_design
 from mixscale.laws import LawFit
-from mixscale.laws.selection import named
+from mixscale.laws.catalogue import get_law
 from mixscale.mixture import Mixture
 from mixscale.mixtures.designs import draw
 from mixscale.optimization import Optimum
@@ -57,7 +57,7 @@ def check_question(experiment: Experiment) -> None:
     bounds(domains, experiment.constraints.lower, experiment.constraints.upper)
     if experiment.law == "auto":
         return
-    law = named(experiment.law)
+    law = get_law(experiment.law)
     needed = max(member.n_params(len(domains)) for member in getattr(law, "members", [law]))
     fitted = sum(d.role == "fit" for d in draw(experiment.design, Mixture.uniform(domains)))
     if fitted < needed:

@@ -70,7 +70,7 @@ def _measured(task: Task, name: str, bootstrap: int) -> tuple[Rows, pd.DataFrame
     chosen, seconds = [], 0.0
     for fold in task.folds:
         begin = time.perf_counter()
-        fitted = method(fold.fit, task.seed, bootstrap, task.question)
+        fitted = method(fold.fit, task.seed, bootstrap, task.holdout)
         seconds += time.perf_counter() - begin
         chosen.append(fitted.chosen)
         for part, held in fold.parts.items():

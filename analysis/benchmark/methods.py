@@ -49,15 +49,15 @@ def named(name: str, stop_on: RunTable | None = None) -> Method:
         stop_on: rows that `lightgbm-leak` stops on.
     """
     if name == "mean":
-        return lambda table, seed, bootstrap, question: Mean.of(table)
+        return lambda table, seed, bootstrap, holdout: Mean.of(table)
     if name.startswith("lightgbm"):
         from benchmark.trees import Trees
 
         if name == "lightgbm-cv":
-            return lambda table, seed, bootstrap, question: Trees.tuned(table, seed)
+            return lambda table, seed, bootstrap, holdout: Trees.tuned(table, seed)
         leak = stop_on if name == "lightgbm-leak" else None
-        return lambda table, seed, bootstrap, question: Trees.of(table, seed, leak)
-    return lambda table, seed, bootstrap, question: FittedLaw.of(name, table, seed, bootstrap, question)
+        return lambda table, seed, bootstrap, holdout: Trees.of(table, seed, leak)
+    return lambda table, seed, bootstrap, holdout: FittedLaw.of(name, table, seed, bootstrap, holdout)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class FittedLaw:
     chosen: str
 
     @classmethod
-    def of(cls, name: str, table: RunTable, seed: int, bootstrap: int, question: str) -> FittedLaw:
-        fit = laws.fit(table, law=name, targets=table.targets, seed=seed, bootstrap=bootstrap, question=question)
+    def of(cls, name: str, table: RunTable, seed: int, bootstrap: int, holdout: str) -> FittedLaw:
+        fit = laws.fit(table, law=name, targets=table.targets, seed=seed, bootstrap=bootstrap, holdout=holdout)
         return cls(fit, fit.law if name == "auto" else "")
 
     def predict(self, rows: RunTable) -> np.ndarray:

@@ -66,7 +66,7 @@ class Task:
     folds: list[Fold]
     methods: tuple[str, ...]
     main: bool = True
-    question: str = "mixtures"
+    holdout: str = "mixtures"
     stop_on: RunTable | None = field(default=None, repr=False)
 
     @property
@@ -127,7 +127,7 @@ def three_mix_scale(data: Path, quick: bool) -> Iterator[Task]:
         yield Task("3mix-scale", "new mixtures", seed, [Fold(table.where(~held_R), parts)], SCALE)
     smaller_R = size_R < size_R.max()
     fold = Fold(table.where(smaller_R), {"410M, last": Part(table.where(last_R))})
-    yield Task("3mix-scale", "larger size", 0, [fold], SCALE, question="larger-n")
+    yield Task("3mix-scale", "larger size", 0, [fold], SCALE, holdout="larger-n")
 
 
 def olmix(data: Path, quick: bool) -> Iterator[Task]:
@@ -152,7 +152,7 @@ def pile4(data: Path, quick: bool) -> Iterator[Task]:
     yield Task("pile4", "new mixtures, 5 folds", 0, folds[:1] if quick else folds, SCALE)
     larger_R = size_R == size_R.max()
     fold = Fold(table.where(~larger_R), {"all rows": Part(table.where(larger_R))})
-    yield Task("pile4", "larger size", 0, [fold], SCALE, question="larger-n")
+    yield Task("pile4", "larger size", 0, [fold], SCALE, holdout="larger-n")
 
 
 TOKENS, EPOCHS = 0.6, 10.0
@@ -174,7 +174,7 @@ def datablations(data: Path, quick: bool) -> Iterator[Task]:
     parts = {name: Part(table.where(rows_R)) for name, rows_R in held.items()}
     methods = blind()
     fold = Fold(table.where(~held["all rows"]), parts)
-    yield Task("datablations", "more tokens and epochs", 0, [fold], methods, question="larger-d")
+    yield Task("datablations", "more tokens and epochs", 0, [fold], methods, holdout="larger-d")
     scale = table.frame[["n_params", "n_tokens", "unique_tokens/c4"]]
     same_R = scale.groupby(list(scale)).ngroup().to_numpy()
     fold_C = np.random.default_rng(0).permutation(np.arange(same_R.max() + 1) % 5)

@@ -25,7 +25,7 @@ def fit(
     out: Path,
     law: str = "auto",
     target: tuple[str, ...] = (),
-    question: Literal["mixtures", "larger-n", "larger-d", "both"] = "mixtures",
+    holdout: Literal["mixtures", "larger-n", "larger-d", "both"] = "mixtures",
     bootstrap: int = 200,
     diagnose: bool = False,
     seed: int = 0,
@@ -42,8 +42,8 @@ def fit(
             `mixscale laws` lists the names.
         target: columns to fit, for example loss/code or score/qa; by default all losses, or all metrics and scores if
             there are no losses.
-        question: what you will predict with the fit: new mixtures, a larger N, a larger D, or a larger N with new
-            mixtures (both). Cross-validation leaves out runs of that kind to choose the law and to size the intervals.
+        holdout: what you will predict with the fit: new mixtures, a larger N, a larger D, or a larger N with new
+            mixtures (both). Cross-validation holds out runs of that kind to choose the law and to size the intervals.
         bootstrap: number of bootstrap refits for the intervals, at least 2; more make them less random.
         diagnose: report convergence, competing minima, parameters at a bound and unidentified parameters, and write
             them to diagnostics.csv in --out.
@@ -54,12 +54,12 @@ def fit(
 
     check_output(out, "folder")
     table = RunTable.read(runs)
-    options = {"question": question, "bootstrap": bootstrap, "seed": seed}
+    options = {"holdout": holdout, "bootstrap": bootstrap, "seed": seed}
     fitted = laws.fit(table, law=law, targets=target or None, progress=True, **options)
     fitted.save(out)
     print(f"{fitted.summary()}\n\nfit saved to {out}")
     if diagnose:
-        found = fitted.diagnosis()
+        found = fitted.diagnostics()
         found.table().to_csv(out / DIAGNOSTICS_FILE, index=False)
         (out / DIAGNOSTICS_FILE).with_suffix(".txt").write_text(found.summary() + "\n", encoding="utf-8")
         print(f"\n{found.summary()}\ndiagnostics saved to {out / DIAGNOSTICS_FILE}")
@@ -71,9 +71,9 @@ def laws() -> None:
     For example:
       mixscale laws
     """
-    from mixscale.laws.selection import described
+    from mixscale.laws.catalogue import describe_laws
 
-    print(described())
+    print(describe_laws())
 
 
 def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> None:

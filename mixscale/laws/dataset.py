@@ -1,7 +1,7 @@
-"""What a law is fitted to: arrays taken from a run table by name, checked and scaled.
+"""`Dataset`: the rows of a run table that a law is fitted to, as checked and scaled arrays.
 
-Decides which rows can be fitted together (role, status, one size or many) and refuses tables that cannot answer the
-question, in a sentence. It knows nothing of families beyond whether they use scale, the mixture and unique tokens.
+Decides which rows can be fitted together (role, status, one size or many). Of a law it knows only whether it uses
+scale, the mixture and unique tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from mixscale.run_table import RunTable, sign_of
 
 @dataclass(frozen=True)
 class Scale:
-    """How losses, sizes and token counts become numbers of order one; losses are `(y - offset) / unit`.
+    """Scales losses, sizes and token counts to order one; scaled losses are `(y - offset) / unit`.
 
-    The unit of a score is negative, so that every scaled target is positive and better when lower.
+    The unit of a score is negative, so that every scaled target is positive and lower is better.
     """
 
     offset_T: np.ndarray
@@ -42,10 +42,9 @@ class Dataset:
 
     Attributes:
         columns: full names of the targets, `loss/code`. targets: without the prefix.
-        points: mixtures and scaled n, d of each row. y_TxR: losses as they were measured.
-        group_R: number of the row's mixture, or of its run where all have one mixture; rows of a group stay together
-            in folds and resamples.
-        run_R: number of the row's run. notes: what was decided on the way, in sentences.
+        points: mixtures and scaled n, d of each row. y_TxR: losses in their own units.
+        group_R: number of the row's mixture, or of its run where all have one mixture; folds do not split a group.
+        run_R: number of the row's run. notes: which rows and targets were left out, in sentences.
     """
 
     domains: tuple[str, ...]
@@ -65,7 +64,7 @@ class Dataset:
 
     @property
     def never_used_K(self) -> np.ndarray:
-        """Whether a domain has weight zero in every row, so that nothing is known of it."""
+        """Whether a domain has weight zero in every row, so that its effect is unknown, shape (K,)."""
         return self.points.h_RxK.max(axis=0) < 1e-9
 
     @property
@@ -73,50 +72,56 @@ class Dataset:
         return self.scale.inward(self.y_TxR)
 
     @property
+    def has_repeats(self) -> bool:
+        """Whether a row reads a domain more than once, by more than rounding."""
+        points = self.points
+        return bool((points.h_RxK * points.d_R[:, None] > 1.05 * points.u_RxK).any())
+
+    @property
     def level_R(self) -> np.ndarray:
-        """Number of the size and token count of each row, those within a percent of each other being one."""
+        """Number of the size and token count of each row; those within a percent of each other are one."""
         return _groups(np.column_stack([levels(self.points.n_R), levels(self.points.d_R)]))
 
     def replicates(self) -> tuple[np.ndarray, int]:
-        """How far each row is from the mean of the rows of the same point, shape (T, R), and the freedom of that."""
+        """Differences of each row from the mean of its replicates, shape (T, R), and their degrees of freedom."""
         cell_R = self._cells()
         counts = np.bincount(cell_R)
         means_TxC = np.stack([np.bincount(cell_R, y) / counts for y in self.y_TxR])
         return self.y_TxR - means_TxC[:, cell_R], int((counts - 1).sum())
 
     def seed_noise(self) -> tuple[np.ndarray | None, int]:
-        """Pooled standard deviation of replicates (the same point) per target, shape (T,), and its freedom."""
-        apart_TxR, freedom = self.replicates()
-        return (np.sqrt((apart_TxR**2).sum(axis=1) / freedom), freedom) if freedom else (None, 0)
+        """Pooled standard deviation of replicates per target, shape (T,), and its degrees of freedom."""
+        difference_TxR, dof = self.replicates()
+        return (np.sqrt((difference_TxR**2).sum(axis=1) / dof), dof) if dof else (None, 0)
 
     def _cells(self) -> np.ndarray:
-        """Number of the point that each row is a measurement of, shape (R,)."""
+        """Number of the point (mixture, size, tokens, unique tokens) of each row, shape (R,)."""
         return _groups(np.column_stack(self.points))
 
 
 def fit_rows(table: RunTable) -> RunTable:
-    """The rows that may be fitted: role 'fit', or none, where there are roles.
+    """Where the table has roles, the rows with role 'fit' or none.
 
     Raises:
-        InputError: no row is left, or none of them is complete.
+        InputError: there is no such row, or none of them is complete.
     """
     roles = table.frame.get("role")
     rows = table if roles is None else table.where(roles.fillna("fit").replace("", "fit") == "fit")
     if len(rows) == 0:
         raise InputError(f"no row has role 'fit' (found: {', '.join(sorted(map(str, roles.unique())))})")
     if len(rows.complete()) == 0:
-        raise InputError(f"none of the {len(rows)} rows to fit is complete; let some runs end, or mend their status")
+        raise InputError(f"none of the {len(rows)} rows to fit is complete; let some finish, or correct their status")
     return rows
 
 
 def scale_of(rows: RunTable) -> tuple[int, int]:
-    """How many sizes and token counts the complete rows hold; 0 where that is not known for every row."""
+    """Number of sizes and of token counts in the complete rows; 0 where a row has none."""
     frame = rows.complete().frame
     return tuple(_distinct(frame[c]) if c in frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
 
 
 def unique_known(rows: RunTable) -> bool:
-    """Whether every complete row says how many unique tokens each domain has, and how many tokens it read."""
+    """Whether every complete row has the unique tokens of each domain that it uses, and its token count."""
     frame = rows.complete().frame
     columns = [f"unique_tokens/{d}" for d in rows.domains]
     if not all(c in frame for c in ["n_tokens", *columns]):
@@ -132,11 +137,11 @@ def build_dataset(
     uses_mixture: bool = True,
     uses_unique: bool = False,
 ) -> Dataset:
-    """Arrays for a law that does or does not use scale, the mixture and unique tokens.
+    """Arrays for a law that uses, or does not use, scale, the mixture and unique tokens.
 
     Raises:
         InputError: scale or unique tokens are used but not in the table; a target is unknown or constant; for a law
-            of the mixture, a domain has one weight above zero in all rows, or all rows have one mixture.
+            that uses the mixture, all rows have one mixture, or a domain has the same weight above zero in all rows.
     """
     notes = list(rows.notes)
     if uses_scale:
@@ -146,7 +151,6 @@ def build_dataset(
         rows = _one_scale(rows, notes)
     columns = _columns(rows, targets)
     notes += _not_fitted(rows, columns, targets)
-    names = tuple(c.split("/", 1)[1] for c in columns)
     h_RxK = rows.mixtures_RxK
     group_R = _groups(h_RxK)
     if uses_mixture:
@@ -155,19 +159,20 @@ def build_dataset(
     y_TxR = np.stack([rows.losses(c) for c in columns])
     for column, y_R in zip(columns, y_TxR, strict=True):
         if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
-            raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave a constant target out")
+            raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave out a constant target")
     n_R, n0 = _scaled(rows, "n_params", uses_scale)
     if not uses_scale and scale_of(rows)[0]:
-        # The size that a law without scale speaks of.
-        n0 = _scaled(rows, "n_params", True)[1]
+        n0 = _scaled(rows, "n_params", True)[1]  # the size that the fit applies to
     d_R, d0 = _scaled(rows, "n_tokens", uses_scale)
     if uses_unique and not uses_scale:
-        d0 = _scaled(rows, "n_tokens", _has_tokens(rows))[1]
+        if "n_tokens" not in rows.frame or _distinct(rows.frame["n_tokens"]) == 0:
+            raise InputError("a law with repeats needs column 'n_tokens' (above zero) in every row to fit")
+        d0 = _scaled(rows, "n_tokens", True)[1]
     offset_T, unit_T = _units(y_TxR, np.array([sign_of(c) for c in columns]))
     return Dataset(
         rows.domains,
         columns,
-        names,
+        tuple(c.split("/", 1)[1] for c in columns),
         Points.of(h_RxK, n_R, d_R, _unique(rows, d0) if uses_unique else None),
         y_TxR,
         group_R if group_R.max() > 0 else run_R,
@@ -191,12 +196,8 @@ def _not_fitted(rows: RunTable, columns: tuple[str, ...], targets: Sequence[str]
     """A sentence that names the targets of the table that are left out, and why."""
     if not (left := [c for c in rows.targets if c not in columns]):
         return []
-    why = "only others were asked for" if targets else "where there are losses, these alone are"
-    one = len(left) == 1
-    return [
-        f"{'target' if one else 'targets'} {listed(left)} {'is' if one else 'are'} not fitted: {why} "
-        f"(--target {left[0]} asks for {'it' if one else 'the first'})"
-    ]
+    why = "you chose others" if targets else "by default only losses are fitted"
+    return [f"not fitted: {listed(left)}, since {why} (to add one: --target {left[0]})"]
 
 
 def levels(value_R: np.ndarray) -> np.ndarray:
@@ -215,33 +216,33 @@ def _check_scale(rows: RunTable, sizes: int, tokens: int, notes: list[str]) -> N
     if sizes == tokens == 1:
         raise InputError(
             "a law that uses scale needs several sizes (n_params) or token counts (n_tokens), and the table has "
-            "one of each; take the law without scale"
+            "one of each; use a law without scale"
         )
     for column, count, what in (("n_params", sizes, "size"), ("n_tokens", tokens, "token count")):
         if count == 1:
-            notes.append(f"{column} never varies, so nothing is known of any other {what}: predict only at this one")
+            notes.append(f"{column} never varies, so the fit predicts only at this {what}")
 
 
 def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
-    """The final row of each run that ended well; of several sizes or token counts the largest."""
+    """The final row of each complete run; of several sizes or token counts the largest."""
     final = rows.final()
     if len(final) < len(rows):
-        notes.append(f"the law has no scale, so of {len(rows)} rows the last of each of {len(final)} runs are taken")
-    # A run that diverged later is no run at its last good step: its loss there belongs to fewer tokens.
+        notes.append(f"the law has no scale, so only the last row of each of {len(final)} runs is fitted")
+    # The last good step of a run that diverged is not a complete run: its loss there belongs to fewer tokens.
     kept = final.complete()
     if len(kept) < len(final):
         lost = len(final) - len(kept)
-        notes.append(f"{lost} of {len(final)} runs diverged or were cut short and are left out")
+        notes.append(f"{lost} of {len(final)} runs diverged or were stopped and are left out")
     if len(kept) == 0:
-        raise InputError(f"none of the {len(final)} runs to fit ended complete; let some end, or mend their status")
+        raise InputError(f"none of the {len(final)} runs to fit is complete; let some finish, or correct their status")
     for column, what in (("n_params", "size"), ("n_tokens", "token count")):
         if column not in kept.frame or _distinct(kept.frame[column]) <= 1:
             continue
         value_R = kept.frame[column].to_numpy(dtype=np.float64)
         largest = np.abs(value_R / np.nanmax(value_R) - 1) < 0.01
         notes.append(
-            f"the law has no scale, so the {int(largest.sum())} runs of the largest {what} "
-            f"({column} {np.nanmax(value_R):.4g}) are fitted and {int((~largest).sum())} are left out"
+            f"the law has no scale, so only the {int(largest.sum())} runs with the largest {what} "
+            f"({column} {np.nanmax(value_R):.4g}) are fitted; {int((~largest).sum())} are left out"
         )
         kept = kept.where(largest)
     return kept
@@ -250,29 +251,29 @@ def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
 def _check_mixtures(domains: Sequence[str], h_RxK: np.ndarray, group_R: np.ndarray, notes: list[str]) -> None:
     if group_R.max() == 0:
         raise InputError(
-            f"all {len(h_RxK)} rows to fit have the same mixture; a law of the mixture needs mixtures that differ "
-            "('chinchilla' needs sizes or token counts that differ instead)"
+            f"all {len(h_RxK)} rows to fit have the same mixture; a law of the mixture needs several "
+            "('chinchilla' needs several sizes or token counts instead)"
         )
     for domain, h_R in zip(domains, h_RxK.T, strict=True):
         if h_R.max() < 1e-9:
             notes.append(
-                f"domain '{domain}' has weight 0 in every row to fit, so nothing is known of it and predictions must "
+                f"domain '{domain}' has weight 0 in every row to fit, so its effect is unknown and predictions must "
                 "keep it at 0"
             )
         elif np.ptp(h_R) < 1e-9:
             raise InputError(
-                f"domain '{domain}' has weight {h_R[0]:.6g} in every row to fit, so its effect cannot be known; vary "
-                "it, or drop its column and renormalize"
+                f"domain '{domain}' has weight {h_R[0]:.6g} in every row to fit, so its effect cannot be estimated; "
+                "vary it, or drop its column and renormalize"
             )
 
 
 def _groups(h_RxK: np.ndarray) -> np.ndarray:
-    """Number of each row's mixture, equal to nine decimals, in order of appearance."""
+    """Number of each distinct row of the array (to nine decimals), in order of appearance."""
     return pd.Series([row.tobytes() for row in np.round(h_RxK, 9) + 0.0]).factorize()[0]
 
 
 def _distinct(values: pd.Series) -> int:
-    """Values that differ by a percent or more; 0 where one is missing or not positive."""
+    """Number of values that differ by more than a percent; 0 where one is missing or not positive."""
     v = np.sort(values.to_numpy(dtype=np.float64))
     if not (np.isfinite(v).all() and (v > 0).all()):
         return 0
@@ -287,35 +288,29 @@ def _scaled(rows: RunTable, column: str, used: bool) -> tuple[np.ndarray, float]
     return v_R / centre, centre
 
 
-def _has_tokens(rows: RunTable) -> bool:
-    if "n_tokens" not in rows.frame or _distinct(rows.frame["n_tokens"]) == 0:
-        raise InputError("a law with repeats needs column 'n_tokens' (above zero) in every row to fit")
-    return True
-
-
 def _unique(rows: RunTable, d0: float) -> np.ndarray:
     """Unique tokens of each domain over d0, shape (R, K)."""
     columns = [f"unique_tokens/{d}" for d in rows.domains]
     if missing := [c for c in columns if c not in rows.frame]:
         raise InputError(
-            f"a law with repeats needs column '{missing[0]}', the tokens of that domain before any is read again; "
-            "add it, or take the law without repeats"
+            f"a law with repeats needs column '{missing[0]}', the unique tokens of that domain; add it, or use the "
+            "law without repeats"
         )
     u_RxK = rows.frame[columns].to_numpy(dtype=np.float64)
     bad_RxK = ~(u_RxK > 0) & (rows.mixtures_RxK > 0)
     if bad_RxK.any():
         row, k = np.argwhere(bad_RxK)[0]
         raise InputError(
-            f"run '{rows.frame['run'].iloc[row]}' has {columns[k]} = {u_RxK[row, k]:g}; a domain that is used has "
+            f"run '{rows.frame['run'].iloc[row]}' has {columns[k]} = {u_RxK[row, k]:g}; a domain that is used needs "
             "unique tokens above zero"
         )
     return np.where(u_RxK > 0, np.minimum(u_RxK / d0, UNLIMITED), UNLIMITED)
 
 
 def _units(y_TxR: np.ndarray, sign_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and unit of each target; `sign_T` is -1 for a score, whose negative is scaled like any other target.
+    """Offset and unit of each target; `sign_T` is -1 for a score, which is negated first.
 
-    Positive targets keep their zero; others are moved so that they lie in 1..2.
+    A positive target has offset zero; any other is shifted and scaled to 1..2.
     """
     y_TxR = y_TxR * sign_T[:, None]
     low_T, span_T = y_TxR.min(axis=1), np.ptp(y_TxR, axis=1)

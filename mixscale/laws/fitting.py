@@ -1,10 +1,10 @@
-"""Fits any family to many problems at once: targets, starts, folds and resamples are one batch.
+"""Fits any law to many problems at once: targets, starts, folds and bootstrap draws are one batch.
 
-A problem is a vector of losses, a weight for each row (0 for a held-out row) and a starting point. `levenberg` solves
-the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names.
+A problem is a vector of losses, a weight for each row (0 for a held-out row) and a starting point. `least_squares`
+solves the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names.
 
-`evaluate`, `fit_points`, `solve` and `leave_out` are what every kind of law answers to. They are written here for
-families of formulas; `process` and `stack` register their own for a Gaussian process and for a mean of laws.
+Every kind of law implements `evaluate`, `fit_points`, `solve` and `leave_out`. The versions for formulas are here;
+`gp` and `stacking` register theirs.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ import jax
 import numpy as np
 from scipy import optimize
 
-from mixscale.laws import levenberg
-from mixscale.laws.calibration import ROBUST
+from mixscale.laws import least_squares
 from mixscale.laws.families import Law, Points
-from mixscale.laws.levenberg import HUBER, ROW_MULTIPLE, jacobian
+from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, jacobian
 
 STARTS = 6
-TOLERANCE, ROUGHLY = 1e-7, 1e-4
-"""Share of the cost that a last step gains: in point fits, and in refits, whose cost is known to no such precision."""
-FINISHING, AT_BOUND = 40, 1e-5
-"""Most steps of the finish, and how near to a bound, in widths of the prior, counts as on it."""
-WEAKEST = 2.0
-"""A prior that is wider, on a logarithm of order one, is there to bound a search and is nobody's belief."""
-SETTLED, AT_REST, PATIENCE = 1e-10, 0.3, 4
-"""The same where basins are counted, the gain of a whole search that ends it, and how many searches there may be."""
+TOLERANCE, BOOTSTRAP_TOLERANCE = 1e-7, 1e-4
+"""Stop after a step that lowers the cost by less than this share; bootstrap refits need less precision."""
+FINISH_STEPS, AT_BOUND = 40, 1e-5
+"""Maximum number of SciPy's steps, and the distance from a bound, in widths of the prior, that counts as on it."""
+MAX_PRIOR_SHIFT = 2.0
+"""Widest prior whose mean the bootstrap draws in full; a wider one only bounds the search."""
+BASIN_TOLERANCE, CONVERGED, MAX_SEARCHES = 1e-10, 0.3, 4
+"""In `basins`: the tolerance, the gain of a search below which it has converged, and the maximum of searches."""
 
 
 @functools.singledispatch
@@ -52,29 +51,30 @@ def solve(
     weights_BxR: np.ndarray,
     sigma_B: np.ndarray,
     start_BxP: np.ndarray,
-    away_BxP: np.ndarray | None = None,
+    prior_shift_BxP: np.ndarray | None = None,
     on_batch=None,
 ) -> np.ndarray:
     """Parameters that fit each problem best, shape (B, P), from a start near by.
 
     Args:
         y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
-        away_BxP: by how many of its standard deviations the mean of each prior is moved, at most WEAKEST in all.
-        on_batch: called with the number of problems after each batch.
+        prior_shift_BxP: shift of each prior mean, in its standard deviations.
+        on_batch: called with the number of problems that have ended.
     """
-    if away_BxP is not None:
-        away_BxP = away_BxP * np.minimum(1.0, WEAKEST / law.spread("std", points.h_RxK.shape[1]))
-    asked = levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B, away_BxP)
-    return levenberg.minimize(asked, start_BxP, ROUGHLY, on_batch)[0]
+    if prior_shift_BxP is not None:
+        width_P = law.spread("std", points.h_RxK.shape[1])
+        prior_shift_BxP = prior_shift_BxP * np.minimum(1.0, MAX_PRIOR_SHIFT / width_P)
+    problems = least_squares.Problems(law, points, y_BxR, weights_BxR, sigma_B, prior_shift_BxP)
+    return least_squares.minimize(problems, start_BxP, BOOTSTRAP_TOLERANCE, on_batch)[0]
 
 
 @functools.singledispatch
 def leave_out(
     law: Law, points: Points, y_TxR: np.ndarray, kept_FxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray
 ) -> np.ndarray:
-    """Parameters fitted to the rows that each fold keeps, shape (T, F, P), from those fitted to all rows."""
+    """Parameters fitted to the rows that each fold keeps, shape (T, F, P), starting from the fit to all rows."""
     targets, folds = len(y_TxR), len(kept_FxR)
-    # To the end: a fit that stops near its start would remember the rows it should not know.
+    # With the full tolerance: a fit that stops near its start would leak the held-out rows.
     theta_BxP, _ = _minimize(
         law,
         points,
@@ -91,7 +91,7 @@ def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[
     """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
 
     Returns:
-        theta_TxP and the relative noise sigma_T that the final fit assumed.
+        theta_TxP and the relative noise sigma_T of the final fit.
     """
     targets = len(y_TxR)
     theta_TxSxP, cost_TxS = _from_starts(law, points, y_TxR, seed)
@@ -107,10 +107,10 @@ def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[
 def basins(
     law: Law, points: Points, y_TxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the fit and the starts of `fit_points` end with the noise that the fit assumed, and more patience.
+    """Costs of longer searches from the fit and from the starts of `fit_points`, with the noise of the fit.
 
     Returns:
-        the cost from the fit, shape (T,), and from each start, shape (T, STARTS): negative log posteriors but for a
+        the cost from the fit, shape (T,), and from each start, shape (T, STARTS): negative log posteriors up to a
         constant, so a difference of one half is one standard error.
     """
     begin_TxSxP = np.concatenate([theta_TxP[:, None], _from_starts(law, points, y_TxR, seed)[0]], axis=1)
@@ -118,22 +118,22 @@ def basins(
     y_BxR, sigma_B = np.repeat(y_TxR, starts, axis=0), np.repeat(sigma_T, starts)
     theta_BxP, cost_B = begin_TxSxP.reshape(targets * starts, -1), np.full(targets * starts, np.inf)
     moving_N = np.arange(len(cost_B))
-    for _ in range(PATIENCE):
+    for _ in range(MAX_SEARCHES):
         y_NxR = y_BxR[moving_N]
         theta_BxP[moving_N], cost_N = _minimize(
-            law, points, y_NxR, np.ones_like(y_NxR), sigma_B[moving_N], theta_BxP[moving_N], SETTLED
+            law, points, y_NxR, np.ones_like(y_NxR), sigma_B[moving_N], theta_BxP[moving_N], BASIN_TOLERANCE
         )
         gained_N = cost_B[moving_N] - cost_N
         cost_B[moving_N] = cost_N
-        # A long valley looks like many basins to starts that were stopped on their way along it.
-        moving_N = moving_N[gained_N > AT_REST]
+        # Starts that stop part of the way along a flat valley would look like many basins.
+        moving_N = moving_N[gained_N > CONVERGED]
         if not len(moving_N):
             break
     cost_TxS = cost_B.reshape(targets, starts)
     return cost_TxS[:, 0], cost_TxS[:, 1:]
 
 
-def linearised(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linearize(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Relative residuals of each target, shape (T, R), and their derivatives by its parameters, shape (T, R, P)."""
     with jax.enable_x64(True):
         rows = [_slopes(law)(theta_P, points) for theta_P in theta_TxP]
@@ -142,7 +142,7 @@ def linearised(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarra
 
 
 def _from_starts(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each start ends with a rough guess of the noise, shape (T, STARTS, P), and its cost, shape (T, STARTS)."""
+    """Minimum from each start with a rough noise, shape (T, STARTS, P), and its cost, shape (T, STARTS)."""
     targets = len(y_TxR)
     starts_SxP = law.starts(np.random.default_rng(seed), points.h_RxK.shape[1], STARTS)
     y_BxR = np.repeat(y_TxR, STARTS, axis=0)
@@ -165,22 +165,23 @@ def _minimize(
     start_BxP: np.ndarray,
     tolerance: float = TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `levenberg.minimize`."""
-    return levenberg.minimize(levenberg.Problems(law, points, y_BxR, weights_BxR, sigma_B), start_BxP, tolerance)
+    """As `least_squares.minimize`."""
+    problems = least_squares.Problems(law, points, y_BxR, weights_BxR, sigma_B)
+    return least_squares.minimize(problems, start_BxP, tolerance)
 
 
 def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:
-    """Robust relative scale of the residuals, corrected for the parameters spent, shape (T,)."""
+    """Robust relative scale of the residuals, corrected for the number of parameters, shape (T,)."""
     residual_TxR = (evaluate(law, theta_TxP, points) - y_TxR) / y_TxR
-    rows, spent = y_TxR.shape[1], theta_TxP.shape[1]
-    freedom = np.sqrt(rows / max(rows - spent, rows / 4))
-    return ROBUST * np.median(np.abs(residual_TxR), axis=1) * freedom
+    rows, params = y_TxR.shape[1], theta_TxP.shape[1]
+    correction = np.sqrt(rows / max(rows - params, rows / 4))
+    return MAD_TO_STD * np.median(np.abs(residual_TxR), axis=1) * correction
 
 
 def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
-    """SciPy's trust region within bounds, with exact derivatives, from the batched solution; keeps the better of both.
+    """Refines the batched solution by SciPy's trust region within bounds; returns the better of both.
 
-    An active set creeps along a flat valley that ends at a bound; scaling by the distance from the bounds does not.
+    The batched active set is slow along a flat valley that ends at a bound; SciPy scales by the distance from bounds.
     """
     wide = points.padded(ROW_MULTIPLE)
     lower_P, upper_P, mean_P, std_P = (law.spread(f, points.h_RxK.shape[1]) for f in ("lower", "upper", "mean", "std"))
@@ -195,7 +196,7 @@ def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np
             return residual_N, np.concatenate([slope_RxP / (y_R * sigma)[:, None], np.diag(1 / std_P)])
 
         def robust(square_N):
-            """Huber's function of the residuals, and nothing of the prior's: twice the cost and its derivatives."""
+            """Huber's function for the residuals, the identity for the prior: twice the cost and its derivatives."""
             size_R = np.sqrt(square_N[:rows])
             far_R = size_R > HUBER
             size_R = np.where(far_R, size_R, 1.0)
@@ -212,9 +213,9 @@ def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np
             bounds=(lower_P, upper_P),
             x_scale=std_P,
             loss=robust,
-            max_nfev=FINISHING,
+            max_nfev=FINISH_STEPS,
         )
-        # It never touches a bound, so what it leaves beside one is put on it.
+        # The trust region never reaches a bound, so move parameters close to one onto it.
         near_2xP = np.abs(found.x - np.stack([lower_P, upper_P])) < AT_BOUND * std_P
         placed_P = np.select(list(near_2xP), [lower_P, upper_P], found.x)
         tried = (placed_P, found.x, theta_P)

@@ -1,7 +1,7 @@
-"""What a fit is asked: mixtures, sizes, token counts and unique tokens, checked and scaled to `Points`.
+"""Query points of a fit: mixtures, sizes, token counts and unique tokens, checked and scaled to `Points`.
 
-Knows the rows that were fitted and what the law uses, nothing of parameters or predictions. Mixtures come by domain
-name in tables and in the order of the fit's domains in arrays.
+Knows the fitted rows and what the law uses, no parameters and no predictions. Arrays of mixtures are in the order of
+the fit's domains; tables have a column for each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import pandas as pd
 
 from mixscale.errors import InputError, did_you_mean
 from mixscale.laws.dataset import Dataset
-from mixscale.laws.families import UNLIMITED, Points
-from mixscale.laws.selection import AnyLaw
+from mixscale.laws.families import UNLIMITED, Law, Points
 from mixscale.mixture import ROUNDING, unknown_domain
 from mixscale.mixture_file import table_weights
 from mixscale.run_table import numeric, off_simplex
@@ -23,17 +22,14 @@ USED = 1e-9
 """Weight above which a mixture uses a domain."""
 
 
-def points(
-    law: AnyLaw, dataset: Dataset, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None
-) -> Points:
-    """Checked query points of a law that was fitted to these rows.
+def points(law: Law, dataset: Dataset, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> Points:
+    """Checked query points of a law that is fitted to these rows.
 
     Args:
-        n_params, n_tokens: a number or shape (Q,); unused by laws without scale, but for the tokens of one with
-            repeats, which are the table's mean where they are not given.
-        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); unused by laws without repeats.
-            A domain of which nothing is said (no name, or NaN) has what it had in the table; no limit where runs had
-            different amounts.
+        n_params, n_tokens: a number or shape (Q,); needed by laws with scale. A law with repeats and without scale
+            uses n_tokens too, by default the table's mean.
+        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); used by laws with repeats. The default of
+            a domain (no name, or NaN) is its amount in the table, and no limit where runs had different amounts.
 
     Raises:
         InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
@@ -54,11 +50,11 @@ def points(
     return Points.of(h_QxK, n_Q, d_Q, u_QxK)
 
 
-def columns(law: AnyLaw, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple:
-    """What a table asks: its mixtures, shape (Q, K), and n_params, n_tokens and unique tokens, None if not given.
+def columns(law: Law, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple:
+    """From a table: mixtures, shape (Q, K), and n_params, n_tokens and unique tokens, None if not given.
 
     Raises:
-        InputError: the domains of the table and the fit differ, there is no row, or a value is no number.
+        InputError: the domains of the table and the fit differ, there is no row, or a value is not a number.
     """
     h_QxK = table_weights(frame, "the table of mixtures", domains).to_numpy()
     n_params, n_tokens = (
@@ -84,15 +80,15 @@ def target_weights(dataset: Dataset, weights: Mapping[str, float] | None) -> np.
         if bare not in targets:
             raise InputError(f"target '{name}' was not fitted{did_you_mean(name, targets)}")
         if not (np.isfinite(value) and value >= 0):
-            raise InputError(f"target '{name}' has weight {value}; weights of targets are finite and non-negative")
+            raise InputError(f"target '{name}' has weight {value}; give a finite weight of 0 or more")
         weight_T[targets.index(bare)] += value
     if weight_T.sum() == 0:
-        raise InputError("all weights of targets are zero; at least one must be positive")
+        raise InputError("all weights of targets are zero; give at least one that is positive")
     return weight_T / weight_T.sum()
 
 
 def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
-    """The mixtures, those that sum to one but for rounding normalized."""
+    """The mixtures, normalized where the sum differs from one by rounding."""
     if h_QxK.shape[1] != len(domains):
         raise InputError(
             f"a mixture has {h_QxK.shape[1]} weights; the fit has {len(domains)} domains ({', '.join(domains)})"
@@ -109,12 +105,12 @@ def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
 
 
 def _check_known(h_QxK: np.ndarray, dataset: Dataset) -> None:
-    asked_QxK = (h_QxK > USED) & dataset.never_used_K
-    if asked_QxK.any():
-        q, k = np.argwhere(asked_QxK)[0]
+    unknown_QxK = (h_QxK > USED) & dataset.never_used_K
+    if unknown_QxK.any():
+        q, k = np.argwhere(unknown_QxK)[0]
         raise InputError(
-            f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so nothing is "
-            "known of it; set it to 0, or add runs that use it"
+            f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so its effect is "
+            "unknown; set it to 0, or add runs that use it"
         )
 
 

@@ -1,7 +1,7 @@
-"""`LawFit`: a fitted law that predicts, says how sure it is, and can be saved.
+"""`LawFit`: a fitted law that predicts with intervals and can be saved.
 
-Everything a reader of a fit needs and nothing of how it was found. Mixtures come and go by domain name or in the
-order of `domains`; losses in the targets' own units.
+Mixtures are given by domain name or in the order of `domains`; losses are in the targets' own units. How the law was
+found is the matter of `mixscale.laws.fit`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError
-from mixscale.laws import diagnosis, extrapolation, fitting, hull_distance, query, storage
-from mixscale.laws.calibration import LEVEL, Calibration
-from mixscale.laws.dataset import Dataset
-from mixscale.laws.families import Points
-from mixscale.laws.selection import AnyLaw
-from mixscale.laws.skill import LEAST, Skill
+from mixscale.laws import fitting, query, storage, uncertainty
+from mixscale.laws.catalogue import get_law
+from mixscale.laws.cross_validation import hull_weights
+from mixscale.laws.dataset import Dataset, Scale
+from mixscale.laws.diagnostics import Diagnostics, diagnose
+from mixscale.laws.families import Law, Points
+from mixscale.laws.skill import MIN_MIXTURES, Skill
+from mixscale.laws.uncertainty import DEFAULT_INTERVAL, INTERVALS, LEVEL
 from mixscale.run_table import sign_of
+
+ARRAYS = (
+    "theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "oof_extrapolation_TxR", "slopes_2xT"
+)  # fmt: skip
+PLAIN = ("seed", "extrapolation_rate", "interval_method", "noise", "noise_dof", "reason", "notes")
+"""Fields that are saved as they are: as arrays and as JSON."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +37,40 @@ class LawFit:
     """A law fitted to every target of a table.
 
     Attributes:
-        law: name of the family. family: the family itself.
-        domains, targets: names; a target is without its prefix (`code`, not `loss/code`).
-        theta_TxP: parameters as the engine holds them; theta_SxTxP: one such set per resample.
-        sigma_T: noise that the fit assumed, relative to the scaled loss. seed: that it was fitted with.
-        held_TxR: predictions of each fitted row by a fit without its mixture, in the targets' units.
-        apart_VxTxR: the same by V resamples that lack the mixture.
-        missed_TxR: what the law is expected to miss of each row because it lies beyond those its fold kept.
-        steep_2xT, drift: what that is for other points (`beyond`): what a loss changes in an e-fold of size and of
-            tokens, scaled, and which share of such a change the law misses beyond the table.
-        seen: the rows that were fitted.
-        noise: seed noise per target (standard deviation in its unit), None where no run was repeated.
-        noise_freedom: degrees of freedom of the seed noise.
-        cross_validation: ranking of the laws compared. reason: why this one. notes: what a reader should know.
-        unseen_TxR: predictions of each row by a fit without its mixture, NaN where there is none; None where
-            `held_TxR` holds just these, as where the question is about mixtures.
+        family: the law; `law` is its name. domains, targets: names; targets without prefix (`code`, not `loss/code`).
+        theta_TxP: parameters, scaled. theta_SxTxP: those of each bootstrap refit. sigma_T: noise of the fit, relative
+            to the scaled loss.
+        oof_pred_TxR: out-of-fold prediction of each fitted row. oof_bootstrap_VxTxR: the same by V bootstrap refits.
+        oof_extrapolation_TxR: expected extrapolation error of the out-of-fold predictions.
+        slopes_2xT: change of the loss per e-fold of size and of tokens, scaled.
+        extrapolation_rate: extrapolation error over extrapolation distance (`uncertainty`).
+        dataset: the fitted rows.
+        noise: seed noise per target (standard deviation in its unit), None where no run was replicated; noise_dof: its
+            degrees of freedom.
+        cross_validation: ranking of the compared laws. reason: why this law. notes: what a reader should know.
+        seed: that of the fit. interval_method: a name in `uncertainty.INTERVALS`.
+        mixture_oof_TxR: prediction of each row by a fit without its mixture, NaN where there is none; None where
+            `oof_pred_TxR` are these predictions already.
     """
 
-    family: AnyLaw
+    family: Law
     theta_TxP: np.ndarray
     sigma_T: np.ndarray
     theta_SxTxP: np.ndarray
     oof_pred_TxR: np.ndarray
     oof_bootstrap_VxTxR: np.ndarray
-    missed_TxR: np.ndarray
-    steep_2xT: np.ndarray
-    drift: float
+    oof_extrapolation_TxR: np.ndarray
+    slopes_2xT: np.ndarray
+    extrapolation_rate: float
     dataset: Dataset
     noise: dict[str, float | None]
-    noise_freedom: int
+    noise_dof: int
     cross_validation: pd.DataFrame
     reason: str
     seed: int
     notes: list[str] = field(default_factory=list)
-    unseen_TxR: np.ndarray | None = None
+    interval_method: str = DEFAULT_INTERVAL
+    mixture_oof_TxR: np.ndarray | None = None
 
     @property
     def law(self) -> str:
@@ -78,7 +86,7 @@ class LawFit:
 
     @property
     def signs_T(self) -> np.ndarray:
-        """1 where lower is better, -1 for a score: what each target is multiplied by in an objective, shape (T,)."""
+        """1 where lower is better, -1 for a score: the factor of each target in an objective, shape (T,)."""
         return np.array([sign_of(c) for c in self.dataset.columns])
 
     @property
@@ -93,20 +101,19 @@ class LawFit:
     def params(self) -> dict[str, dict[str, float]]:
         """Parameters of each target by name, in the units of the published formula (`family.source`).
 
-        A formula gives the target above its offset; that of a score gives how far it stays below its offset.
+        A formula gives the target above its offset; for a score it gives the distance below its offset.
         """
         return self._by_name(self._natural(self.theta_TxP), float)
 
     def param_intervals(self, level: float = LEVEL) -> dict[str, dict[str, tuple[float, float]]]:
-        """Bounds (lo, hi) that hold `level` of each parameter's resamples, by target and name like `params`.
+        """Bootstrap percentile intervals (lo, hi) of the parameters, by target and name like `params`.
 
-        They are equal where resamples keep a parameter: the length scales of a process, the weights of a stack.
+        lo and hi are equal for parameters that refits keep: length scales of a process, weights of a stack.
 
         Raises:
             InputError: the level is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise InputError(f"level is {level:g}; give a share between 0 and 1, such as {LEVEL:g}")
+        uncertainty.check_level(level)
         draws_SxTxN = np.stack([self._natural(theta_TxP) for theta_TxP in self.theta_SxTxP])
         bounds_2xTxN = np.quantile(draws_SxTxN, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return self._by_name(bounds_2xTxN.transpose(1, 2, 0), lambda bounds_2: tuple(map(float, bounds_2)))
@@ -120,25 +127,20 @@ class LawFit:
         return self._losses(self.theta_TxP, self.points(h_QxK, n_params, n_tokens, unique_tokens)).T
 
     def draws(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
-        """Losses by each resample's law, shape (S, Q, T): the doubt about the law, without a run's own noise."""
+        """Losses by each bootstrap refit, shape (S, Q, T): the uncertainty of the law, without a run's own noise."""
         return self._draws(self.points(h_QxK, n_params, n_tokens, unique_tokens))
 
     def interval(
         self, h_QxK: np.ndarray, level: float = LEVEL, n_params=None, n_tokens=None, unique_tokens=None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds (lo_QxT, hi_QxT) that hold the loss of a new run with probability `level`, above 0 and below 1."""
+        """Bounds (lo_QxT, hi_QxT) that contain the loss of a new run with probability `level`.
+
+        Raises:
+            InputError: the level is not between 0 and 1; as `points`.
+        """
         points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
-        middle_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
-        missed_TxQ = self._missed(points)
-        half_TxQ = np.stack(
-            [
-                self._calibration(one_T).half_width(
-                    draws_SxQxT @ one_T, self._size(one_T, middle_TxQ), level, one_T @ missed_TxQ
-                )
-                for one_T in np.eye(len(self.targets))
-            ]
-        )
-        return (middle_TxQ - half_TxQ).T, (middle_TxQ + half_TxQ).T
+        loss_TxQ, half_TxQ = self._calibrated("half_width", np.eye(len(self.targets)), points, level)
+        return (loss_TxQ - half_TxQ).T, (loss_TxQ + half_TxQ).T
 
     def objective(
         self,
@@ -149,24 +151,17 @@ class LawFit:
         n_tokens=None,
         unique_tokens=None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What an optimum minimizes and its interval for a new run: (mean_Q, lo_Q, hi_Q).
+        """The weighted mean of the targets and its interval for a new run: (mean_Q, lo_Q, hi_Q); lower is better.
 
-        It is the weighted mean of the targets, `Σ_t weight_t sign_t y_t`, in which a score counts negatively. The
-        interval is that of the mean itself, so errors that targets share do not cancel and others do.
+        It is `Σ_t weight_t sign_t y_t`, in which a score counts negatively. The interval is that of the mean, so
+        errors that targets share do not cancel, and others do.
 
         Args:
             weights: of the targets, by name; normalized to sum one, absent ones are zero. None: all equal.
         """
         weight_T = self.signs_T * self.target_weights(weights)
         points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
-        middle_TxQ = self._losses(self.theta_TxP, points)
-        mean_Q = weight_T @ middle_TxQ
-        half_Q = self._calibration(weight_T).half_width(
-            self._draws(points) @ weight_T,
-            self._size(weight_T, middle_TxQ),
-            level,
-            np.abs(weight_T) @ self._missed(points),
-        )
+        (mean_Q,), (half_Q,) = self._calibrated("half_width", weight_T[None], points, level)
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
 
     def widening(
@@ -178,38 +173,31 @@ class LawFit:
         n_tokens=None,
         unique_tokens=None,
     ) -> float:
-        """How much wider the draws' spread must be at a mixture to hold what left-out runs show; at least 1.
+        """Factor, at least 1, by which the draws' spread at a mixture must grow to cover held-out runs.
 
-        The mean over targets by weight: what the draws leave out (a law that is not quite true) is not shared by them.
+        It is the weighted mean over targets: the error that the draws do not include (a law that is not quite true)
+        is not shared by them.
         """
         points = self.points(h_1xK, n_params, n_tokens, unique_tokens)
-        middle_Tx1, draws_Sx1xT = self._losses(self.theta_TxP, points), self._draws(points)
-        missed_Tx1 = self._missed(points)
-        factor_T = [
-            self._calibration(one_T).widening(
-                draws_Sx1xT @ one_T, self._size(one_T, middle_Tx1), level, one_T @ missed_Tx1
-            )[0]
-            for one_T in np.eye(len(self.targets))
-        ]
-        return max(1.0, float(self.target_weights(weights) @ factor_T))
+        _, factor_Tx1 = self._calibrated("widening", np.eye(len(self.targets)), points, level)
+        return max(1.0, float(self.target_weights(weights) @ factor_Tx1[:, 0]))
 
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
-        """Weights in the order of `targets`, checked by `query.target_weights`, shape (T,); an objective takes them
-        times `signs_T`."""
+        """Checked weights in the order of `targets`, as `query.target_weights`, shape (T,)."""
         return query.target_weights(self.dataset, weights)
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>`.
 
-        Its n_params and n_tokens, and its `unique_tokens/<domain>`, are taken where the law uses them; an empty cell
-        is no limit, and a domain without that column has what it had in the table that was fitted.
+        `n_params`, `n_tokens` and `unique_tokens/<domain>` are used where the law needs them. An empty cell of unique
+        tokens is no limit; a domain without that column has its amount in the fitted table.
 
         Returns:
-            a copy of the table's columns with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
+            a copy of the table with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
 
         Raises:
-            InputError: the domains of the table and the fit differ, a needed column is missing, a value is no number,
-                weights are off, or the level is not between 0 and 1.
+            InputError: the domains of the table and the fit differ, a needed column is missing, a value is not a
+                number, weights are off the simplex, or the level is not between 0 and 1.
         """
         h_QxK, *scale = query.columns(self.family, self.domains, frame)
         predicted_QxT = self.predict(h_QxK, *scale)
@@ -222,57 +210,59 @@ class LawFit:
         return frame.assign(**columns)
 
     def at_rows(self, h_K: np.ndarray) -> np.ndarray:
-        """Losses of one mixture at the size, tokens and text of every fitted row, shape (R, T)."""
+        """Losses of one mixture at the size, tokens and unique tokens of every fitted row, shape (R, T)."""
         points = self.dataset.points
         return self._losses(self.theta_TxP, points._replace(h_RxK=np.tile(h_K, (points.count, 1)))).T
 
-    def skill(self, goal: Callable[[np.ndarray], np.ndarray] | None = None) -> Skill:
-        """Whether the law tells mixtures apart that it has not seen, in a goal.
+    def skill(self, objective: Callable[[np.ndarray], np.ndarray] | None = None) -> Skill:
+        """Whether the law tells held-out mixtures apart in an objective.
 
         Args:
-            goal: of the losses of all fitted rows, (R, T) in their order, to one number a row; None: their mean, in
-                which a score counts negatively.
+            objective: from the losses of all fitted rows, (R, T) in their order, to one number per row. None: their
+                mean, in which a score counts negatively.
         """
         dataset, domains = self.dataset, len(self.domains)
         if not self.family.uses_mixture:
             return Skill(0, domains, uses_mixture=False)
-        oof_pred_TxR = self.oof_pred_TxR if self.unseen_TxR is None else self.unseen_TxR
+        oof_pred_TxR = self.oof_pred_TxR if self.mixture_oof_TxR is None else self.mixture_oof_TxR
         tested_R = np.isfinite(oof_pred_TxR).all(axis=0)
-        middle_RxT = self.at_rows(np.unique(dataset.points.h_RxK, axis=0).mean(axis=0))
-        of = goal or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
-        y_R, held_R, middle_R = (of(y_RxT)[tested_R] for y_RxT in (dataset.y_TxR.T, oof_pred_TxR.T, middle_RxT))
+        centre_RxT = self.at_rows(np.unique(dataset.points.h_RxK, axis=0).mean(axis=0))
+        of = objective or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
+        y_R, oof_R, centre_R = (of(y_RxT)[tested_R] for y_RxT in (dataset.y_TxR.T, oof_pred_TxR.T, centre_RxT))
         first_G = np.unique(dataset.group_R, return_index=True)[1]
-        count_G = hull_distance.counts(dataset.points.h_RxK[first_G], np.arange(len(first_G)))
-        differ, group_R = (y_R - middle_R, held_R - middle_R), dataset.group_R[tested_R]
-        found = Skill.of(*differ, dataset.level_R[tested_R], group_R, count_G[group_R], domains)
-        if found.mixtures >= min(LEAST, len(np.unique(group_R))):
-            return found
-        # Where hardly two runs are of one size, what size explains is the law's to say.
-        return Skill.of(*differ, np.zeros(len(y_R), dtype=int), group_R, count_G[group_R], domains)
+        count_G = hull_weights(dataset.points.h_RxK[first_G], np.arange(len(first_G)))
+        differences, group_R = (y_R - centre_R, oof_R - centre_R), dataset.group_R[tested_R]
+        skill = Skill.of(*differences, dataset.level_R[tested_R], group_R, count_G[group_R], domains)
+        if skill.mixtures >= min(MIN_MIXTURES, len(np.unique(group_R))):
+            return skill
+        # Where few runs share a size, the law itself corrects for size.
+        return Skill.of(*differences, np.zeros(len(y_R), dtype=int), group_R, count_G[group_R], domains)
 
     def summary(self) -> str:
-        """A few lines a person can read."""
+        """A few lines for a person."""
+        params, draws = self.family.n_params(len(self.domains)), len(self.theta_SxTxP)
         lines = [
             f"law {self.law}: {self.family.source}",
             f"fitted to {self.n_runs} runs, {len(self.domains)} domains, {len(self.targets)} targets; "
-            f"{self.family.n_params(len(self.domains))} parameters a target, {len(self.theta_SxTxP)} resamples",
+            f"{params} parameters per target, {draws} bootstrap refits",
             f"chosen because {self.reason}" if len(self.cross_validation) > 1 else self.reason,
             "",
             self.cross_validation.to_string(index=False, float_format=lambda v: f"{v:.4f}"),
             "",
-            f"{'target':<24}{'MAE unseen':>12}{'seed noise':>12}",
+            f"{'target':<24}{'held-out MAE':>14}{'seed noise':>12}",
         ]
         for t, target in enumerate(self.targets):
             error = np.nanmean(np.abs(self.oof_pred_TxR[t] - self.dataset.y_TxR[t]))
-            noise = self.noise[target]
-            lines.append(f"{target:<24}{error:>12.4f}{'unknown' if noise is None else f'{noise:.4f}':>12}")
+            noise = "unknown" if self.noise[target] is None else f"{self.noise[target]:.4f}"
+            lines.append(f"{target:<24}{error:>14.4f}{noise:>12}")
         if self.family.uses_mixture:
-            found = self.skill()
-            lines.append(f"warning: {found.warning}" if found.warning else found.said())
+            skill = self.skill()
+            lines.append(f"warning: {skill.warning}" if skill.warning else skill.describe())
         if self.uses_scale:
-            known = "misses" if self.missed_TxR.any() else "is taken, as nothing was left out there, to miss"
-            told = f"{known} about {self.drift:.0%} of what the loss changes on the way"
-            lines.append(f"beyond the table's sizes and tokens it {told}, which intervals count")
+            tested = (
+                "estimated on held-out levels" if self.oof_extrapolation_TxR.any() else "a usual value, not tested"
+            )
+            lines.append(f"extrapolation error: {self.extrapolation_rate:.0%} of the extrapolated change ({tested})")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -280,18 +270,65 @@ class LawFit:
 
         return notebook.of_fit(self)
 
-    def diagnosis(self) -> diagnosis.Diagnosis:
-        """How sound the fit of each target is, and what the data could not tell."""
-        return diagnosis.diagnose(self.family, self.dataset, self.theta_TxP, self.sigma_T, self.seed)
+    def diagnostics(self) -> Diagnostics:
+        """Convergence, competing minima, bounds, unidentified parameters and outliers of each target's fit."""
+        return diagnose(self.family, self.dataset, self.theta_TxP, self.sigma_T, self.seed)
 
     def save(self, folder: str | Path) -> None:
-        """Write the fit into `folder`, as `storage.save`."""
-        storage.save(self, folder)
+        """Writes the fit into `folder`, as `storage.save`."""
+        dataset, scale = self.dataset, self.dataset.scale
+        about = {
+            "law": self.law,
+            "source": self.family.source,
+            "domains": self.domains,
+            "columns": dataset.columns,
+            "scale": {"n_params": scale.n, "n_tokens": scale.d},
+            "params": self.params,
+            "param_intervals": self.param_intervals(),
+            "skill": self.skill().to_json(),
+            "cross_validation": self.cross_validation.to_dict(orient="records"),
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+        arrays = {
+            **{name: getattr(self, name) for name in ARRAYS},
+            **dataset.points._asdict(),
+            **{name: getattr(dataset, name) for name in ("y_TxR", "group_R", "run_R")},
+            **{name: getattr(scale, name) for name in ("offset_T", "unit_T")},
+            **({} if self.mixture_oof_TxR is None else {"mixture_oof_TxR": self.mixture_oof_TxR}),
+        }
+        storage.save(folder, about, arrays)
 
     @classmethod
     def load(cls, folder: str | Path) -> LawFit:
-        """The fit saved in `folder`, as `storage.load`."""
-        return cls(**storage.load(folder))
+        """The fit saved in `folder`.
+
+        Raises:
+            InputError: there is none, it has another format, or it is damaged.
+        """
+        return storage.load(folder, cls._from_saved)
+
+    @classmethod
+    def _from_saved(cls, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> LawFit:
+        columns, scale = tuple(about["columns"]), about["scale"]
+        dataset = Dataset(
+            tuple(about["domains"]),
+            columns,
+            tuple(c.split("/", 1)[1] for c in columns),
+            Points(*(arrays[name] for name in Points._fields)),
+            arrays["y_TxR"],
+            arrays["group_R"],
+            arrays["run_R"],
+            Scale(arrays["offset_T"], arrays["unit_T"], scale["n_params"], scale["n_tokens"]),
+            (),
+        )
+        return cls(
+            family=get_law(about["law"]).bound(dataset.points),
+            dataset=dataset,
+            cross_validation=pd.DataFrame(about["cross_validation"]),
+            mixture_oof_TxR=arrays.get("mixture_oof_TxR"),
+            **{name: arrays[name] for name in ARRAYS},
+            **{name: about[name] for name in PLAIN},
+        )
 
     def _losses(self, theta_TxP: np.ndarray, points: Points) -> np.ndarray:
         return self.dataset.scale.outward(fitting.evaluate(self.family, theta_TxP, points))
@@ -303,28 +340,38 @@ class LawFit:
         return loss_BxQ.reshape(bootstrap, targets, -1).transpose(0, 2, 1) * scale.unit_T + scale.offset_T
 
     @cached_property
-    def _at_rows(self) -> np.ndarray:
-        """Fitted losses of the rows that were fitted, shape (T, R)."""
+    def _fitted_TxR(self) -> np.ndarray:
+        """Fitted losses of the rows, shape (T, R)."""
         return self._losses(self.theta_TxP, self.dataset.points)
 
-    def _missed(self, points: Points) -> np.ndarray:
-        """What the law is expected to miss of each point because it lies beyond the table, shape (T, Q)."""
-        unit_Tx1 = np.abs(self.dataset.scale.unit_T)[:, None]
-        return self.drift * unit_Tx1 * extrapolation.distance(self.steep_2xT, self.dataset.points, points)
+    def _calibrated(
+        self, measure: str, weight_WxT: np.ndarray, points: Points, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted sums of the targets at points, and a measure of the interval method for each, shapes (W, Q)."""
+        loss_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
+        distance_TxQ = uncertainty.extrapolation_distance(self.slopes_2xT, self.dataset.points, points)
+        error_TxQ = self.extrapolation_rate * np.abs(self.dataset.scale.unit_T)[:, None] * distance_TxQ
+        measures_WxQ = [
+            getattr(self._interval_method(weight_T), measure)(
+                draws_SxQxT @ weight_T, self._size(weight_T, loss_TxQ), level, np.abs(weight_T) @ error_TxQ
+            )
+            for weight_T in weight_WxT
+        ]
+        return np.stack([weight_T @ loss_TxQ for weight_T in weight_WxT]), np.stack(measures_WxQ)
 
-    def _calibration(self, weight_T: np.ndarray) -> Calibration:
-        fitted_TxR = self._at_rows
-        size_R = self._size(weight_T, fitted_TxR)
-        apart_TxR, freedom = self.dataset.replicates()
-        seed = (float(((weight_T @ apart_TxR / size_R) ** 2).sum() / freedom), freedom) if freedom else None
-        return Calibration.of(
-            weight_T @ (self.dataset.y_TxR - fitted_TxR),
-            weight_T @ (self.dataset.y_TxR - self.oof_pred_TxR),
+    def _interval_method(self, weight_T: np.ndarray):
+        """The interval method, calibrated on the fitted rows for one weighted sum of targets."""
+        dataset, size_R = self.dataset, self._size(weight_T, self._fitted_TxR)
+        difference_TxR, dof = dataset.replicates()
+        variance = float(((weight_T @ difference_TxR / size_R) ** 2).sum() / dof) if dof else None
+        return INTERVALS[self.interval_method].of(
+            weight_T @ (dataset.y_TxR - self._fitted_TxR),
+            weight_T @ (dataset.y_TxR - self.oof_pred_TxR),
             np.einsum("t,vtr->vr", weight_T, self.oof_bootstrap_VxTxR),
             size_R,
-            self.dataset.group_R,
-            np.abs(weight_T) @ self.missed_TxR,
-            seed,
+            dataset.group_R,
+            np.abs(weight_T) @ self.oof_extrapolation_TxR,
+            None if variance is None else (variance, dof),
         )
 
     def _size(self, weight_T: np.ndarray, loss_TxQ: np.ndarray) -> np.ndarray:

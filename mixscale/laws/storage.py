@@ -1,6 +1,6 @@
-"""A fit on disk: fit.json for names and what a person may read, one npz for the arrays it names.
+"""A fit on disk: fit.json with names and what a person may read, and one npz with the arrays.
 
-Knows what a fit holds and how it is written, nothing of what it means.
+Knows how these are written and read, not what a fit contains.
 """
 
 from __future__ import annotations
@@ -8,129 +8,59 @@ from __future__ import annotations
 import json
 import secrets
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.io import atomic_write, ensure_dir
-from mixscale.laws.dataset import Dataset, Scale
-from mixscale.laws.families import Points
-from mixscale.laws.selection import named
+from mixscale.io import atomic_write, check_format, ensure_dir
 
-if TYPE_CHECKING:
-    from mixscale.laws.result import LawFit
-
-OF_FIT = ("theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "missed_TxR", "steep_2xT")
-PLAIN = ("seed", "drift", "noise", "noise_freedom", "reason", "notes")
-"""Fields of a fit that are written as they are: arrays, and what JSON holds."""
-OLDER = "this fit is of an earlier version, which tested no law on mixtures that it had not seen; fit again"
-"""Note of a fit without predictions of mixtures left out, where it needs them."""
+FORMAT = 1
+"""Increase it with every change of what a fit contains."""
+DIAGNOSTICS = ("diagnostics.csv", "diagnostics.txt")
+"""Files next to a fit that describe it; `save` removes those of an older fit."""
+REMEDY = "fit the table again with `mixscale fit TABLE --out FOLDER`"
+T = TypeVar("T")
 
 
-def save(fit: LawFit, folder: str | Path) -> None:
-    """Write fit.json and the arrays it names into `folder`.
+def save(folder: str | Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes fit.json and the arrays into `folder`.
 
-    The arrays go to a new file and fit.json, which names it, comes last: until then the old fit stays whole.
+    The arrays go to a new file, and fit.json, which names it, is written last, so that a kill leaves the old fit.
 
     Raises:
         InputError: the folder is, or lies below, a file.
     """
     folder = ensure_dir(folder)
-    about = _about(fit) | {"arrays": f"fit-{secrets.token_hex(4)}.npz"}
-    with atomic_write(folder / about["arrays"]) as file:
-        np.savez(file, **_arrays(fit))
+    name = f"fit-{secrets.token_hex(4)}.npz"
+    with atomic_write(folder / name) as file:
+        np.savez(file, **arrays)
     with atomic_write(folder / "fit.json") as file:
-        file.write_text(json.dumps(about, indent=1) + "\n")
-    for stale in ("diagnosis.csv", "diagnosis.txt"):  # of the fit that was here before
+        file.write_text(json.dumps({"format": FORMAT, **about, "arrays": name}, indent=1) + "\n")
+    for stale in DIAGNOSTICS:
         (folder / stale).unlink(missing_ok=True)
     for old in folder.glob("fit-????????.npz"):
-        if old.name != about["arrays"]:
+        if old.name != name:
             old.unlink(missing_ok=True)
 
 
-def load(folder: str | Path) -> dict[str, Any]:
-    """The fields of the fit saved in `folder`.
+def load(folder: str | Path, build: Callable[[dict[str, Any], dict[str, np.ndarray]], T]) -> T:
+    """What `build` makes of fit.json and the arrays in `folder`.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is no fit, it has another format, or it is damaged.
     """
     folder = Path(folder)
     if not (folder / "fit.json").is_file():
-        raise InputError(f"'{folder}' holds no fit (fit.json)")
+        raise InputError(f"'{folder}' contains no fit (fit.json)")
     try:
         about = json.loads((folder / "fit.json").read_text())
+        check_format(about.get("format"), FORMAT, f"the fit in '{folder}'", REMEDY)
         with np.load(folder / about["arrays"], allow_pickle=False) as data:
-            return _fields(about, dict(data))
-    except KeyError as error:
-        raise InputError(f"the fit in '{folder}' lacks {error}: damaged, or of another version; fit again") from error
-    except (ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the fit in '{folder}' is damaged ({error}); fit again") from error
-
-
-def _about(fit: LawFit) -> dict[str, Any]:
-    scale = fit.dataset.scale
-    return {
-        "law": fit.law,
-        "source": fit.family.source,
-        "domains": fit.domains,
-        "columns": fit.dataset.columns,
-        "scale": {"n_params": scale.n, "n_tokens": scale.d},
-        "params": fit.params,
-        "param_intervals": fit.param_intervals(),
-        "skill": fit.skill().to_json(),
-        "cross_validation": fit.cross_validation.to_dict(orient="records"),
-        **{name: getattr(fit, name) for name in PLAIN},
-    }
-
-
-def _arrays(fit: LawFit) -> dict[str, np.ndarray]:
-    dataset = fit.dataset
-    return {
-        **{name: getattr(fit, name) for name in OF_FIT},
-        **dataset.points._asdict(),
-        "y_TxR": dataset.y_TxR,
-        "group_R": dataset.group_R,
-        "run_R": dataset.run_R,
-        "offset_T": dataset.scale.offset_T,
-        "unit_T": dataset.scale.unit_T,
-        "unseen_TxR": np.array([]) if fit.unseen_TxR is None else fit.unseen_TxR,
-    }
-
-
-def _fields(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    columns = tuple(about["columns"])
-    dataset = Dataset(
-        tuple(about["domains"]),
-        columns,
-        tuple(c.split("/", 1)[1] for c in columns),
-        Points(*(arrays[name] for name in Points._fields)),
-        arrays["y_TxR"],
-        arrays["group_R"],
-        arrays["run_R"],
-        Scale(arrays["offset_T"], arrays["unit_T"], about["scale"]["n_params"], about["scale"]["n_tokens"]),
-        (),
-    )
-    return {
-        "family": named(about["law"]).bound(dataset.points),
-        "dataset": dataset,
-        "cross_validation": pd.DataFrame(about["cross_validation"]),
-        **{name: arrays[name] for name in OF_FIT},
-        **{name: about[name] for name in PLAIN},
-        **_unseen(about, arrays),
-    }
-
-
-def _unseen(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Predictions of mixtures left out, where they are others than what the law was chosen by."""
-    if "unseen_TxR" in arrays:
-        return {"unseen_TxR": arrays["unseen_TxR"] if arrays["unseen_TxR"].size else None}
-    oof_pred_TxR = arrays["oof_pred_TxR"]
-    # Where a question was about larger sizes, only a part of the rows was left out.
-    if np.isfinite(oof_pred_TxR).all():
-        return {}
-    return {"unseen_TxR": np.full(oof_pred_TxR.shape, np.nan), "notes": [*about["notes"], OLDER]}
+            return build(about, dict(data))
+    except InputError:
+        raise
+    except (KeyError, ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"the fit in '{folder}' is damaged ({error}); {REMEDY}") from error

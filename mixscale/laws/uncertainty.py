@@ -1,124 +1,132 @@
-"""How sure a fit is: parameter draws from a bootstrap, the same without each fold, and what the law misses beyond.
+"""The uncertainty of a fit: a parametric bootstrap, the error of extrapolation, and intervals for a new run.
 
-The draws say what the data leave open about the law; held-out residuals say how far a new run falls from it. An
-interval joins both (`calibration`), for one target or for any weighted sum of targets.
+The bootstrap shows what the data leave open about the law; residuals of held-out rows show how far a new run falls
+from it. An interval method combines both, for one target or for any weighted sum of targets. To add an interval
+method, register a class with `of`, `half_width` and `widening` in `INTERVALS`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy import stats
 
-from mixscale.laws import extrapolation, fitting
-from mixscale.laws.calibration import ROBUST, about, expected
+from mixscale.errors import InputError
+from mixscale.laws import fitting
+from mixscale.laws.cross_validation import Candidate, Split, oof_predictions
 from mixscale.laws.dataset import Dataset
-from mixscale.laws.selection import Candidate, left_out
-from mixscale.laws.splits import Split
+from mixscale.laws.families import Law, Points
+from mixscale.laws.least_squares import MAD_TO_STD
+from mixscale.registry import Registry
 
-APART, EACH = 20, 2
-"""Refits without each fold: one for so many with all, and where folds are few, as many as make a share of all."""
-TAIL = 3.0
+LEVEL = 0.9
+"""Default level of every interval."""
+
+OOF_SHARE, OOF_PER_FOLD = 20, 2
+"""Bootstrap draws that are refitted without each fold: one in 20 of all, or one in twice the folds if that is more."""
+CLIP = 3.0
+"""Largest residual in the bootstrap, in robust standard deviations."""
+
+LOG_STEP = 0.02
+"""Step in the log of size and tokens for slopes."""
+USUAL_RATE, RATE_LOG_STD = 0.25, 1.0
+"""Weak log-normal prior of the extrapolation error rate."""
+RATES = np.geomspace(0.01, 6.0, 80)
+"""Grid of extrapolation error rates."""
+RESIDUAL_DOF = 4
+"""Degrees of freedom of the t distribution of residuals in its likelihood, for robustness."""
+
+KERNEL_WIDTH, KERNEL_MIXTURES, KERNEL_GRID = 0.5, 20, 41
+"""Kernel over the log of the spread: its width, the mixtures that it includes at least, and its grid."""
+RESIDUAL_SEED_DOF = 5
+"""Degrees of freedom that the spread of residuals counts for, next to those of replicates."""
 
 
-def refits(bootstrap: int, split: Split, targets: int) -> int:
-    """How many fits of one target `resample` makes."""
-    return (bootstrap + _draws_apart(bootstrap, len(split.kept_FxR)) * len(split.kept_FxR)) * targets
+# The bootstrap ------------------------------------------------------------------------------------------------------
 
 
-def _draws_apart(bootstrap: int, folds: int) -> int:
-    return max(2, bootstrap // APART, bootstrap // (EACH * folds))
+def bootstrap_fits(bootstrap: int, split: Split, targets: int) -> int:
+    """Number of fits of one target that `bootstrap_refits` makes."""
+    folds = len(split.kept_FxR)
+    return (bootstrap + _oof_draws(bootstrap, folds) * folds) * targets
 
 
-def resample(
+def _oof_draws(bootstrap: int, folds: int) -> int:
+    return max(2, bootstrap // OOF_SHARE, bootstrap // (OOF_PER_FOLD * folds))
+
+
+def bootstrap_refits(
     chosen: Candidate, dataset: Dataset, bootstrap: int, seed: int, on_batch=None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters refitted to resampled losses, and what such refits predict of rows they lack.
+    """Parameters refitted to simulated losses, and out-of-fold predictions by such refits.
 
-    A parametric bootstrap: each resample is the fitted law plus normal errors, relative to the loss, with the
-    covariance between targets that the residuals have, so that errors stay correlated. A residual is the geometric
-    mean of the fitted and the left-out one, which undoes what leverage hides (HC2). Rows of one mixture share as much
-    of their error as their residuals do. Unlike drawing runs with replacement it never loses the only run that shows
-    a domain. The prior of a formula is drawn anew as well: its mean is a normal draw from the prior itself (randomized
-    maximum likelihood: Oliver, He and Reynolds 1996), so that what the data leave open spreads as widely as the prior
-    lets it.
+    A parametric bootstrap: each draw is the fitted law plus normal errors, relative to the loss, with the covariance
+    of the residuals between targets. A residual is the geometric mean of the fitted and the out-of-fold one, which
+    corrects for leverage (HC2). Rows of one mixture share as much of their error as their residuals do. Unlike
+    resampling runs, it never drops the only run that uses a domain. The prior mean of a formula is drawn from the
+    prior in each refit (randomized maximum likelihood: Oliver, He and Reynolds 1996), so that parameters the data do
+    not identify vary as widely as the prior allows.
 
     Args:
-        on_batch: called with the number of fits after each batch.
+        on_batch: called with the number of fits that have ended.
 
     Returns:
-        theta_SxTxP, and apart_VxTxR, scaled: each row by refits of the first resamples without its fold; NaN for rows
-        that no fold tests.
+        theta_SxTxP, and oof_bootstrap_VxTxR, scaled: predictions of each row by refits of the first V draws without
+        its fold; NaN for rows that no fold tests.
     """
-    y_TxR = dataset.y_scaled_TxR
-    targets, rows = y_TxR.shape
-    fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, dataset.points)
-    inside_TxR = y_TxR - fitted_TxR
-    outside_TxR = np.where(chosen.split.tested_R, y_TxR - chosen.oof_pred_TxR, inside_TxR)
-    error_TxR = np.sqrt(np.abs(inside_TxR * outside_TxR)) * np.sign(inside_TxR) / fitted_TxR
-    # At a vertex the left-out residual is an extrapolation's, not noise; the limit keeps a few from ruling the rest.
-    limit_Tx1 = TAIL * ROBUST * np.median(np.abs(error_TxR), axis=1, keepdims=True)
+    y_TxR, points, kept_FxR = dataset.y_scaled_TxR, dataset.points, chosen.split.kept_FxR
+    (targets, rows), folds = y_TxR.shape, len(kept_FxR)
+    fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, points)
+    residual_TxR = y_TxR - fitted_TxR
+    oof_residual_TxR = np.where(chosen.split.tested_R, y_TxR - chosen.oof_pred_TxR, residual_TxR)
+    error_TxR = np.sqrt(np.abs(residual_TxR * oof_residual_TxR)) * np.sign(residual_TxR) / fitted_TxR
+    # The out-of-fold residual of a vertex is an extrapolation error, not noise; clip it.
+    limit_Tx1 = CLIP * MAD_TO_STD * np.median(np.abs(error_TxR), axis=1, keepdims=True)
     error_TxR = np.clip(error_TxR, -limit_Tx1, limit_Tx1)
-    shared = _shared(error_TxR, dataset.group_R)
+    shared = _shared_variance(error_TxR, dataset.group_R)
     rng = np.random.default_rng(seed)
     of_row_SxTxR = _normal(rng, error_TxR, bootstrap, rows)
     of_group_SxTxG = _normal(rng, error_TxR, bootstrap, int(dataset.group_R.max()) + 1)
     drawn_SxTxR = np.sqrt(1 - shared) * of_row_SxTxR + np.sqrt(shared) * of_group_SxTxG[..., dataset.group_R]
     drawn_SxTxR = np.maximum(fitted_TxR * (1 + drawn_SxTxR), 0.1 * y_TxR)
-    away_SxTxP = rng.standard_normal((bootstrap, *chosen.theta_TxP.shape))
+    shift_SxTxP = rng.standard_normal((bootstrap, *chosen.theta_TxP.shape))
     theta_BxP = fitting.solve(
         chosen.law,
-        dataset.points,
+        points,
         drawn_SxTxR.reshape(-1, rows),
         np.ones((bootstrap * targets, rows)),
         np.tile(chosen.sigma_T, bootstrap),
         np.tile(chosen.theta_TxP, (bootstrap, 1)),
-        away_SxTxP.reshape(len(away_SxTxP) * targets, -1),
+        shift_SxTxP.reshape(bootstrap * targets, -1),
         on_batch,
     )
-    few = _draws_apart(bootstrap, len(chosen.split.kept_FxR))
-    oof_bootstrap_VxTxR = _apart(chosen, dataset, drawn_SxTxR[:few], away_SxTxP[:few], on_batch)
-    return theta_BxP.reshape(bootstrap, targets, -1), oof_bootstrap_VxTxR
-
-
-def _apart(
-    chosen: Candidate, dataset: Dataset, drawn_VxTxR: np.ndarray, away_VxTxP: np.ndarray, on_batch
-) -> np.ndarray:
-    """What each row is predicted to be by refits without its fold, scaled, shape (V, T, R)."""
-    kept_FxR = chosen.split.kept_FxR
-    (draws, targets, rows), folds = drawn_VxTxR.shape, len(kept_FxR)
-    theta_BxP = fitting.solve(
+    draws = _oof_draws(bootstrap, folds)
+    oof_theta_BxP = fitting.solve(
         chosen.law,
-        dataset.points,
-        np.repeat(drawn_VxTxR.reshape(-1, rows), folds, axis=0),
+        points,
+        np.repeat(drawn_SxTxR[:draws].reshape(-1, rows), folds, axis=0),
         np.tile(kept_FxR, (draws * targets, 1)),
         np.tile(np.repeat(chosen.sigma_T, folds), draws),
         np.tile(chosen.theta_TxFxP.reshape(targets * folds, -1), (draws, 1)),
-        np.repeat(away_VxTxP.reshape(draws * targets, -1), folds, axis=0),
+        np.repeat(shift_SxTxP[:draws].reshape(draws * targets, -1), folds, axis=0),
         on_batch,
     )
-    theta_VTxFxP = theta_BxP.reshape(draws * targets, folds, -1)
-    return left_out(chosen.law, theta_VTxFxP, chosen.split, dataset).reshape(draws, targets, rows)
-
-
-def drift(chosen: Candidate, dataset: Dataset, oof_bootstrap_VxTxR: np.ndarray, away_TxR: np.ndarray) -> float:
-    """`beyond.drift` of a law, by what it misses of left-out rows that its draws and a run's noise do not expect."""
-    y_TxR, tested_R = dataset.y_scaled_TxR, chosen.split.tested_R
-    fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, dataset.points)[:, tested_R]
-    inside_TxR, outside_TxR = y_TxR[:, tested_R] - fitted_TxR, (y_TxR - chosen.oof_pred_TxR)[:, tested_R]
-    each = zip(inside_TxR, outside_TxR, fitted_TxR, oof_bootstrap_VxTxR[:, :, tested_R].swapaxes(0, 1), strict=True)
-    spread_TxR = np.stack([expected(v, about(i, o, np.abs(f)), np.abs(f)) for i, o, f, v in each])
-    return extrapolation.drift(outside_TxR, spread_TxR, away_TxR[:, tested_R], chosen.split.fold_R[tested_R])
+    oof_theta_BxFxP = oof_theta_BxP.reshape(draws * targets, folds, -1)
+    oof_bootstrap_BxR = oof_predictions(chosen.law, oof_theta_BxFxP, chosen.split, dataset)
+    return theta_BxP.reshape(bootstrap, targets, -1), oof_bootstrap_BxR.reshape(draws, targets, rows)
 
 
 def _normal(rng: np.random.Generator, error_TxR: np.ndarray, bootstrap: int, count: int) -> np.ndarray:
     """Normal vectors over targets with the covariance of the errors, shape (S, T, count)."""
-    # A root of the covariance by its eigenvectors, since fewer rows than targets leave it without a Cholesky factor.
+    # Eigenvectors, since fewer rows than targets leave the covariance without a Cholesky factor.
     value_T, vector_TxT = np.linalg.eigh(error_TxR @ error_TxR.T / error_TxR.shape[1])
     root_TxT = vector_TxT * np.sqrt(np.maximum(value_T, 0.0))
     return root_TxT @ rng.standard_normal((bootstrap, len(value_T), count))
 
 
-def _shared(error_TxR: np.ndarray, group_R: np.ndarray) -> float:
-    """Share of the error's variance that rows of one mixture have in common, 0 to 1."""
+def _shared_variance(error_TxR: np.ndarray, group_R: np.ndarray) -> float:
+    """Share of the errors' variance that rows of one mixture have in common, 0 to 1."""
     counts_G = np.bincount(group_R)
     pairs = float((counts_G * (counts_G - 1)).sum())
     if pairs == 0:
@@ -126,3 +134,197 @@ def _shared(error_TxR: np.ndarray, group_R: np.ndarray) -> float:
     square_T = (error_TxR**2).sum(axis=1)
     product_T = np.stack([np.bincount(group_R, e) ** 2 for e in error_TxR]).sum(axis=1) - square_T
     return float(np.clip(np.mean(product_T / pairs / (square_T / len(group_R))), 0.0, 1.0))
+
+
+# Extrapolation ------------------------------------------------------------------------------------------------------
+# The extrapolation distance of a point is measured in loss: the change of the loss on the way from the range of the
+# table to the point, at the slopes of the table. The error is a share of it, the extrapolation error rate, which is
+# estimated from held-out levels. A repeated token counts like a new one, so one more epoch is as far as new text.
+
+
+def slopes(law: Law, theta_TxP: np.ndarray, points: Points) -> np.ndarray:
+    """Root mean square change of the loss per e-fold of size and of new tokens, scaled, shape (2, T)."""
+
+    def slope(more: Points, less: Points) -> np.ndarray:
+        change_TxR = fitting.evaluate(law, theta_TxP, more) - fitting.evaluate(law, theta_TxP, less)
+        return np.sqrt((change_TxR**2).mean(axis=1)) / (2 * LOG_STEP)
+
+    up, down = np.exp(LOG_STEP), np.exp(-LOG_STEP)
+    larger, smaller = (points._replace(n_R=points.n_R * by) for by in (up, down))
+    longer, shorter = (points._replace(d_R=points.d_R * by, u_RxK=points.u_RxK * by) for by in (up, down))
+    return np.stack([slope(larger, smaller), slope(longer, shorter)])
+
+
+def extrapolation_distance(slopes_2xT: np.ndarray, known: Points, points: Points) -> np.ndarray:
+    """Distance of each point from the range of the known ones, scaled like the losses, shape (T, Q); 0 within it."""
+
+    def outside(known_R, at_Q):
+        return np.maximum(np.maximum(known_R.min() - at_Q, at_Q - known_R.max()), 0.0)
+
+    size_Q, tokens_Q = (outside(np.log(getattr(known, x)), np.log(getattr(points, x))) for x in ("n_R", "d_R"))
+    epochs_QxK = np.maximum(points.log_epochs_RxK - known.log_epochs_RxK.max(axis=0), 0.0)
+    square_2xQ = np.stack([size_Q**2, tokens_Q**2 + (points.h_RxK * epochs_QxK).sum(axis=1) ** 2])
+    return np.sqrt(np.square(slopes_2xT).T @ square_2xQ)
+
+
+def oof_extrapolation(slopes_2xT: np.ndarray, points: Points, split: Split) -> np.ndarray:
+    """Extrapolation distance of each row from those that its fold keeps, shape (T, R); 0 for untested rows."""
+    distance_TxR = np.zeros((slopes_2xT.shape[1], points.count))
+    for fold, kept_R in enumerate(split.kept_FxR > 0):
+        tested_R = split.fold_R == fold
+        distance_TxR[:, tested_R] = extrapolation_distance(slopes_2xT, points.rows(kept_R), points.rows(tested_R))
+    return distance_TxR
+
+
+def fit_error_rate(
+    chosen: Candidate, dataset: Dataset, oof_bootstrap_VxTxR: np.ndarray, distance_TxR: np.ndarray
+) -> float:
+    """Extrapolation error rate of a law, from held-out errors that exceed the bootstrap spread and a run's noise."""
+    y_TxR, tested_R = dataset.y_scaled_TxR, chosen.split.tested_R
+    fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, dataset.points)[:, tested_R]
+    residual_TxR = y_TxR[:, tested_R] - fitted_TxR
+    oof_residual_TxR = (y_TxR - chosen.oof_pred_TxR)[:, tested_R]
+    draws_TxVxR = oof_bootstrap_VxTxR[:, :, tested_R].swapaxes(0, 1)
+    each = zip(residual_TxR, oof_residual_TxR, np.abs(fitted_TxR), draws_TxVxR, strict=True)
+    spread_TxR = np.stack([spread(draws, run_noise(r, oof, size), size) for r, oof, size, draws in each])
+    return error_rate(oof_residual_TxR, spread_TxR, distance_TxR[:, tested_R], chosen.split.fold_R[tested_R])
+
+
+def error_rate(
+    oof_residual_TxR: np.ndarray, spread_TxR: np.ndarray, distance_TxR: np.ndarray, fold_R: np.ndarray
+) -> float:
+    """Extrapolation error over extrapolation distance: the mode of its posterior.
+
+    Args:
+        spread_TxR: standard deviation of the residuals without extrapolation error.
+        fold_R: the fold that tests each row. All rows of a fold count as one, since a law with the wrong curvature
+            is wrong about all of them.
+    """
+    log_posterior_C = stats.norm.logpdf(np.log(RATES / USUAL_RATE) / RATE_LOG_STD)
+    for fold in np.unique(fold_R[(fold_R >= 0) & (distance_TxR > 0).any(axis=0)]):
+        of_R = fold_R == fold
+        scale_CxTxR = np.hypot(spread_TxR[:, of_R], RATES[:, None, None] * distance_TxR[:, of_R])
+        log_posterior_C += stats.t.logpdf(oof_residual_TxR[:, of_R], RESIDUAL_DOF, scale=scale_CxTxR).mean(axis=(1, 2))
+    return float(RATES[log_posterior_C.argmax()])
+
+
+# Intervals ----------------------------------------------------------------------------------------------------------
+
+
+def run_noise(residual_R: np.ndarray, oof_residual_R: np.ndarray, size_R: np.ndarray) -> float:
+    """Robust spread of runs around the law, relative to the loss."""
+    return max(MAD_TO_STD * float(np.median(np.sqrt(np.abs(residual_R * oof_residual_R)) / size_R)), 1e-12)
+
+
+def spread(draws_SxR: np.ndarray, noise: float, size_R: np.ndarray) -> np.ndarray:
+    """Standard deviation of a run around the law: that of the bootstrap draws and of a run's own noise."""
+    return np.hypot(draws_SxR.std(axis=0, ddof=1), noise * size_R)
+
+
+def seed_noise(noise: float, replicates: tuple[float, int] | None) -> float:
+    """Standard deviation between seeds; with few replicates it is shrunk towards the spread of the residuals."""
+    if replicates is None:
+        return 0.0
+    variance, dof = replicates
+    shrunk = (dof * variance + RESIDUAL_SEED_DOF * min(noise**2, variance)) / (dof + RESIDUAL_SEED_DOF)
+    return float(np.sqrt(shrunk))
+
+
+INTERVALS: Registry[type] = Registry("interval method")
+"""Interval methods by name. `of` takes residuals, out-of-fold residuals and draws of the fitted rows, for one weighted
+sum of targets; `half_width` and `widening` take draws, size and extrapolation error of new points."""
+DEFAULT_INTERVAL = "local-conformal"
+
+
+@INTERVALS.register(DEFAULT_INTERVAL)
+@dataclass(frozen=True)
+class LocalConformal:
+    """Normalized conformal intervals with out-of-fold residuals (Papadopoulos 2008), localised (Guan 2023).
+
+    The out-of-fold residual of each row is divided by its spread: a run's noise and the spread of bootstrap draws
+    without its fold. A held-out vertex is an extrapolation with a large spread, so it does not widen the interval of
+    an inner mixture. Errors that the bootstrap does not include (a law with the wrong curvature) grow with the
+    extrapolation too, so the quantile of the ratios weights rows by the similarity of their log spread over noise.
+    """
+
+    noise: float
+    """spread of runs around the law, relative to the loss"""
+    seed_noise: float
+    """standard deviation between seeds, relative to the loss; 0 if unknown"""
+    ratio_R: np.ndarray
+    """|out-of-fold residual| over spread, ascending"""
+    log_spread_R: np.ndarray
+    """log of the spread over the noise, in the same order; 0 where the bootstrap draws agree"""
+    rows_per_mixture: float
+    """a new mixture has the weight of so many rows"""
+
+    @classmethod
+    def of(
+        cls,
+        residual_R: np.ndarray,
+        oof_residual_R: np.ndarray,
+        oof_bootstrap_VxR: np.ndarray,
+        size_R: np.ndarray,
+        group_R: np.ndarray,
+        extrapolation_R: np.ndarray | float = 0.0,
+        replicates: tuple[float, int] | None = None,
+    ) -> LocalConformal:
+        """From the fitted rows; rows that no fold tests (NaN) are ignored.
+
+        Args:
+            size_R: the loss that noise is relative to. group_R: number of the row's mixture.
+            extrapolation_R: expected extrapolation error of each out-of-fold prediction.
+            replicates: variance between replicates over the squared loss, and its degrees of freedom.
+        """
+        tested_R = np.isfinite(oof_residual_R)
+        extrapolation_R = np.broadcast_to(extrapolation_R, tested_R.shape)
+        residual_R, oof_residual_R, size_R, group_R, extrapolation_R = (
+            x[tested_R] for x in (residual_R, oof_residual_R, size_R, group_R, extrapolation_R)
+        )
+        noise = run_noise(residual_R, oof_residual_R, size_R)
+        of_seed = seed_noise(noise, replicates)
+        noise = max(noise, of_seed)
+        spread_R = np.hypot(spread(oof_bootstrap_VxR[:, tested_R], noise, size_R), extrapolation_R)
+        ratio_R = np.abs(oof_residual_R) / spread_R
+        order_R = np.argsort(ratio_R, kind="stable")
+        log_spread_R = np.log(spread_R / (noise * size_R))
+        return cls(noise, of_seed, ratio_R[order_R], log_spread_R[order_R], len(group_R) / len(np.unique(group_R)))
+
+    def half_width(self, draws_SxQ: np.ndarray, size_Q: np.ndarray, level: float, extrapolation_Q=0.0) -> np.ndarray:
+        """Half width of an interval that contains a new run with probability `level`, shape (Q,).
+
+        Args:
+            size_Q: the loss that noise is relative to. extrapolation_Q: expected extrapolation error.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
+        multiplier_Q, spread_Q = self._multiplier(draws_SxQ, size_Q, level, extrapolation_Q)
+        normal = stats.norm.ppf((1 + level) / 2)
+        # Held-out levels test the law with less data than it has, so beyond the table they may only widen intervals.
+        multiplier_Q = np.where(np.asarray(extrapolation_Q) > 0, np.maximum(multiplier_Q, normal), multiplier_Q)
+        return np.maximum(multiplier_Q * spread_Q, normal * self.seed_noise * size_Q)
+
+    def widening(self, draws_SxQ: np.ndarray, size_Q: np.ndarray, level: float, extrapolation_Q=0.0) -> np.ndarray:
+        """Width of the interval over that of normal errors with the expected spread, shape (Q,)."""
+        multiplier_Q, _ = self._multiplier(draws_SxQ, size_Q, level, extrapolation_Q)
+        return multiplier_Q / stats.norm.ppf((1 + level) / 2)
+
+    def _multiplier(self, draws_SxQ, size_Q, level, extrapolation_Q) -> tuple[np.ndarray, np.ndarray]:
+        """Quantile of the ratios of rows with a similar spread, on a grid, and the spread; shapes (Q,)."""
+        check_level(level)
+        spread_Q = np.hypot(spread(draws_SxQ, self.noise, size_Q), extrapolation_Q)
+        grid_G = np.linspace(0.0, max(float(self.log_spread_R.max()), 1e-3), KERNEL_GRID)
+        distance_GxR = np.abs(grid_G[:, None] - self.log_spread_R)
+        nearest = min(int(KERNEL_MIXTURES * self.rows_per_mixture), len(self.log_spread_R)) - 1
+        width_Gx1 = np.maximum(np.partition(distance_GxR, nearest, axis=1)[:, nearest, None], KERNEL_WIDTH)
+        weight_GxR = np.exp(-0.5 * (distance_GxR / width_Gx1) ** 2)
+        below_GxR = np.cumsum(weight_GxR, axis=1) / (weight_GxR.sum(axis=1, keepdims=True) + self.rows_per_mixture)
+        quantile_G = [np.interp(level, below_R, self.ratio_R) for below_R in below_GxR]
+        return np.interp(np.log(spread_Q / (self.noise * size_Q)), grid_G, quantile_G), spread_Q
+
+
+def check_level(level: float) -> None:
+    """Refuses a level that is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise InputError(f"level is {level:g}; give a share between 0 and 1, such as {LEVEL:g}")

@@ -18,9 +18,9 @@ import pandas as pd
 
 from mixscale.constraints import bounds
 from mixscale.errors import InputError
-from mixscale.laws import selection
-from mixscale.laws.calibration import ROBUST
+from mixscale.laws.catalogue import get_law
 from mixscale.laws.families import Points
+from mixscale.laws.least_squares import MAD_TO_STD
 from mixscale.laws.result import LawFit
 from mixscale.mixture import Mixture
 from mixscale.mixtures.candidates import around, corners, distinct, near_hull, within
@@ -151,7 +151,7 @@ def law_prior(law: str = "effective", seed: int = 0, draws: int = 6) -> Prior:
     """
     import jax
 
-    family = selection.named(law)
+    family = get_law(law)
 
     def covariances(h_AxK: np.ndarray) -> np.ndarray:
         points, std_P = Points.of(h_AxK), family.spread("std", h_AxK.shape[1])
@@ -252,7 +252,7 @@ def _errors(fit: LawFit) -> tuple[np.ndarray, np.ndarray]:
     """
     tested_R = np.isfinite(fit.oof_pred_TxR[0])
     residual_TxR = np.abs(fit.dataset.y_TxR - fit.oof_pred_TxR)[:, tested_R]
-    robust_T = np.maximum(ROBUST * np.median(residual_TxR, axis=1), 1e-6 * np.abs(fit.dataset.y_TxR).max(axis=1))
+    robust_T = np.maximum(MAD_TO_STD * np.median(residual_TxR, axis=1), 1e-6 * np.abs(fit.dataset.y_TxR).max(axis=1))
     drawn_T = np.median(fit.oof_bootstrap_VxTxR[:, :, tested_R].var(axis=0, ddof=1), axis=1)
     residual_T = np.sqrt(np.maximum(robust_T**2 - drawn_T, MIN_RESIDUAL * robust_T**2))
     seed_T = [fit.noise[t] for t in fit.targets]

@@ -14,8 +14,8 @@ import numpy as np
 
 from mixscale.constraints import Constraints, Group, bounds
 from mixscale.errors import InputError
-from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
 from mixscale.objective import Objective
 from mixscale.optimization.answer import EXCEEDED, Answer, Job, answers, check_possible, under

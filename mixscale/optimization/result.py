@@ -16,9 +16,9 @@ import numpy as np
 from mixscale.constraints import Constraints, from_json, to_json
 from mixscale.errors import InputError
 from mixscale.io import atomic_write
-from mixscale.laws.calibration import LEVEL
 from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
 from mixscale.objective import Objective
 from mixscale.optimization import words

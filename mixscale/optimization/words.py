@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mixscale.laws.calibration import LEVEL
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.optimization.prices import POINT, Price
 
 if TYPE_CHECKING:

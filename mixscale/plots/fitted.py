@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from mixscale.laws import LawFit
-from mixscale.laws.calibration import LEVEL
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.plots import canvas
 from mixscale.report.figures import style
 

@@ -259,7 +259,7 @@ def load(directory: Path) -> Material:
         optimum=Optimum.load(directory / "optimum.json"),
         experiment=_json(directory / "experiment.json") or {},
         corpus=_corpus(directory / "corpus.json"),
-        fit_warnings=_lines(directory / "fit" / "diagnosis.txt"),
+        fit_warnings=_lines(directory / "fit" / "diagnostics.txt"),
         front=read_frame(directory / "pareto.csv") if (directory / "pareto.csv").is_file() else None,
     )
 

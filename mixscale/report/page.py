@@ -27,7 +27,7 @@ from mixscale.report.wording import capital, count, number, percent
 
 RANKING = (
     "error: mean absolute error on rows left out as the question asks, over that of always saying the median; "
-    "worse_by and its noise: paired difference to the best law and the standard error of that; rho: mean rank "
+    "worse_by and standard_error: paired difference to the best law, by mixture; rho: mean rank "
     "correlation over targets."
 )
 

@@ -139,7 +139,7 @@ def extrapolated(found: Findings) -> str:
     return (
         f"That lies outside of the table ({far}), which the fit was not asked for: intervals there widen with the "
         "distance by a prior, or by what the law missed where other runs were left out, and are less reliable; "
-        f"`mixscale fit --question {question}` judges that by leaving out the larger runs."
+        f"`mixscale fit --holdout {question}` judges that by leaving out the larger runs."
     )
 
 

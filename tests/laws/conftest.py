@@ -1,22 +1,22 @@
-"""Tables planted from a known law, which every test of this room fits."""
+"""Tables planted from a known law, and fits to them that the tests of laws share."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mixscale.laws import fitting
-from mixscale.laws.families import LAWS, Points
+from mixscale.laws.families import LAWS, Law, Points
 from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "web", "wiki")
-
+FORMULAS = {name: law for name, law in LAWS.items() if isinstance(law, Law)}
 
 OWN = 1.2
 """How much the log-term of a target's own domain is below the others'."""
 
 
 def planted_theta(name, targets):
-    """Parameters as the engine holds them; target t is best served by domain t."""
+    """Scaled parameters; target t depends most on domain t."""
     return np.array([_theta(np.arange(3) == t)[name] for t in range(targets)])
 
 
@@ -54,7 +54,7 @@ def planted_table(name, runs=29, targets=3, noise=0.0, seed=0, replicates=0):
     rows = len(h_RxK)
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
     frame["run"] = [f"r{i}" for i in range(rows)]
-    # Geometric means are exactly 1e6 and 1e8, so that planted parameters are those the engine should find.
+    # Geometric means are exactly 1e6 and 1e8, so that scaled parameters are the planted ones.
     frame["n_params"] = 1e6
     frame["n_tokens"] = 1e8
     if LAWS[name].uses_scale:

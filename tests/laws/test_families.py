@@ -7,16 +7,16 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import fitting
+from mixscale.laws.catalogue import get_law
 from mixscale.laws.families import ALIASES, LAWS, REPEATS, Points, constrained
-from mixscale.laws.selection import named
 
-from .conftest import DOMAINS, planted_table, planted_theta
+from .conftest import DOMAINS, FORMULAS, planted_table, planted_theta
 
 FRESH_QxK = np.random.default_rng(9).dirichlet(np.ones(3), 200)
 UNITS = {"loss": 2.5, "n": 3e6, "d": 7e8}
 
 
-@pytest.mark.parametrize("name", list(LAWS))
+@pytest.mark.parametrize("name", list(FORMULAS))
 def test_planted_law_is_recovered(name):
     fit = laws.fit(planted_table(name), name, bootstrap=2)
     scale = {"n_params": 2e6, "n_tokens": 2e8} if fit.uses_scale else {}
@@ -97,7 +97,7 @@ def natural(law, theta_P):
     return found
 
 
-@pytest.mark.parametrize("name", list(LAWS))
+@pytest.mark.parametrize("name", list(FORMULAS))
 def test_natural_parameters_in_the_published_formula_give_the_loss(name):
     theta_P = planted_theta(name, 1)[0]
     for h_K in (np.array([0.2, 0.5, 0.3]), np.array([0.05, 0.05, 0.9])):
@@ -109,8 +109,8 @@ def test_natural_parameters_in_the_published_formula_give_the_loss(name):
 
 def with_repeats():
     """Every law, and those with a form of repeats that are said to be convex."""
-    wide = [widen(law) for widen in REPEATS.values() for law in LAWS.values()]
-    return [*LAWS.values(), *(law for law in wide if law and law.convex)]
+    wide = [widen(law) for widen in REPEATS.values() for law in FORMULAS.values()]
+    return [*FORMULAS.values(), *(law for law in wide if law and law.convex)]
 
 
 def theta_of(law):
@@ -121,7 +121,7 @@ def theta_of(law):
 
 def test_gradients_are_finite_at_the_vertices():
     few_1xK = np.array([[0.05, 0.1, 0.2]])
-    for law in dict.fromkeys([*with_repeats(), *filter(None, map(constrained, LAWS.values()))]):
+    for law in dict.fromkeys([*with_repeats(), *filter(None, map(constrained, FORMULAS.values()))]):
         points = Points.of(np.eye(3)[:1], u_RxK=few_1xK)
         slopes = jax.grad(lambda t, h, law=law, x=points: law.f(t, x._replace(h_RxK=h))[0], (0, 1))
         for slope in slopes(theta_of(law), points.h_RxK):
@@ -150,12 +150,12 @@ def test_laws_that_say_so_are_convex_and_the_linear_one_linear():
 
 
 def test_other_names_and_suffixes_are_resolved():
-    assert named("static-lmo") is named("m4") is LAWS["exponential"]
+    assert get_law("static-lmo") is get_law("m4") is LAWS["exponential"]
     for suffix, widen in REPEATS.items():
-        assert named("chinchilla" + suffix) is widen(LAWS["chinchilla"])
-        assert named("chinchilla" + suffix).name == "chinchilla" + suffix
+        assert get_law("chinchilla" + suffix) is widen(LAWS["chinchilla"])
+        assert get_law("chinchilla" + suffix).name == "chinchilla" + suffix
     assert not set(ALIASES) & set(LAWS)
-    with pytest.raises(InputError, match="law 'chinchila.repeats' is not known; did you mean 'chinchilla'"):
-        named("chinchila+repeats")
-    with pytest.raises(InputError, match="'joint' lacks what '.constrained' rests on.*; take 'joint.repeats'"):
-        named("joint+constrained")
+    with pytest.raises(InputError, match="chinchila.repeats.*did you mean 'chinchilla'"):
+        get_law("chinchila+repeats")
+    with pytest.raises(InputError, match="'joint' .*'.constrained' .*'joint.repeats'"):
+        get_law("joint+constrained")

@@ -10,10 +10,10 @@ import pytest
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import fitting
-from mixscale.laws.calibration import Calibration
+from mixscale.laws.cross_validation import split_mixtures
 from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.splits import by_mixture
+from mixscale.laws.uncertainty import LocalConformal
 from mixscale.mixture import Mixture
 from mixscale.run_table import RunTable
 
@@ -68,9 +68,9 @@ def test_vertices_left_out_widen_vertices_and_not_the_centre():
     rng = np.random.default_rng(0)
     inner, vertices = 0.01 * rng.standard_normal(30), rng.choice([-1.0, 1.0], 6)
     # Without its run a vertex is extrapolated to: draws that lack it spread, but a quarter of what they should.
-    apart_VxR = np.concatenate([np.full(30, 0.003), np.full(6, 0.25)]) * rng.standard_normal((200, 36))
-    inside_R, outside_R = np.concatenate([inner, inner[:6]]), np.concatenate([inner, vertices])
-    calibration = Calibration.of(inside_R, outside_R, apart_VxR, np.ones(36), np.arange(36))
+    oof_bootstrap_VxR = np.concatenate([np.full(30, 0.003), np.full(6, 0.25)]) * rng.standard_normal((200, 36))
+    residual_R, oof_residual_R = np.concatenate([inner, inner[:6]]), np.concatenate([inner, vertices])
+    calibration = LocalConformal.of(residual_R, oof_residual_R, oof_bootstrap_VxR, np.ones(36), np.arange(36))
     draws_SxQ = np.array([0.003, 0.25]) * rng.standard_normal((200, 2))
     centre, vertex = calibration.half_width(draws_SxQ, np.ones(2), 0.9)
     assert 0.012 < centre < 0.03
@@ -117,7 +117,7 @@ def test_auto_finds_the_planted_family_and_says_why(noisy_fit):
 
 
 def test_seed_noise_comes_from_replicates(noisy_fit):
-    assert noisy_fit.noise_freedom == 4
+    assert noisy_fit.noise_dof == 4
     for target in noisy_fit.targets:
         assert 0.001 < noisy_fit.noise[target] < 0.04  # planted: 0.5 % of a loss of about 2
     assert laws.fit(planted_table("linear"), "linear", bootstrap=2).noise == dict.fromkeys(noisy_fit.targets)
@@ -125,7 +125,7 @@ def test_seed_noise_comes_from_replicates(noisy_fit):
 
 def test_folds_keep_a_mixture_together():
     group_R = np.repeat(np.arange(23), 3)
-    fold_R = by_mixture(group_R, 0).fold_R
+    fold_R = split_mixtures(group_R, 0).fold_R
     assert all(len(set(fold_R[group_R == g])) == 1 for g in range(23))
     assert len(set(fold_R)) == 10
 
@@ -141,9 +141,9 @@ def test_saved_fit_predicts_the_same(noisy_fit, tmp_path):
     with pytest.raises(InputError, match="damaged"):
         laws.LawFit.load(tmp_path)
     (tmp_path / "fit.json").write_text("{}")
-    with pytest.raises(InputError, match="lacks 'arrays'.*fit again"):
+    with pytest.raises(InputError, match="no format number.*mixscale fit .*--out"):
         laws.LawFit.load(tmp_path)
-    with pytest.raises(InputError, match="holds no fit"):
+    with pytest.raises(InputError, match="contains no fit"):
         laws.LawFit.load(tmp_path / "nowhere")
 
 
@@ -201,7 +201,7 @@ def test_run_that_diverged_later_is_not_fitted_by_its_last_good_step(noisy_table
     alone = laws.fit(RunTable(frame), "linear", bootstrap=2)
     np.testing.assert_array_equal(fit.predict(FRESH_QxK), alone.predict(FRESH_QxK))
     assert len(build_dataset(table, True, None).run_R) == 2 * len(frame) - 1  # a law of D may use it
-    with pytest.raises(InputError, match="ended complete"):
+    with pytest.raises(InputError, match="is complete"):
         laws.fit(RunTable(pd.concat([early, frame.assign(status="diverged")])), "linear", bootstrap=2)
 
 
@@ -242,7 +242,7 @@ def share(rows):
     [
         (lambda t: t.where(np.arange(len(t)) < 5), "additive", "fewer runs than parameters.*'additive' has 7.*has 5 "),
         (lambda t: t.where(np.isin(np.arange(len(t)), [3, 4])), "auto", "fewer runs than parameters"),
-        (lambda t: t, "aditive", "law 'aditive' is not known; did you mean 'additive'"),
+        (lambda t: t, "aditive", "'aditive' .*did you mean 'additive'"),
         (lambda t: t, "additive-scale", "several sizes"),
         (lambda t: RunTable(t.frame.drop(columns="n_params")), "additive-scale", "needs column 'n_params'"),
         (lambda t: change(t, **{"loss/web": 2.0}), "linear", "target 'loss/web' is 2 in every row"),
@@ -298,9 +298,9 @@ def test_level_is_a_share(noisy_fit, noisy_table, level):
 
 
 def test_options_out_of_range_get_a_sentence(noisy_table):
-    with pytest.raises(InputError, match="seed is -1; seeds are not negative"):
+    with pytest.raises(InputError, match="seed is -1"):
         laws.fit(noisy_table, seed=-1)
-    with pytest.raises(InputError, match="resamples is 1"):
+    with pytest.raises(InputError, match="bootstrap is 1"):
         laws.fit(noisy_table, bootstrap=1)
 
 

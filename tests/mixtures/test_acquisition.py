@@ -218,7 +218,7 @@ def test_the_command_says_what_is_missing(arguments, words, capsys):
 
 
 def test_runs_follow_a_fit_for_larger_sizes():
-    larger = fit(scaled_table(), "effective-scale", question="larger-n", bootstrap=20)
+    larger = fit(scaled_table(), "effective-scale", holdout="larger-n", bootstrap=20)
     chosen = next_runs(larger, 3, budget_flops=1e18, n_params=6.4e7, n_tokens=3e8)
     assert np.isfinite(chosen["standard_error"]).all()
     assert (chosen["reduction"] >= 0).all()

@@ -8,8 +8,8 @@ import pytest
 
 from mixscale import laws
 from mixscale.laws import fitting
+from mixscale.laws.catalogue import get_law
 from mixscale.laws.families import Points
-from mixscale.laws.selection import named
 from mixscale.optimization import Constraints, solve
 from mixscale.run_table import RunTable
 
@@ -19,7 +19,7 @@ DOMAINS = ("code", "web", "wiki")
 @pytest.fixture(scope="module")
 def fit():
     rng = np.random.default_rng(0)
-    law = named("effective-scale+repeats")
+    law = get_law("effective-scale+repeats")
     h_RxK = rng.dirichlet(np.ones(3), 80)
     d_R = np.tile([1e8, 4e8, 16e8, 16e8], 20)
     unique_RxK = np.where(rng.random((80, 3)) < 0.5, 5e7, 1e11)

@@ -167,7 +167,7 @@ def scaled(tmp_path_factory) -> RunTable:
 
 @pytest.mark.parametrize("question", ["mixtures", "larger-n"])
 def test_a_question_outside_of_the_table_is_told(scaled, question):
-    fitted = fit(scaled, "exponential-scale", question=question, bootstrap=4)
+    fitted = fit(scaled, "exponential-scale", holdout=question, bootstrap=4)
     inside, outside = (Material(scaled, fitted, solve(fitted, n_params=n, n_tokens=1e9)) for n in (1e7, 4e7))
     assert terms(inside).beyond == {}
     expected = {"n_params": Beyond(pytest.approx(4e7), pytest.approx(1e6), pytest.approx(1e7), question == "larger-n")}
@@ -191,7 +191,7 @@ def test_page_and_summary_hold_all_of_it(bound, planted, tmp_path):
     folder = tmp_path / "bound"
     shutil.copytree(planted.folder, folder, ignore=shutil.ignore_patterns("figures"))
     bound.optimum.save(folder / "optimum.json")
-    (folder / "fit" / "diagnosis.txt").write_text("p is not told by the data for all targets\n")
+    (folder / "fit" / "diagnostics.txt").write_text("p is not told by the data for all targets\n")
     text = report.write(folder).read_text(encoding="utf-8")
     assert text.index('class="decision') < text.index("<table>") < text.index('class="tiles"')
     assert "holds it" in text

@@ -1,8 +1,11 @@
-"""What a law is: a pure function, its parameters with bounds and priors, and the points where it is evaluated.
+"""What a law is: a pure function, its parameters with bounds and priors, and the points at which it is evaluated.
 
-Knows nothing of tables, fitting or intervals, and of no formula either. Losses are in units of a typical loss of the
-target (the engine scales them), so every parameter is of order one; `n` and `d` are model size and tokens over their
-geometric means in the table.
+Also the terms and parameter blocks that several laws share. Knows no table, no fitting and no intervals. `Dataset`
+scales losses by a typical loss of the target, and `n` and `d` by their geometric means in the table, so that every
+parameter is of order one.
+
+On the simplex a factor before a sum over domains cannot be separated from the domains' own coefficients. So each
+domain has a parameter for the loss of that domain alone: `v_j = log(term at the vertex of domain j)`.
 """
 
 from __future__ import annotations
@@ -12,17 +15,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mixscale.registry import Registry
+
+SMALL = 1e-5
+"""Weight below which `power` leaves the formula, so that its slope at zero stays finite."""
 UNLIMITED = 1e9
 """Unique tokens of a domain that is never repeated, in units of a table's mean token count."""
 
 
 class Points(NamedTuple):
-    """Where a law is evaluated: mixtures and, for laws that use them, scaled sizes, token counts and unique tokens.
+    """Inputs of a law: mixtures and, for laws that use them, scaled sizes, token counts and unique tokens.
 
     Attributes:
-        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones where there is no scale.
+        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones for a law without scale.
         u_RxK: unique tokens of each domain in the unit of d; `UNLIMITED` where nothing is repeated.
     """
 
@@ -33,7 +41,7 @@ class Points(NamedTuple):
 
     @classmethod
     def of(cls, h_RxK, n_R=None, d_R=None, u_RxK=None) -> Points:
-        """Points with ones for a size or token count that is not given, and unlimited text."""
+        """Points; a missing size or token count becomes ones, missing unique tokens become `UNLIMITED`."""
         ones_R = np.ones(len(h_RxK))
         return cls(
             h_RxK,
@@ -48,25 +56,29 @@ class Points(NamedTuple):
 
     @property
     def log_epochs_RxK(self) -> np.ndarray:
-        """Log of how often each domain is read, zero where that is once or less."""
+        """Log of the epochs over each domain; zero for one epoch or less."""
         return np.log(np.maximum(self.h_RxK * self.d_R[:, None] / self.u_RxK, 1.0))
 
+    def rows(self, rows_N: np.ndarray) -> Points:
+        """The points at these row numbers, or where a mask is true."""
+        return Points(*(x[rows_N] for x in self))
+
     def padded(self, multiple: int) -> Points:
-        """With copies of the last row up to a multiple, so that few shapes are ever compiled."""
+        """These points and copies of the last row, up to a multiple of rows, so that few shapes are compiled."""
         extra = -self.count % multiple
         return Points(*(np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1), "edge") for x in self))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some parameters with one meaning: a scalar, or one per domain."""
+    """Parameters with one meaning: a scalar, or one per domain."""
 
     name: str
     per_domain: bool
     lower: float
     upper: float
     mean: float
-    """centre of the weak Gaussian prior, and of the starts"""
+    """centre of the weak Gaussian prior and of the starting points"""
     std: float
     natural: Callable[[np.ndarray, np.ndarray, dict[str, float]], np.ndarray]
     """physical value from (this block, whole theta_P, units with keys loss, n, d)"""
@@ -74,44 +86,46 @@ class Block:
 
 @dataclass(frozen=True)
 class Law:
-    """A parametric family of losses.
+    """A parametric family of losses. `gp.Process` and `stacking.Stack` have the same attributes and methods.
 
     Attributes:
-        name: how it is asked for.
-        source: formula, where it was published, and what was changed.
+        name: the name in `LAWS`.
+        source: formula, publication, and what was changed.
         f: `f(theta_P, points) -> loss_R`, float64, differentiable everywhere on the simplex.
         blocks: the parameters in the order of theta_P.
-        uses_scale: whether n and d matter.
-        uses_mixture: whether the weights matter where nothing is repeated.
-        uses_unique: whether it matters how many unique tokens a domain has.
+        uses_scale: whether the loss depends on n and d.
+        uses_mixture: whether it depends on the weights where nothing is repeated.
+        uses_unique: whether it depends on the unique tokens of a domain.
         exposures: whether weights and tokens enter only as the tokens of each domain, `h_j d`, and the loss falls
-            and is convex in them; then repeats keep it convex, and without scale `h` need not sum to one.
+            and is convex in them. Then it stays convex with repeats, and without scale `h` need not sum to one.
         convex: whether the loss is convex in h for every theta within bounds, so that a local optimum is global.
-        linear: whether it is even linear in h.
-        auto: whether 'auto' compares it; the others are there to be asked for by name.
+        linear: whether it is linear in h.
+        auto: whether 'auto' compares it.
+        size_at: index in theta of log A, followed by alpha, of a law whose only size term is `A/N^alpha`.
     """
 
     name: str
     source: str
     f: Callable[..., jax.Array]
     blocks: tuple[Block, ...]
-    uses_scale: bool
+    uses_scale: bool = False
     convex: bool = True
     linear: bool = False
     uses_mixture: bool = True
     uses_unique: bool = False
     exposures: bool = False
     auto: bool = False
+    size_at: int | None = None
 
     def bound(self, points: Points) -> Law:
-        """The law for a table of these points: itself, since a formula keeps nothing of them."""
+        """The law for a table with these points; a formula does not depend on them."""
         return self
 
     def n_params(self, n_domains: int) -> int:
         return sum(n_domains if b.per_domain else 1 for b in self.blocks)
 
     def names(self, domains: Sequence[str]) -> list[str]:
-        """Name of each parameter, `C/web` for one of a domain."""
+        """Name of each parameter; `C/web` for the parameter of a domain."""
         return [n for b in self.blocks for n in ([f"{b.name}/{d}" for d in domains] if b.per_domain else [b.name])]
 
     def spread(self, field: str, n_domains: int) -> np.ndarray:
@@ -120,7 +134,7 @@ class Law:
         return np.repeat([getattr(b, field) for b in self.blocks], sizes).astype(np.float64)
 
     def starts(self, rng: np.random.Generator, n_domains: int, count: int) -> np.ndarray:
-        """Starting points, shape (count, P): the prior's centre, then draws around it, of width one at most."""
+        """Starting points, shape (count, P): the prior's centre, then draws around it with a width of at most one."""
         mean_P, std_P = self.spread("mean", n_domains), self.spread("std", n_domains)
         theta_SxP = mean_P + np.minimum(0.5 * std_P, 1.0) * rng.standard_normal((count, len(mean_P)))
         theta_SxP[0] = mean_P
@@ -136,13 +150,79 @@ class Law:
         return np.concatenate(parts)
 
 
-LAWS: dict[str, Law] = {}
-"""Every family by name, in the order they were defined; those with repeats are made when asked for."""
+LAWS: Registry[Law] = Registry("law")
+"""Every law by name. Laws with repeats and stacks are made from these (`catalogue.get_law`)."""
 ALIASES: dict[str, str] = {}
-"""Other names of a family: published under another name, but the same set of functions."""
+"""Other published names of the same set of functions."""
 
 
-def register(law: Law, *aliases: str) -> Law:
-    LAWS[law.name] = law
-    ALIASES.update(dict.fromkeys(aliases, law.name))
-    return law
+def register(name: str, source: str, *blocks: Block, aliases: Sequence[str] = (), **traits: bool | int) -> Callable:
+    """Decorator that adds `f(theta_P, points) -> loss_R` to `LAWS`; the arguments are the attributes of `Law`."""
+
+    def add(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        LAWS.register(name)(Law(name, source, f, blocks, **traits))
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return f
+
+    return add
+
+
+def power(h_RxK: jax.Array, gamma_K: jax.Array) -> jax.Array:
+    """`h^gamma` with a finite slope at zero: below `SMALL` a parabola with the same value and slope at `SMALL`.
+
+    Concave for gamma <= 1, like the power itself.
+    """
+    x_RxK = jnp.minimum(h_RxK / SMALL, 1.0)
+    low_RxK = SMALL**gamma_K * ((2 - gamma_K) * x_RxK - (1 - gamma_K) * x_RxK**2)
+    return jnp.where(h_RxK < SMALL, low_RxK, jnp.maximum(h_RxK, SMALL) ** gamma_K)
+
+
+def power_mean(v_K: jax.Array, alpha: jax.Array, x_RxK: jax.Array) -> jax.Array:
+    """`(Σ_j x_j e^{-v_j/alpha})^{-alpha}`, shape (R,): e^{v_j} at the vertex of domain j.
+
+    Stable for large v/alpha. A negative alpha gives `(Σ_j x_j e^{v_j/|alpha|})^{|alpha|}`.
+    """
+    log_K = -v_K / alpha
+    top = jax.lax.stop_gradient(jnp.max(log_K))
+    # All domains of a mixture may be far below the top one; without a floor their sum underflows.
+    return jnp.exp(-alpha * (top + jnp.log(jnp.maximum(x_RxK @ jnp.exp(log_K - top), 1e-300))))
+
+
+def loss(block, theta, units):
+    """Natural value of a parameter that is a loss."""
+    return block * units["loss"]
+
+
+def as_is(block, theta, units):
+    """Natural value of a parameter without a unit."""
+    return block
+
+
+def vertex_weights(exponent_at: int):
+    """Natural `w_j` of `(Σ w_j h_j)^-alpha` from log-terms at the vertices; alpha is `theta[exponent_at]`."""
+    return lambda v, theta, units: np.exp(-(v + np.log(units["loss"])) / theta[exponent_at])
+
+
+def times_power(exponent_at: int, scale: str):
+    """Natural factor A of `A / N^a` from its log at the table's mean N (or D)."""
+    return lambda block, theta, units: np.exp(block) * units["loss"] * units[scale] ** theta[exponent_at]
+
+
+def log_term(name: str, lower=-12.0, upper=6.0, mean=-1.0, std=2.0, natural=None) -> Block:
+    """One log-term per domain: e^v is the loss above the floor for that domain alone."""
+    return Block(name, True, lower, upper, mean, std, natural)
+
+
+def floor(name: str = "E") -> Block:
+    """The irreducible loss."""
+    return Block(name, False, 0.0, 2.0, 0.5, 0.5, loss)
+
+
+def log_factor(name: str, natural) -> Block:
+    """Log of a term that falls with scale, at the table's mean size or tokens."""
+    return Block(name, False, -12.0, 4.0, -2.0, 1.5, natural)
+
+
+def exponent(name: str) -> Block:
+    """Exponent of size or tokens."""
+    return Block(name, False, 0.01, 2.0, 0.3, 0.3, as_is)

@@ -1,9 +1,8 @@
-"""Text that is read more than once is worth less each time: a form of `REPEATS` gives a law the tokens that count.
+"""Repeated text: each further epoch adds less, so a form of `REPEATS` replaces a law's tokens by effective tokens.
 
-The saturation of Scaling Data-Constrained Language Models (arXiv 2305.16264), for each domain of a mixture:
-`constrained` as it was published, where parameters in excess of what the text can feed count less too, and `repeated`
-with an R* of its own, which falls with size and grows with unique text, for any law. Neither predicts best on every
-table, so both are compared. A third form is one function and one line of `REPEATS`.
+Both forms apply the saturation of Scaling Data-Constrained Language Models (arXiv 2305.16264) to each domain.
+`constrained` is the published form, in which excess parameters count less too. `repeated` applies to any law, with an
+R* that falls with size and grows with unique text. Neither predicts best on every table, so 'auto' compares both.
 """
 
 from __future__ import annotations
@@ -16,24 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixscale.laws.families.law import Block, Law, Points
-from mixscale.laws.families.shapes import as_is
-
-SIZE_AT = {
-    "chinchilla": 1,
-    "exponential-scale": 1,
-    "effective-scale": 1,
-    "additive-scale": 0,
-    "power-additive-scale": 1,
-    "d-cpt": 1,
-}
-"""Place in theta of log A, with alpha behind it, in laws where size is one `A/N^alpha` beside powers of tokens."""
+from mixscale.laws.families.law import Block, Law, Points, as_is
 
 
-def worth(d: jax.Array, unique: jax.Array, decay: jax.Array) -> jax.Array:
-    """What `d` counts for where `unique` of it is new; tokens or parameters, of any one shape.
+def effective(d: jax.Array, unique: jax.Array, decay: jax.Array) -> jax.Array:
+    """Effective amount of `d` tokens (or parameters) of which `unique` are new; arrays of one shape.
 
-    `d` up to u, then `u + u R* (1 - e^{-(d/u - 1)/R*})` with `R* = decay`: concave in d, with one slope at u.
+    `d` up to u, then `u + u R* (1 - e^{-(d/u - 1)/R*})` with `R* = decay`: concave in d, with a continuous slope at u.
     """
     unique = jnp.maximum(unique, 1e-9)
     again = jnp.maximum(d / unique - 1.0, 0.0)
@@ -42,10 +30,10 @@ def worth(d: jax.Array, unique: jax.Array, decay: jax.Array) -> jax.Array:
 
 @functools.cache
 def repeated(law: Law) -> Law:
-    """The law with tokens that count, D'_j, in place of the tokens h_j D of each domain.
+    """The law with effective tokens D'_j in place of the tokens h_j D of each domain.
 
-    A law of scale gets their sum for D and their shares for h. One without scale has no D to lower: if it rests on
-    exposures it gets `D'_j / D` for h, which then sum to less than one; any other gets their shares.
+    A law with scale takes their sum as D and their shares as h. A law without scale has no D: if it is one of
+    exposures it takes `D'_j / D` as h, which then sum to less than one; any other takes the shares.
     Extra parameters: `R*_j = R* U_j^m / N^k`, the published constant for m = k = 0; without scale there is no k.
     """
     extra = _blocks(law)
@@ -55,7 +43,7 @@ def repeated(law: Law) -> Law:
         log_decay_RxK = theta[own] + theta[own + 1] * jnp.log(jnp.maximum(x.u_RxK, 1e-9))
         if law.uses_scale:
             log_decay_RxK -= theta[-1] * jnp.log(x.n_R)[:, None]
-        d_RxK = worth(x.h_RxK * x.d_R[:, None], x.u_RxK, jnp.exp(log_decay_RxK))
+        d_RxK = effective(x.h_RxK * x.d_R[:, None], x.u_RxK, jnp.exp(log_decay_RxK))
         over_R = x.d_R if law.exposures and not law.uses_scale else None
         return law.f(theta[:own], _of_tokens(x, d_RxK, over_R))
 
@@ -65,44 +53,44 @@ def repeated(law: Law) -> Law:
 
 @functools.cache
 def constrained(law: Law) -> Law | None:
-    """The law with tokens D' and parameters N' that count, as published; None for a law that is not in `SIZE_AT`.
+    """The law with effective tokens D' and parameters N' as published; None for a law without `size_at`.
 
     `D'_j = U_j + U_j R*_D (1 - e^{-(D_j/U_j - 1)/R*_D})` of each domain, with `D_j = h_j D` and U_j no more than it,
-    and `N' = U_N + U_N R*_N (1 - e^{-(N/U_N - 1)/R*_N})` with `U_N = min(N, N_opt)`, N_opt the best size for the
-    text that is read, each token once. So a model too large for its text counts less even where nothing repeats.
+    and `N' = U_N + U_N R*_N (1 - e^{-(N/U_N - 1)/R*_N})` with `U_N = min(N, N_opt)`, N_opt the best size for one
+    epoch over the text. So the excess parameters of a model too large for its text count less even without repeats.
     """
-    if law.name not in SIZE_AT:
+    if law.size_at is None:
         return None
-    at = SIZE_AT[law.name]
+    at = law.size_at
 
     def f(theta, x):
         read_RxK = x.h_RxK * x.d_R[:, None]
         once = _of_tokens(x, jnp.minimum(read_RxK, x.u_RxK))
-        counted = _of_tokens(x, worth(read_RxK, x.u_RxK, jnp.exp(theta[-2])))
+        counted = _of_tokens(x, effective(read_RxK, x.u_RxK, jnp.exp(theta[-2])))
         log_a, alpha = theta[at], theta[at + 1]
-        excess_R = jnp.log(x.n_R) - _log_best_size(log_a, alpha, _to_gain(law, theta[:-2], once))
-        # A/N'^alpha - A/N^alpha, in logs: for a small alpha the best size may be no number.
-        lost_R = jnp.exp(log_a) * x.n_R**-alpha * jnp.expm1(alpha * _log_idle(excess_R, jnp.exp(theta[-1])))
+        excess_R = jnp.log(x.n_R) - _log_best_size(log_a, alpha, _token_gain(law, theta[:-2], once))
+        # A/N'^alpha - A/N^alpha, in logs: for a small alpha the best size itself may overflow.
+        lost_R = jnp.exp(log_a) * x.n_R**-alpha * jnp.expm1(alpha * _log_size_ratio(excess_R, jnp.exp(theta[-1])))
         return law.f(theta[:-2], counted) + lost_R
 
     about = (
-        "with `D' = U + U R*_D (1 - e^(-(D/U - 1)/R*_D))` of each domain, and N' alike of the best size for U "
+        "with `D' = U + U R*_D (1 - e^(-(D/U - 1)/R*_D))` of each domain, and N' likewise of the best size for U "
         "(arXiv 2305.16264)"
     )
     return _widened(law, "+constrained", about, f, PUBLISHED)
 
 
 REPEATS: dict[str, Callable[[Law], Law | None]] = {"+repeats": repeated, "+constrained": constrained}
-"""What may stand behind a law's name, and the law that it makes of it: None where the form does not apply."""
+"""By the suffix of a law's name: the function that makes the law with repeats; it returns None where it cannot."""
 
 
 def _of_tokens(x: Points, d_RxK: jax.Array, over_R: jax.Array | None = None) -> Points:
-    """The points with these tokens of each domain, and with their shares (of their sum, or of `over`) for weights."""
+    """The points with these tokens of each domain; weights are their shares of their sum, or of `over`."""
     total_R = d_RxK.sum(axis=-1)
     return Points(d_RxK / (total_R if over_R is None else over_R)[:, None], x.n_R, total_R, x.u_RxK)
 
 
-def _to_gain(law: Law, theta: jax.Array, x: Points) -> jax.Array:
+def _token_gain(law: Law, theta: jax.Array, x: Points) -> jax.Array:
     """`-dL/dlog D`: `beta B / D^beta` of a law with one power of tokens, shape (R,)."""
 
     def loss_R(log_times_R):
@@ -112,27 +100,28 @@ def _to_gain(law: Law, theta: jax.Array, x: Points) -> jax.Array:
     return -jax.jvp(loss_R, (zeros_R,), (zeros_R + 1.0,))[1]
 
 
-def _log_best_size(log_a: jax.Array, alpha: jax.Array, to_gain_R: jax.Array) -> jax.Array:
-    """Log of the N that is best at its compute `6 N D`, where `alpha A / N^alpha = -dL/dlog D`, shape (R,).
+def _log_best_size(log_a: jax.Array, alpha: jax.Array, gain_R: jax.Array) -> jax.Array:
+    """Log of the compute-optimal N, where `alpha A / N^alpha = -dL/dlog D`, shape (R,).
 
     The published `(D G)^{beta/alpha} G` with `G = (alpha A / (beta B))^{1/(alpha + beta)}` for `B / D^beta`.
     """
-    return (jnp.log(alpha) + log_a - jnp.log(jnp.maximum(to_gain_R, 1e-300))) / alpha
+    return (jnp.log(alpha) + log_a - jnp.log(jnp.maximum(gain_R, 1e-300))) / alpha
 
 
-def _log_idle(excess_R: jax.Array, decay: jax.Array) -> jax.Array:
+def _log_size_ratio(excess_R: jax.Array, decay: jax.Array) -> jax.Array:
     """`log(N / N')` from `log(N / N_opt)`, shape (R,): zero up to N_opt."""
     excess_R = jnp.maximum(excess_R, 0.0)
-    return excess_R - jnp.log(worth(jnp.exp(jnp.minimum(excess_R, 30.0)), 1.0, decay))
+    return excess_R - jnp.log(effective(jnp.exp(jnp.minimum(excess_R, 30.0)), 1.0, decay))
 
 
 def _widened(law: Law, suffix: str, about: str, f: Callable[..., jax.Array], extra: tuple[Block, ...]) -> Law:
-    """The law with parameters of repeats appended to its own.
+    """The law with the parameters of repeats after its own.
 
-    It stays convex where it is one of exposures: D'_j is concave in h_j, and such a law falls and is convex in them
-    all. So is A/N'^alpha of the published form: U_N goes as y^{beta/alpha} of an exposure y of unique tokens, concave
-    in h. With the slope e(y) >= 0 of log N' over log U_N, which falls, A/N'^alpha has the slope -beta e over log y,
-    so it falls, and its second derivative by y is `(beta e + (beta e)^2 - beta y e') A/N'^alpha / y^2 >= 0`.
+    It stays convex if the law is one of exposures: D'_j is concave in h_j, and such a law falls and is convex in them.
+    A/N'^alpha of the published form is convex too: U_N is proportional to y^{beta/alpha} of an exposure y of unique
+    tokens, concave in h. Let e(y) >= 0 be the slope of log N' over log U_N; it falls. Then A/N'^alpha has the slope
+    -beta e over log y, so it falls, and its second derivative by y is
+    `(beta e + (beta e)^2 - beta y e') A/N'^alpha / y^2 >= 0`.
     """
     own = -len(extra)
     return dataclasses.replace(
@@ -148,7 +137,7 @@ def _widened(law: Law, suffix: str, about: str, f: Callable[..., jax.Array], ext
 
 
 def _before(block: Block, own: int) -> Block:
-    """A law's block, which reads the law's own theta where parameters of repeats are appended."""
+    """The block of a law, given only the law's own part of theta."""
     return dataclasses.replace(block, natural=lambda values, theta, units: block.natural(values, theta[:own], units))
 
 
@@ -165,7 +154,7 @@ def _exp(block, theta, units):
     return np.exp(block)
 
 
-# Centred on a larger model tiring of less text sooner, by the square root of tokens over size.
+# The prior's centre: R* falls with the square root of size over unique tokens.
 _FIRST = Block("R*", False, -1.0, 7.0, float(np.log(15.0)), 1.0, _decay)
 _POWER_OF_TEXT, _POWER_OF_SIZE = (Block(name, False, -1.0, 3.0, 0.5, 0.3, as_is) for name in ("m", "k"))
 
@@ -173,7 +162,7 @@ PUBLISHED = (
     Block("R*_D", False, -1.0, 7.0, float(np.log(15.4)), 1.0, _exp),
     Block("R*_N", False, -1.0, 7.0, float(np.log(5.3)), 1.0, _exp),
 )
-"""Centred on what the paper found."""
+"""Priors centred on the paper's values."""
 
 
 def _blocks(law: Law) -> tuple[Block, ...]:

@@ -1,7 +1,7 @@
 """Laws of mixture, size N and tokens D, for tables with several sizes or token counts.
 
 Every function takes `theta_P` and points of R rows and returns losses of shape (R,) in units of a typical loss;
-`n` and `d` are over the table's geometric means, so a factor is what its term is worth there.
+`n` and `d` are over the table's geometric means, so a factor is the value of its term there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from mixscale.laws.families.law import Block, Law, register
-from mixscale.laws.families.mixture import ADDITIVE_BLOCKS, additive
-from mixscale.laws.families.shapes import (
+from mixscale.laws.families.law import (
+    Block,
     as_is,
     exponent,
     floor,
@@ -19,55 +18,11 @@ from mixscale.laws.families.shapes import (
     log_term,
     power,
     power_mean,
+    register,
     times_power,
+    vertex_weights,
 )
-
-
-def chinchilla(theta, x):
-    """`E + A/N^alpha + B/D^beta`, theta = E, log A, alpha, log B, beta."""
-    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + jnp.exp(theta[3]) * x.d_R ** -theta[4]
-
-
-def exponential_scale(theta, x):
-    """`E + A/N^alpha + exp(Σ_j t_j h_j)/D^beta`, theta = E, log A, alpha, beta, t (K,)."""
-    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + x.d_R ** -theta[3] * jnp.exp(x.h_RxK @ theta[4:])
-
-
-def effective_scale(theta, x):
-    """`E + A/N^a + (D Σ_j w_j h_j)^-beta`, theta = E, log A, a, beta, v (K,) with w_j = e^{-v_j/beta}."""
-    floor, log_a, a, beta = theta[0], theta[1], theta[2], theta[3]
-    return floor + jnp.exp(log_a) * x.n_R**-a + x.d_R**-beta * power_mean(theta[4:], beta, x.h_RxK)
-
-
-def additive_scale(theta, x):
-    """`E + 1/(Σ_j C_j h_j^gamma_j) + A/N^alpha + B/D^beta`.
-
-    theta = log A, alpha, log B, beta, then that of additive: E, v (K,), gamma (K,).
-    """
-    log_a, alpha, log_b, beta = theta[0], theta[1], theta[2], theta[3]
-    return additive(theta[4:], x) + jnp.exp(log_a) * x.n_R**-alpha + jnp.exp(log_b) * x.d_R**-beta
-
-
-def joint(theta, x):
-    """`E + 1/(Σ_j C_j h_j^gamma_j) + A(h)/N^alpha + B(h)/D^beta` with `A(h) = (Σ_j A_j h_j)^p`, B(h) alike with q.
-
-    theta = alpha, beta, p, q, log A_j^p (K,), log B_j^q (K,), E, v (K,), gamma (K,).
-    """
-    k = x.h_RxK.shape[-1]
-    alpha, beta, p, q = theta[0], theta[1], theta[2], theta[3]
-    a_R = power_mean(theta[4 : 4 + k], -p, x.h_RxK)
-    b_R = power_mean(theta[4 + k : 4 + 2 * k], -q, x.h_RxK)
-    return additive(theta[4 + 2 * k :], x) + a_R * x.n_R**-alpha + b_R * x.d_R**-beta
-
-
-def power_additive_scale(theta, x):
-    """`E + A/N^a + B/D^b + D^-delta (Σ_j C_j h_j^gamma_j)^-alpha`.
-
-    theta = E, log A, a, log B, b, alpha, delta, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}.
-    """
-    k = x.h_RxK.shape[-1]
-    mixed_R = power_mean(theta[7 : 7 + k], theta[5], power(x.h_RxK, theta[7 + k :]))
-    return chinchilla(theta[:5], x) + x.d_R ** -theta[6] * mixed_R
+from mixscale.laws.families.mixture import ADDITIVE_BLOCKS, additive
 
 
 def _log_loss_over_tokens(t_K, theta, units):
@@ -87,62 +42,9 @@ def _powered(base_at: int, power_at: int, scale: str):
     return natural
 
 
-def _exposure_beside_tokens(v_K, theta, units):
+def _exposure_with_tokens(v_K, theta, units):
     return np.exp(-(v_K + np.log(units["loss"]) + theta[6] * np.log(units["d"])) / theta[5])
 
-
-CHINCHILLA = register(
-    Law(
-        "chinchilla",
-        "`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), blind to the mixture",
-        chinchilla,
-        (
-            floor(),
-            log_factor("A", times_power(2, "n")),
-            exponent("alpha"),
-            log_factor("B", times_power(4, "d")),
-            exponent("beta"),
-        ),
-        uses_scale=True,  # convex: constant in h; with repeats x^-beta of effective tokens, which are concave in h
-        uses_mixture=False,
-        exposures=True,
-    )
-)
-
-EXPONENTIAL_SCALE = register(
-    Law(
-        "exponential-scale",
-        "`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) as what tokens lower",
-        exponential_scale,
-        (
-            floor(),
-            log_factor("A", times_power(2, "n")),
-            exponent("alpha"),
-            exponent("beta"),
-            log_term("t", lower=-1000.0, std=30.0, natural=_log_loss_over_tokens),
-        ),
-        uses_scale=True,  # convex: exp of a linear function
-        auto=True,
-    )
-)
-
-EFFECTIVE_SCALE = register(
-    Law(
-        "effective-scale",
-        "`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w",
-        effective_scale,
-        (
-            floor(),
-            log_factor("A", times_power(2, "n")),
-            exponent("a"),
-            exponent("beta"),
-            log_term("w", natural=_exposure_of_tokens),
-        ),
-        uses_scale=True,  # convex: x^-beta of a linear function
-        exposures=True,
-        auto=True,
-    )
-)
 
 _SCALE_TERMS = (
     log_factor("A", times_power(1, "n")),
@@ -151,56 +53,227 @@ _SCALE_TERMS = (
     exponent("beta"),
 )
 
-ADDITIVE_SCALE = register(
-    Law(
-        "additive-scale",
-        "`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures "
-        "(arXiv 2507.09404)",
-        additive_scale,
-        (*_SCALE_TERMS, *ADDITIVE_BLOCKS),
-        uses_scale=True,  # convex: as additive, the rest is constant in h
-        auto=True,
-    )
-)
 
-JOINT = register(
-    Law(
-        "joint",
-        "`E + 1/(Σ C_j h_j^gamma_j) + (Σ A_j h_j)^p / N^alpha + (Σ B_j h_j)^q / D^beta`, gamma <= 1: the joint law of "
-        "Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex",
-        joint,
-        (
-            exponent("alpha"),
-            exponent("beta"),
-            Block("p", False, 1.0, 20.0, 1.0, 2.0, as_is),
-            Block("q", False, 1.0, 20.0, 1.0, 2.0, as_is),
-            log_term("A", upper=4.0, mean=-2.0, std=1.5, natural=_powered(0, 2, "n")),
-            log_term("B", upper=4.0, mean=-2.0, std=1.5, natural=_powered(1, 3, "d")),
-            *ADDITIVE_BLOCKS,
-        ),
-        uses_scale=True,  # convex: powers >= 1 of a positive linear function, beside additive
-        auto=True,
-    )
+# Convex: constant in h; with repeats x^-beta of effective tokens, which are concave in h.
+@register(
+    "chinchilla",
+    "`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), without the mixture",
+    floor(),
+    log_factor("A", times_power(2, "n")),
+    exponent("alpha"),
+    log_factor("B", times_power(4, "d")),
+    exponent("beta"),
+    uses_scale=True,
+    size_at=1,
+    uses_mixture=False,
+    exposures=True,
 )
+def chinchilla(theta, x):
+    """`E + A/N^alpha + B/D^beta`, theta = E, log A, alpha, log B, beta."""
+    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + jnp.exp(theta[3]) * x.d_R ** -theta[4]
 
-POWER_ADDITIVE_SCALE = register(
-    Law(
-        "power-additive-scale",
-        "`E + A/N^a + B/D^b + D^-delta (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; holds additive-scale (alpha = 1, "
-        "delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0)",
-        power_additive_scale,
-        (
-            floor(),
-            log_factor("A", times_power(2, "n")),
-            exponent("a"),
-            log_factor("B", times_power(4, "d")),
-            exponent("b"),
-            Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
-            Block("delta", False, 0.0, 2.0, 0.1, 0.2, as_is),
-            log_term("C", natural=_exposure_beside_tokens),
-            Block("gamma", True, 0.02, 1.0, 1.0, 0.4, as_is),
-        ),
-        uses_scale=True,  # convex: as power-additive, the rest is constant in h
-        auto=True,
-    )
+
+# Convex: exp of a linear function.
+@register(
+    "exponential-scale",
+    "`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) in the token term",
+    floor(),
+    log_factor("A", times_power(2, "n")),
+    exponent("alpha"),
+    exponent("beta"),
+    log_term("t", lower=-1000.0, std=30.0, natural=_log_loss_over_tokens),
+    uses_scale=True,
+    size_at=1,
+    auto=True,
 )
+def exponential_scale(theta, x):
+    """`E + A/N^alpha + exp(Σ_j t_j h_j)/D^beta`, theta = E, log A, alpha, beta, t (K,)."""
+    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + x.d_R ** -theta[3] * jnp.exp(x.h_RxK @ theta[4:])
+
+
+# Convex: x^-beta of a linear function.
+@register(
+    "effective-scale",
+    "`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w",
+    floor(),
+    log_factor("A", times_power(2, "n")),
+    exponent("a"),
+    exponent("beta"),
+    log_term("w", natural=_exposure_of_tokens),
+    uses_scale=True,
+    size_at=1,
+    exposures=True,
+    auto=True,
+)
+def effective_scale(theta, x):
+    """`E + A/N^a + (D Σ_j w_j h_j)^-beta`, theta = E, log A, a, beta, v (K,) with w_j = e^{-v_j/beta}."""
+    floor, log_a, a, beta = theta[0], theta[1], theta[2], theta[3]
+    return floor + jnp.exp(log_a) * x.n_R**-a + x.d_R**-beta * power_mean(theta[4:], beta, x.h_RxK)
+
+
+# Convex: as additive, the rest is constant in h.
+@register(
+    "additive-scale",
+    "`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures "
+    "(arXiv 2507.09404)",
+    *_SCALE_TERMS,
+    *ADDITIVE_BLOCKS,
+    uses_scale=True,
+    size_at=0,
+    auto=True,
+)
+def additive_scale(theta, x):
+    """`E + 1/(Σ_j C_j h_j^gamma_j) + A/N^alpha + B/D^beta`.
+
+    theta = log A, alpha, log B, beta, then that of additive: E, v (K,), gamma (K,).
+    """
+    log_a, alpha, log_b, beta = theta[0], theta[1], theta[2], theta[3]
+    return additive(theta[4:], x) + jnp.exp(log_a) * x.n_R**-alpha + jnp.exp(log_b) * x.d_R**-beta
+
+
+# Convex: the additive law plus powers >= 1 of a positive linear function.
+@register(
+    "joint",
+    "`E + 1/(Σ C_j h_j^gamma_j) + (Σ A_j h_j)^p / N^alpha + (Σ B_j h_j)^q / D^beta`, gamma <= 1: the joint law of "
+    "Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex",
+    exponent("alpha"),
+    exponent("beta"),
+    Block("p", False, 1.0, 20.0, 1.0, 2.0, as_is),
+    Block("q", False, 1.0, 20.0, 1.0, 2.0, as_is),
+    log_term("A", upper=4.0, mean=-2.0, std=1.5, natural=_powered(0, 2, "n")),
+    log_term("B", upper=4.0, mean=-2.0, std=1.5, natural=_powered(1, 3, "d")),
+    *ADDITIVE_BLOCKS,
+    uses_scale=True,
+    auto=True,
+)
+def joint(theta, x):
+    """`E + 1/(Σ_j C_j h_j^gamma_j) + A(h)/N^alpha + B(h)/D^beta` with `A(h) = (Σ_j A_j h_j)^p`, and B(h) with q.
+
+    theta = alpha, beta, p, q, log A_j^p (K,), log B_j^q (K,), E, v (K,), gamma (K,).
+    """
+    k = x.h_RxK.shape[-1]
+    alpha, beta, p, q = theta[0], theta[1], theta[2], theta[3]
+    a_R = power_mean(theta[4 : 4 + k], -p, x.h_RxK)
+    b_R = power_mean(theta[4 + k : 4 + 2 * k], -q, x.h_RxK)
+    return additive(theta[4 + 2 * k :], x) + a_R * x.n_R**-alpha + b_R * x.d_R**-beta
+
+
+# Convex: as power-additive, the rest is constant in h.
+@register(
+    "power-additive-scale",
+    "`E + A/N^a + B/D^b + D^-delta (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes additive-scale (alpha = 1, "
+    "delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0)",
+    floor(),
+    log_factor("A", times_power(2, "n")),
+    exponent("a"),
+    log_factor("B", times_power(4, "d")),
+    exponent("b"),
+    Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
+    Block("delta", False, 0.0, 2.0, 0.1, 0.2, as_is),
+    log_term("C", natural=_exposure_with_tokens),
+    Block("gamma", True, 0.02, 1.0, 1.0, 0.4, as_is),
+    uses_scale=True,
+    size_at=1,
+    auto=True,
+)
+def power_additive_scale(theta, x):
+    """`E + A/N^a + B/D^b + D^-delta (Σ_j C_j h_j^gamma_j)^-alpha`.
+
+    theta = E, log A, a, log B, b, alpha, delta, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}.
+    """
+    k = x.h_RxK.shape[-1]
+    mixed_R = power_mean(theta[7 : 7 + k], theta[5], power(x.h_RxK, theta[7 + k :]))
+    return chinchilla(theta[:5], x) + x.d_R ** -theta[6] * mixed_R
+
+
+# BiMix and D-CPT are published for the weight of the one domain that the target belongs to. Here that weight is an
+# exposure `Σ_j w_j h_j` with w fitted, so that a target needs no domain of its own and a weight may be zero. With one
+# nonzero w_j it is the published form.
+
+
+def _times_tokens(block, theta, units):
+    return np.exp(block) * units["d"] ** theta[1]
+
+
+def _exposure_factor(block, theta, units):
+    """B of `B r^eta / D^beta` with r in the unit of the natural w."""
+    mean_exposure = np.exp(-(theta[7:] + np.log(units["loss"])) / theta[6]).mean()
+    return times_power(4, "d")(block, theta, units) * mean_exposure ** -theta[5]
+
+
+def _autoscale_factor(v_K, theta, units):
+    log_a_K, gamma_K = theta[3:].reshape(3, -1)[1:]
+    return np.exp(v_K + gamma_K * (log_a_K + np.log(units["d"]))) * units["loss"]
+
+
+# Convex: x^-alpha of a linear function, times a constant in h.
+@register(
+    "bimix",
+    "`(Σ w_j h_j)^-alpha (B/D^beta + 1)`: BiMix (arXiv 2405.14908), `A/h_i^alpha (B/D^beta + C)` with the weight "
+    "of the target's domain replaced by an exposure; A and C are absorbed; no floor, no size",
+    Block("B", False, -12.0, 4.0, -1.5, 1.5, _times_tokens),
+    exponent("beta"),
+    Block("alpha", False, 0.005, 5.0, 0.2, 0.3, as_is),
+    log_term("w", mean=0.0, std=1.0, natural=vertex_weights(2)),
+    uses_scale=True,
+)
+def bimix(theta, x):
+    """`(Σ_j w_j h_j)^-alpha (B/D^beta + 1)`, theta = log B, beta, alpha, v (K,) with w_j = e^{-v_j/alpha}."""
+    return power_mean(theta[3:], theta[2], x.h_RxK) * (jnp.exp(theta[0]) * x.d_R ** -theta[1] + 1.0)
+
+
+# r^eta is concave for eta < 1.
+@register(
+    "d-cpt",
+    "`E + A/N^alpha + B r^eta/D^beta + r^-gamma`: D-CPT (arXiv 2406.01375), with its share r of the one domain, "
+    "and its epsilon, replaced by an exposure `r = Σ w_j h_j`; its factor C is absorbed",
+    floor(),
+    log_factor("A", times_power(2, "n")),
+    exponent("alpha"),
+    log_factor("B", _exposure_factor),
+    exponent("beta"),
+    Block("eta", False, 0.0, 5.0, 0.3, 0.5, as_is),
+    Block("gamma", False, 0.02, 10.0, 0.5, 0.5, as_is),
+    log_term("w", natural=vertex_weights(6)),
+    uses_scale=True,
+    size_at=1,
+    convex=False,
+)
+def d_cpt(theta, x):
+    """`E + A/N^alpha + B r^eta/D^beta + r^-gamma` with exposure `r = Σ_j w_j h_j`.
+
+    theta = E, log A, alpha, log B, beta, eta, gamma, v (K,) with w_j = e^{-v_j/gamma}; B is at the mean exposure of
+    the vertices.
+    """
+    gamma, v_K = theta[6], theta[7:]
+    term_R = power_mean(v_K, gamma, x.h_RxK)
+    mean_term = power_mean(v_K, gamma, jnp.full((1, len(v_K)), 1 / len(v_K)))[0]
+    ratio_R = (term_R / mean_term) ** (-theta[5] / gamma)
+    tokens_R = jnp.exp(theta[3]) * ratio_R * x.d_R ** -theta[4]
+    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + tokens_R + term_R
+
+
+# Convex: a sum of falling convex functions of one weight each.
+@register(
+    "autoscale-scale",
+    "`c + A/N^alpha + Σ s_j (h_j D + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) over tokens of each domain; its "
+    "published form has no size",
+    floor("c"),
+    log_factor("A", times_power(2, "n")),
+    exponent("alpha"),
+    log_term("s", mean=-2.0, natural=_autoscale_factor),
+    Block("a", True, -9.0, 5.0, -2.0, 2.0, lambda block, theta, units: np.exp(block) * units["d"]),
+    Block("gamma", True, 0.02, 5.0, 0.5, 0.5, as_is),
+    uses_scale=True,
+    exposures=True,
+)
+def autoscale_scale(theta, x):
+    """`c + A/N^alpha + Σ_j s_j (h_j D + a_j)^-gamma_j`.
+
+    theta = c, log A, alpha, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j is the term without the domain.
+    """
+    k = x.h_RxK.shape[-1]
+    v_K, log_a_K, gamma_K = theta[3 : 3 + k], theta[3 + k : 3 + 2 * k], theta[3 + 2 * k :]
+    read_RxK = x.h_RxK * x.d_R[:, None] * jnp.exp(-log_a_K)
+    terms_R = jnp.exp(v_K - gamma_K * jnp.log1p(read_RxK)).sum(axis=-1)
+    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + terms_R

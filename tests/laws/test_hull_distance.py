@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixscale.laws import hull_distance, selection, splits
+from mixscale.laws import cross_validation
+from mixscale.laws.cross_validation import hull_weights
 from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import LAWS
 from mixscale.run_table import RunTable
@@ -20,12 +21,12 @@ def test_mixtures_that_others_surround_count_whole():
     h_GxK = np.random.default_rng(0).dirichlet(np.ones(3), 40)
     corner_GxK = np.concatenate([h_GxK, np.eye(3)])
     fold_G = np.append(np.arange(40) % 10, [-1, -1, -1])
-    np.testing.assert_array_equal(hull_distance.counts(corner_GxK, fold_G), 1.0)
+    np.testing.assert_array_equal(hull_weights(corner_GxK, fold_G), 1.0)
 
 
 def test_a_mixture_counts_by_the_square_of_how_far_the_others_are():
     h_GxK = pairs(np.append(INNER_G, 1.0))
-    count_G = hull_distance.counts(h_GxK, np.arange(10))
+    count_G = hull_weights(h_GxK, np.arange(10))
     np.testing.assert_allclose(count_G[:-1], 1.0, rtol=1e-6)
     assert count_G[-1] == pytest.approx((0.05 / 0.5) ** 2, rel=1e-4)
 
@@ -35,30 +36,30 @@ def test_runs_of_nearly_one_mixture_are_one_to_the_others():
     rng = np.random.default_rng(0)
     h_GxK = rng.dirichlet(np.ones(4), 18)
     twins_GxK = np.concatenate([h_GxK, h_GxK[:12] + 1e-4 * rng.standard_normal((12, 4))])
-    expected_G = hull_distance.counts(h_GxK, np.arange(18))
+    expected_G = hull_weights(h_GxK, np.arange(18))
     assert expected_G.min() < 0.9
-    np.testing.assert_allclose(hull_distance.counts(twins_GxK, np.arange(30))[12:18], expected_G[12:], rtol=0.2)
+    np.testing.assert_allclose(hull_weights(twins_GxK, np.arange(30))[12:18], expected_G[12:], rtol=0.2)
 
 
 def test_a_hull_of_many_corners_is_that_of_all_of_them():
     """Mixtures that their nearest neighbours alone do not surround."""
     rng = np.random.default_rng(0)
     h_GxK = np.concatenate([rng.dirichlet(np.full(3, 30.0), 200), rng.dirichlet(np.full(3, 0.3), 40)])
-    found_G = hull_distance.counts(h_GxK, np.arange(240) % 10)
+    found_G = hull_weights(h_GxK, np.arange(240) % 10)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(hull_distance, "NEAREST", 1000)
-        np.testing.assert_allclose(found_G, hull_distance.counts(h_GxK, np.arange(240) % 10), rtol=1e-6)
+        patched.setattr(cross_validation, "NEAREST", 1000)
+        np.testing.assert_allclose(found_G, hull_weights(h_GxK, np.arange(240) % 10), rtol=1e-6)
     assert found_G.min() < 1
 
 
 def test_nothing_left_out_is_nothing_to_weigh():
-    np.testing.assert_array_equal(hull_distance.counts(np.eye(3), np.full(3, -1)), 1.0)
+    np.testing.assert_array_equal(hull_weights(np.eye(3), np.full(3, -1)), 1.0)
 
 
 def test_in_many_domains_where_nothing_is_surrounded_all_count_alike():
     h_GxK = np.random.default_rng(0).dirichlet(np.ones(17), 40)
-    assert np.median(hull_distance.counts(h_GxK, np.arange(40) % 10)) == 1.0
-    assert hull_distance.counts(h_GxK, np.arange(40) % 10).min() > 0.5
+    assert np.median(hull_weights(h_GxK, np.arange(40) % 10)) == 1.0
+    assert hull_weights(h_GxK, np.arange(40) % 10).min() > 0.5
 
 
 def test_a_vertex_that_a_law_hits_by_luck_does_not_choose_it():
@@ -67,13 +68,13 @@ def test_a_vertex_that_a_law_hits_by_luck_does_not_choose_it():
     frame = pd.DataFrame(h_RxK, columns=["mix/a", "mix/b"]).assign(run=range(16))
     rows = RunTable(frame.assign(**{"loss/x": 3 - h_RxK[:, 0]}))
     dataset = build_dataset(rows, uses_scale=False, targets=None)
-    split = splits.split(dataset, "mixtures", 0)
+    split = cross_validation.make_split(dataset, "mixtures", 0)
     far_R, vertex_R = np.full(16, 0.05), np.arange(16) == 15
     errors = {"additive": np.where(vertex_R, 1.0, far_R / 5), "exponential": np.where(vertex_R, 0.0, far_R)}
     candidates = [
-        selection.Candidate(LAWS[name], np.zeros((1, 1)), np.ones(1), np.zeros((1, 1, 1)), split, oof_pred_TxR)
+        cross_validation.Candidate(LAWS[name], np.zeros((1, 1)), np.ones(1), np.zeros((1, 1, 1)), split, oof_pred_TxR)
         for name, oof_pred_TxR in ((name, dataset.y_scaled_TxR + error_R) for name, error_R in errors.items())
     ]
-    ranking, chosen, _ = selection.rank(candidates, dataset, "mixtures")
+    ranking, chosen, _ = cross_validation.rank(candidates, dataset, "mixtures")
     assert chosen.law.name == "additive"
     assert ranking["law"].tolist() == ["additive", "exponential"]

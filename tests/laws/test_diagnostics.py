@@ -1,4 +1,4 @@
-"""A diagnosis names what is wrong with a fit, and nothing where all is well."""
+"""Diagnostics name what is wrong with a fit, and nothing for a sound one."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ from mixscale import laws
 from mixscale.cli import main
 from mixscale.errors import InputError
 from mixscale.laws import fitting
+from mixscale.laws.diagnostics import NO_WARNINGS
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.fit_warnings import WELL
 from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table
@@ -24,15 +24,15 @@ def well(noisy_table):
 
 
 def test_a_well_posed_fit_has_one_basin_and_no_worry(well):
-    found = well.diagnosis()
+    found = well.diagnostics()
     table = found.table()
     assert list(table["target"]) == list(well.targets)
     assert (table["basins"] == 1).all()
-    assert (table["best"] == table["starts"]).all()
+    assert (table["starts_at_best"] == table["starts"]).all()
     assert table["gradient"].max() < 1e-3
-    assert table["to_gain"].max() < 1e-3
-    assert not table[["at_bounds", "pressed", "untold"]].to_numpy().any()
-    assert found.summary() == WELL
+    assert table["newton_decrement"].max() < 1e-3
+    assert not table[["at_bounds", "active_bounds", "unidentified"]].to_numpy().any()
+    assert found.summary() == NO_WARNINGS
 
 
 def test_a_domain_that_hardly_varies_is_named():
@@ -42,9 +42,9 @@ def test_a_domain_that_hardly_varies_is_named():
     h_RxK /= h_RxK.sum(axis=1, keepdims=True)
     y_R = h_RxK @ [1.5, 2.5, 3.0] * (1 + 0.01 * rng.standard_normal(30))
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)} | {"run": range(30), "loss/x": y_R})
-    found = laws.fit(RunTable(frame), "linear", bootstrap=2).diagnosis()
-    assert found.findings[0].untold == ("t/wiki",)
-    assert found.summary() == "t of wiki is not told by the data for target x"
+    found = laws.fit(RunTable(frame), "linear", bootstrap=2).diagnostics()
+    assert found.findings[0].unidentified == ("t/wiki",)
+    assert found.summary() == "t of wiki is not identified by the data for target x"
 
 
 def test_a_bound_that_the_data_press_against_is_named(noisy_table):
@@ -53,38 +53,38 @@ def test_a_bound_that_the_data_press_against_is_named(noisy_table):
     y_R = y_R * (1 + 0.002 * np.random.default_rng(0).standard_normal(len(y_R)))
     others = noisy_table.frame.drop(columns=["loss/code", "loss/web", "loss/wiki"])
     fit = laws.fit(RunTable(others.assign(**{"loss/x": y_R})), "additive", bootstrap=2)
-    found = fit.diagnosis()
+    found = fit.diagnostics()
     assert fit.params["x"]["gamma/code"] == 1
     assert "gamma/code" in found.findings[0].at_bounds
-    assert "gamma/code" in found.findings[0].pressed
-    assert "gamma of code is pressed against a bound by the data for target x" in found.summary()
+    assert "gamma/code" in found.findings[0].active_bounds
+    assert "gamma of code is at an active bound for target x" in found.summary()
 
 
 def test_a_fit_that_is_not_at_rest_is_told(well):
     moved = dataclasses.replace(well, theta_TxP=well.theta_TxP + [[0.1], [0.0], [0.0]])
-    lines = moved.diagnosis().summary().splitlines()
-    assert lines[0].startswith("the fit is not at rest for target code")
+    lines = moved.diagnostics().summary().splitlines()
+    assert lines[0].startswith("the fit has not converged for target code")
 
 
 def test_spoiled_rows_are_counted_as_outliers(noisy_table):
     frame = noisy_table.frame.copy()
     frame.loc[[6, 11, 17, 20, 25], "loss/web"] *= 1.3
-    found = laws.fit(RunTable(frame), "effective", targets=["web", "code"], bootstrap=2).diagnosis()
+    found = laws.fit(RunTable(frame), "effective", targets=["web", "code"], bootstrap=2).diagnostics()
     web, code = found.findings
     assert web.outliers >= 5 > code.outliers
-    assert "many rows are outliers and count little for target web" in found.summary()
+    assert "many rows are outliers with little weight for target web" in found.summary()
 
 
 def test_a_stack_has_the_diagnoses_of_its_members(noisy_table):
     fit = laws.fit(noisy_table, "stack(effective, gp)", bootstrap=2)
-    table = fit.diagnosis().table()
+    table = fit.diagnostics().table()
     assert list(table["law"]) == ["effective"] * 3 + ["gp"] * 3
-    alone = laws.fit(noisy_table, "effective", bootstrap=2).diagnosis().table()
+    alone = laws.fit(noisy_table, "effective", bootstrap=2).diagnostics().table()
     pd.testing.assert_frame_equal(table.iloc[:3].drop(columns="noise"), alone.drop(columns="noise"))
     process = table.iloc[3:]
     assert process["noise"].between(0, 0.5).all()
     assert process["starts"].isna().all()
-    assert process["to_gain"].max() < 0.1
+    assert process["newton_decrement"].max() < 0.1
 
 
 def test_a_length_that_the_data_do_not_tell_is_named():
@@ -93,14 +93,14 @@ def test_a_length_that_the_data_do_not_tell_is_named():
     a_R, c_R = rng.uniform(0, 1, 40), 1e-5 * rng.uniform(0, 1, 40)
     frame = pd.DataFrame({"mix/a": a_R * (1 - c_R), "mix/b": (1 - a_R) * (1 - c_R), "mix/c": c_R, "run": range(40)})
     frame["loss/x"] = 2 + np.sin(5 * a_R) + 0.01 * rng.standard_normal(40)
-    found = laws.fit(RunTable(frame), "gp", bootstrap=2).diagnosis()
-    assert "length/c" in found.findings[0].untold
-    assert "length of c is not told by the data for target x" in found.summary()
+    found = laws.fit(RunTable(frame), "gp", bootstrap=2).diagnostics()
+    assert "length/c" in found.findings[0].unidentified
+    assert "length of c is not identified by the data for target x" in found.summary()
 
 
 def test_a_loaded_fit_has_the_same_diagnosis(well, tmp_path):
     well.save(tmp_path)
-    pd.testing.assert_frame_equal(laws.LawFit.load(tmp_path).diagnosis().table(), well.diagnosis().table())
+    pd.testing.assert_frame_equal(laws.LawFit.load(tmp_path).diagnostics().table(), well.diagnostics().table())
 
 
 def test_intervals_of_parameters_hold_what_was_planted(well, tmp_path):
@@ -123,11 +123,11 @@ def test_intervals_of_parameters_hold_what_was_planted(well, tmp_path):
 
 def test_the_command_tells_and_saves_a_diagnosis(tmp_path, capsys):
     planted_table("effective-scale", noise=0.003, runs=8).frame.to_csv(tmp_path / "runs.csv", index=False)
-    asked = ["--law", "effective-scale", "--question", "larger-n", "--bootstrap", "4", "--diagnose"]
+    asked = ["--law", "effective-scale", "--holdout", "larger-n", "--bootstrap", "4", "--diagnose"]
     assert main(["fit", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "fit"), *asked]) == 0
     said = capsys.readouterr().out
-    assert "4 resamples" in said
+    assert "4 bootstrap refits" in said
     assert "larger sizes" in said
-    assert WELL in said
-    table = pd.read_csv(tmp_path / "fit" / "diagnosis.csv")
+    assert NO_WARNINGS in said
+    table = pd.read_csv(tmp_path / "fit" / "diagnostics.csv")
     assert list(table["target"]) == list(DOMAINS)

@@ -8,10 +8,10 @@ from scipy.optimize import approx_fprime
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import fitting, process
+from mixscale.laws import fitting, gp
+from mixscale.laws.cross_validation import split_mixtures
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.process import GP, MOST
-from mixscale.laws.splits import by_mixture
+from mixscale.laws.gp import GP, MAX_RUNS
 from mixscale.run_table import RunTable
 
 RNG = np.random.default_rng(2)
@@ -53,11 +53,11 @@ def test_its_formula_in_jax_is_what_it_evaluates(fitted):
 
 
 def test_gradient_of_the_evidence_is_that_of_finite_differences():
-    feature_NxK, log_N = process._features(H_RXK[:30]), np.log(smooth(H_RXK[:30])[0])
-    mean_H, std_H = process._prior(feature_NxK, log_N)
+    feature_NxK, log_N = gp._features(H_RXK[:30]), np.log(smooth(H_RXK[:30])[0])
+    mean_H, std_H = gp._prior(feature_NxK, log_N)
 
     def evidence(log_H):
-        return process._evidence(feature_NxK, log_N - log_N.mean(), mean_H, std_H, log_H)
+        return gp._evidence(feature_NxK, log_N - log_N.mean(), mean_H, std_H, log_H)
 
     for log_H in (mean_H, mean_H + std_H * np.random.default_rng(1).standard_normal(len(mean_H))):
         np.testing.assert_allclose(
@@ -67,7 +67,7 @@ def test_gradient_of_the_evidence_is_that_of_finite_differences():
 
 @pytest.mark.parametrize("law", [GP, LAWS["additive"]])
 def test_losses_of_rows_left_out_are_not_looked_at(law):
-    split, points, y_TxR = by_mixture(np.arange(80), 0), Points.of(H_RXK), smooth(H_RXK)
+    split, points, y_TxR = split_mixtures(np.arange(80), 0), Points.of(H_RXK), smooth(H_RXK)
     law = law.bound(points)
     theta_TxP, sigma_T = fitting.fit_points(law, points, y_TxR, 0)
     out_R = split.fold_R == 3
@@ -95,6 +95,6 @@ def test_saved_process_predicts_the_same(fitted, tmp_path):
 
 
 def test_more_runs_than_it_takes_are_refused():
-    many = table(np.random.default_rng(0).dirichlet(np.ones(4), MOST + 1))
-    with pytest.raises(InputError, match=f"'gp' takes at most {MOST} runs, and the table has {MOST + 1}; leave some"):
+    many = table(np.random.default_rng(0).dirichlet(np.ones(4), MAX_RUNS + 1))
+    with pytest.raises(InputError, match=f"'gp' takes at most {MAX_RUNS} runs, and the table has {MAX_RUNS + 1}"):
         laws.fit(many, "gp")

@@ -8,11 +8,11 @@ import pytest
 
 from mixscale import laws
 from mixscale.errors import InputError
-from mixscale.laws import fitting, selection, stack
+from mixscale.laws import fitting, stacking
+from mixscale.laws.catalogue import get_law
+from mixscale.laws.cross_validation import Candidate, split_mixtures
 from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import LAWS, Points
-from mixscale.laws.selection import Candidate, named
-from mixscale.laws.splits import by_mixture
 
 from .conftest import planted_table
 
@@ -28,7 +28,7 @@ def test_weights_lie_on_the_simplex_and_favour_the_best_law():
     rng = np.random.default_rng(0)
     for count in (2, 3, 6):
         size_M = 2.0 ** rng.permutation(count)
-        weight_TxM = stack.weights(size_M[:, None, None] * rng.standard_normal((count, 4, 50)), np.ones(50))
+        weight_TxM = stacking.weights(size_M[:, None, None] * rng.standard_normal((count, 4, 50)), np.ones(50))
         np.testing.assert_allclose(weight_TxM.sum(axis=1), np.ones(4))
         assert (weight_TxM >= 0).all()
         np.testing.assert_array_equal(weight_TxM.argmax(axis=1), np.full(4, size_M.argmin()))
@@ -36,12 +36,12 @@ def test_weights_lie_on_the_simplex_and_favour_the_best_law():
 
 def test_a_law_that_adds_nothing_has_no_part():
     error_MxTxR = np.random.default_rng(0).standard_normal((3, 4, 60)) * [[[1]], [[10]], [[1]]]
-    np.testing.assert_array_equal(stack.useful(error_MxTxR, np.ones(error_MxTxR.shape[2])), [0, 2])
+    np.testing.assert_array_equal(stacking.useful(error_MxTxR, np.ones(error_MxTxR.shape[2])), [0, 2])
 
 
 def test_errors_that_cancel_are_weighed_to_cancel():
     error_TxR = np.random.default_rng(0).standard_normal((3, 40))
-    weight_TxM = stack.weights(np.stack([error_TxR, -3 * error_TxR]), np.ones(error_TxR.shape[1]))
+    weight_TxM = stacking.weights(np.stack([error_TxR, -3 * error_TxR]), np.ones(error_TxR.shape[1]))
     np.testing.assert_allclose(weight_TxM, np.tile([0.75, 0.25], (3, 1)), atol=1e-3)
 
 
@@ -58,10 +58,7 @@ def test_its_formula_in_jax_is_what_it_evaluates_and_the_mean_of_its_members(fit
     with jax.enable_x64(True):
         by_jax = np.stack([law.f(theta_P, points) for theta_P in fitted.theta_TxP])
     np.testing.assert_allclose(by_jax, losses_TxQ, rtol=1e-9)
-    members = [
-        fitting.evaluate(member, fitted.theta_TxP[:, at], points)
-        for member, at in zip(law.members, law.parts(3), strict=True)
-    ]
+    members = [fitting.evaluate(member, fitted.theta_TxP[:, at], points) for member, at in law.parts(3)]
     np.testing.assert_allclose(losses_TxQ, np.einsum("tm,mtq->tq", fitted.theta_TxP[:, :2], members), rtol=1e-12)
 
 
@@ -77,14 +74,14 @@ def test_a_stack_asked_for_by_name_is_fitted_and_saved(fitted, tmp_path):
 
 def test_weights_of_a_fold_are_found_without_it(noisy_table):
     dataset = build_dataset(noisy_table, False, None)
-    split, rng = by_mixture(dataset.group_R, 0), np.random.default_rng(0)
+    split, rng = split_mixtures(dataset.group_R, 0), np.random.default_rng(0)
 
     def weights(seen_y):
         candidates = [
             Candidate(LAWS[name], np.ones((3, p)), np.ones(3), np.ones((3, 10, p)), split, oof_pred_TxR)
             for (name, p), oof_pred_TxR in zip({"linear": 3, "exponential": 4}.items(), held_MxTxR, strict=True)
         ]
-        return selection.stacked(candidates, seen_y, prune=False).theta_TxFxP[:, :, :2]
+        return stacking.stack(candidates, seen_y, prune=False).theta_TxFxP[:, :, :2]
 
     held_MxTxR = dataset.y_scaled_TxR * (1 + 0.02 * rng.standard_normal((2, *dataset.y_TxR.shape)))
     spoiled = dataclasses.replace(dataset, y_TxR=dataset.y_TxR * np.where(split.fold_R == 4, 1.5, 1))
@@ -94,11 +91,11 @@ def test_weights_of_a_fold_are_found_without_it(noisy_table):
 
 
 def test_stacks_that_cannot_be_get_a_sentence():
-    with pytest.raises(InputError, match="'stack.gp.' is no stack; name two laws or more"):
-        named("stack(gp)")
-    with pytest.raises(InputError, match="joins laws with and without scale"):
-        named("stack(gp, joint)")
+    with pytest.raises(InputError, match="'stack.gp.' .*two laws or more"):
+        get_law("stack(gp)")
+    with pytest.raises(InputError, match="laws with and without scale"):
+        get_law("stack(gp, joint)")
     scaled = planted_table("effective-scale", runs=8)
     two = scaled.where(scaled.frame["n_params"] < 2e6)
-    with pytest.raises(InputError, match="needs two folds to find its weights, and 'larger-n' has one"):
-        laws.fit(two, "stack(effective-scale, bimix)", question="larger-n", bootstrap=2)
+    with pytest.raises(InputError, match="needs two folds .*'larger-n' has one"):
+        laws.fit(two, "stack(effective-scale, bimix)", holdout="larger-n", bootstrap=2)

@@ -1,9 +1,9 @@
-"""A Gaussian process over mixtures: no formula, only that mixtures alike have losses alike.
+"""A Gaussian process over mixtures: a law without a formula, for tables of one model size and token count.
 
-It predicts new mixtures best where there are many runs, and says nothing of other sizes or token counts. The log loss
-is a constant plus a Matérn 5/2 process with one length scale a domain, over weights raised to a small power: what
-matters of a domain is whether it is there at all more than whether it is a fifth or a quarter. The length scales have
-maximal marginal likelihood (Rasmussen and Williams 2006, chapter 5) times a weak prior, on at most `LEARNED_ON` rows.
+It predicts new mixtures best where there are many runs. The log loss is a constant plus a Matérn 5/2 process with one
+length scale per domain, over weights raised to a small power: whether a domain is present matters more than whether
+its weight is a fifth or a quarter. The length scales maximize the marginal likelihood (Rasmussen and Williams 2006,
+chapter 5) times a weak prior, on at most `LEARNED_ON` rows.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from scipy import linalg, optimize
 from threadpoolctl import threadpool_limits
 
 from mixscale.laws import fitting
-from mixscale.laws.families import Points
+from mixscale.laws.families import LAWS, Points
 
 OFFSET, POWER = 3e-4, 0.25
 """Weights enter as `(h + OFFSET)^POWER`."""
 LEARNED_ON = 256
 ITERATIONS = (60, 12)
-"""Of the search for length scales: from the prior, and from the fit of all rows when a fold is left out."""
-MOST = 1000
-"""Runs that a process is fitted to; its cost grows with their cube."""
+"""Maximum for the search for length scales: from the prior, and without a fold from the fit to all rows."""
+MAX_RUNS = 1000
+"""Most runs that a process is fitted to; its cost grows with their cube."""
 JITTER = 1e-8
 STEP = 1e-4
 """Of finite differences in log hyperparameters."""
 HEAD = 3
-"""Parameters before the length scales: mean of the log loss, log of amplitude and of noise, both variances."""
+"""Parameters before the length scales: mean of the log loss, log variances of the process and of the noise."""
 
 
 @dataclass(frozen=True, eq=False)
 class Process:
-    """A law without a formula, bound to the mixtures it was fitted to; it answers to the engine like a family.
+    """A Gaussian process, bound to the mixtures that it is fitted to; it has the interface of `Law`.
 
     Its parameters are `c, log a, log s, log l (K,), w (R,)`: f(h) = exp(c + a Σ_r k(h, h_r) w_r), where
     `w = (a k + s)^-1 (log y - c)`.
@@ -48,7 +48,7 @@ class Process:
     anchors_RxK: np.ndarray | None = None
     name: str = "gp"
     source: str = (
-        "Gaussian process of the log loss, Matérn 5/2 with a length scale a domain on (h + 0.0003)^1/4; "
+        "Gaussian process of the log loss, Matérn 5/2 with a length scale per domain on (h + 0.0003)^1/4; "
         "Rasmussen and Williams 2006"
     )
     uses_scale: bool = False
@@ -79,24 +79,24 @@ class Process:
         """Losses of R rows for one parameter vector, in JAX."""
         k = x.h_RxK.shape[-1]
         scale_K = jnp.exp(-theta_P[HEAD : HEAD + k])
-        near_QxR = _matern(_features(x.h_RxK) * scale_K, _features(self.anchors_RxK) * scale_K, jnp)[0]
-        return jnp.exp(theta_P[0] + jnp.exp(theta_P[1]) * near_QxR @ theta_P[HEAD + k :])
+        kernel_QxR = _matern(_features(x.h_RxK) * scale_K, _features(self.anchors_RxK) * scale_K, jnp)[0]
+        return jnp.exp(theta_P[0] + jnp.exp(theta_P[1]) * kernel_QxR @ theta_P[HEAD + k :])
 
 
 @fitting.evaluate.register
 def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
-    """As `engine.evaluate`; parameter vectors that share length scales share the kernel."""
+    """Parameter vectors with the same length scales share the kernel."""
     k = points.h_RxK.shape[1]
     loss_BxQ = np.empty((len(theta_BxP), points.count))
-    for head_H, rows_N in _alike(theta_BxP[:, 1 : HEAD + k]):
-        near_QxR = head_H.amplitude * _near(head_H, points.h_RxK, law.anchors_RxK)
-        loss_BxQ[rows_N] = np.exp(theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ near_QxR.T)
+    for head_H, rows_N in _grouped(theta_BxP[:, 1 : HEAD + k]):
+        kernel_QxR = head_H.amplitude * _kernel(head_H, points.h_RxK, law.anchors_RxK)
+        loss_BxQ[rows_N] = np.exp(theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ kernel_QxR.T)
     return loss_BxQ
 
 
 @fitting.fit_points.register
 def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `engine.fit_points`; the noise is that of the process."""
+    """The noise is that of the process."""
     rows, k = points.h_RxK.shape
     some_N = _learned_on(rows, seed)
     feature_NxK = _features(points.h_RxK[some_N])
@@ -109,18 +109,18 @@ def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.nd
 
 
 @fitting.solve.register
-def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=None, on_batch=None) -> np.ndarray:
-    """As `engine.solve`, with the hyperparameters of the start; a row counts or it does not."""
+def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_BxP=None, on_batch=None) -> np.ndarray:
+    """Keeps the hyperparameters of the start; a row with any weight above zero counts fully."""
     k = points.h_RxK.shape[1]
     theta_BxP = start_BxP.copy()
-    for head_H, of_B in _alike(start_BxP[:, 1 : HEAD + k]):
-        near_RxR = head_H.amplitude * _near(head_H, points.h_RxK, points.h_RxK)
+    for head_H, of_B in _grouped(start_BxP[:, 1 : HEAD + k]):
+        kernel_RxR = head_H.amplitude * _kernel(head_H, points.h_RxK, points.h_RxK)
         kept_NxR, which_B = np.unique(weights_BxR[of_B] > 0, axis=0, return_inverse=True)
         for fold, kept_R in enumerate(kept_NxR):
             rows_N = of_B[which_B.reshape(-1) == fold]
             log_NxR = np.log(y_BxR[rows_N][:, kept_R])
             mean_Nx1 = log_NxR.mean(axis=1, keepdims=True)
-            matrix_RxR = near_RxR[np.ix_(kept_R, kept_R)] + (head_H.noise + JITTER) * np.eye(kept_R.sum())
+            matrix_RxR = kernel_RxR[np.ix_(kept_R, kept_R)] + (head_H.noise + JITTER) * np.eye(kept_R.sum())
             with threadpool_limits(1):
                 weight_RxN = linalg.cho_solve(linalg.cho_factor(matrix_RxR, lower=True), (log_NxR - mean_Nx1).T)
             tail_NxR = np.zeros((len(rows_N), points.count))
@@ -134,7 +134,7 @@ def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, away_BxP=Non
 
 @fitting.leave_out.register
 def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
-    """As `engine.leave_out`; the length scales are learned again without the fold, from those of all rows."""
+    """Learns the length scales again without each fold, starting from those of all rows."""
     k = points.h_RxK.shape[1]
     targets, folds = len(y_TxR), len(kept_FxR)
     jobs = []
@@ -161,30 +161,30 @@ def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
 def curvature(
     points: Points, y_R: np.ndarray, theta_P: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What the search for log hyperparameters (amplitude, noise, lengths) ended with, for a diagnosis.
+    """The marginal likelihood around the log hyperparameters (amplitude, noise, lengths), for diagnostics.
 
     Args:
         seed: that of the fit, which chose the rows to learn from.
 
     Returns:
-        width of the prior, its pull, that of the evidence, shape (H,) each, and the Hessian of their sum.
+        width of the prior, gradient of the prior and of the likelihood, shape (H,) each, and the Hessian of their sum.
     """
     some_N = _learned_on(points.count, seed)
     feature_NxK, log_N = _features(points.h_RxK[some_N]), np.log(y_R[some_N])
     mean_H, std_H = _prior(feature_NxK, log_N)
     log_H = theta_P[1 : HEAD + points.h_RxK.shape[1]]
 
-    def slope(log_H):
+    def gradient(log_H):
         return _evidence(feature_NxK, log_N - log_N.mean(), mean_H, std_H, log_H)[1]
 
     steps_HxH = STEP * np.eye(len(log_H))
-    hessian_HxH = np.stack([(slope(log_H + h) - slope(log_H - h)) / (2 * STEP) for h in steps_HxH])
+    hessian_HxH = np.stack([(gradient(log_H + h) - gradient(log_H - h)) / (2 * STEP) for h in steps_HxH])
     prior_H = (log_H - mean_H) / std_H**2
-    return std_H, prior_H, slope(log_H) - prior_H, (hessian_HxH + hessian_HxH.T) / 2
+    return std_H, prior_H, gradient(log_H) - prior_H, (hessian_HxH + hessian_HxH.T) / 2
 
 
 def _learned_on(rows: int, seed: int) -> np.ndarray:
-    """Numbers of the rows that length scales are learned from."""
+    """Numbers of the rows that the length scales are learned from."""
     return np.random.default_rng(seed).permutation(rows)[:LEARNED_ON]
 
 
@@ -199,8 +199,8 @@ def _hyper(log_H: np.ndarray) -> _Hyper:
     return _Hyper(float(np.exp(log_H[0])), float(np.exp(log_H[1])), np.exp(log_H[2:]))
 
 
-def _alike(log_BxH: np.ndarray):
-    """Hyperparameters that occur, each with the rows that have them."""
+def _grouped(log_BxH: np.ndarray):
+    """Distinct hyperparameters, each with the rows that have them."""
     unique_GxH, of_B = np.unique(log_BxH, axis=0, return_inverse=True)
     for g, log_H in enumerate(unique_GxH):
         yield _hyper(log_H), np.flatnonzero(of_B.reshape(-1) == g)
@@ -210,7 +210,7 @@ def _features(h_RxK):
     return (h_RxK + OFFSET) ** POWER
 
 
-def _near(hyper: _Hyper, h_QxK: np.ndarray, h_RxK: np.ndarray) -> np.ndarray:
+def _kernel(hyper: _Hyper, h_QxK: np.ndarray, h_RxK: np.ndarray) -> np.ndarray:
     return _matern(_features(h_QxK) / hyper.length_K, _features(h_RxK) / hyper.length_K, np)[0]
 
 
@@ -218,8 +218,8 @@ def _matern(x_QxK, x_RxK, xp):
     """Matérn 5/2 correlation, and the factor of `(x_q - x_r)²` in its derivative by log length scales; (Q, R) each."""
     square_QxR = (x_QxK**2).sum(-1)[:, None] + (x_RxK**2).sum(-1) - 2 * x_QxK @ x_RxK.T
     r_QxR = xp.sqrt(5 * xp.maximum(square_QxR, 0.0) + 1e-12)
-    fall_QxR = xp.exp(-r_QxR)
-    return (1 + r_QxR + r_QxR**2 / 3) * fall_QxR, 5 / 3 * (1 + r_QxR) * fall_QxR
+    decay_QxR = xp.exp(-r_QxR)
+    return (1 + r_QxR + r_QxR**2 / 3) * decay_QxR, 5 / 3 * (1 + r_QxR) * decay_QxR
 
 
 def _prior(feature_NxK: np.ndarray, log_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,8 +241,8 @@ def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.n
     """Negative log marginal likelihood and prior, and the gradient (Rasmussen and Williams 2006, equation 5.9)."""
     hyper, count = _hyper(log_H), len(centred_N)
     x_NxK = feature_NxK / hyper.length_K
-    near_NxN, slope_NxN = _matern(x_NxK, x_NxK, np)
-    matrix_NxN = hyper.amplitude * near_NxN
+    kernel_NxN, slope_NxN = _matern(x_NxK, x_NxK, np)
+    matrix_NxN = hyper.amplitude * kernel_NxN
     matrix_NxN[np.diag_indices(count)] += hyper.noise + JITTER
     factor_NxN, failed = linalg.lapack.dpotrf(matrix_NxN, lower=1)
     if failed:
@@ -250,21 +250,21 @@ def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.n
     weight_N = linalg.cho_solve((factor_NxN, True), centred_N)
     inverse_NxN = linalg.lapack.dpotri(factor_NxN, lower=1)[0]
     inverse_NxN = np.tril(inverse_NxN) + np.tril(inverse_NxN, -1).T
-    pull_NxN = inverse_NxN - np.outer(weight_N, weight_N)
-    bend_NxN = hyper.amplitude * pull_NxN * slope_NxN
+    residual_NxN = inverse_NxN - np.outer(weight_N, weight_N)
+    scaled_NxN = hyper.amplitude * residual_NxN * slope_NxN
     # Σ_ij B_ij (x_ik - x_jk)² / 2, without the array of all differences.
-    length_K = bend_NxN.sum(axis=1) @ x_NxK**2 - np.einsum("nk,nk->k", x_NxK, bend_NxN @ x_NxK)
-    amplitude = 0.5 * hyper.amplitude * (pull_NxN * near_NxN).sum()
-    noise = 0.5 * hyper.noise * np.trace(pull_NxN)
-    away_H = (log_H - mean_H) / std_H
-    value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * away_H @ away_H
-    return value, np.r_[amplitude, noise, length_K] + away_H / std_H
+    length_K = scaled_NxN.sum(axis=1) @ x_NxK**2 - np.einsum("nk,nk->k", x_NxK, scaled_NxN @ x_NxK)
+    amplitude = 0.5 * hyper.amplitude * (residual_NxN * kernel_NxN).sum()
+    noise = 0.5 * hyper.noise * np.trace(residual_NxN)
+    offset_H = (log_H - mean_H) / std_H
+    value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * offset_H @ offset_H
+    return value, np.r_[amplitude, noise, length_K] + offset_H / std_H
 
 
 def _parallel(job, arguments: list[tuple]) -> list:
-    """Results in order; one thread a core, each with its own matrices, since small ones gain nothing from more."""
+    """Results in order, one thread per core; a single small matrix gains nothing from more threads."""
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda args: job(*args), arguments))
 
 
-GP = Process()
+GP = LAWS.register("gp")(Process())

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt for many least-squares problems at once, in JAX and float64.
 
-Problems stand in lanes of one compiled program. A lane whose problem has ended takes the next one after a few steps,
-so that a slow problem holds up nobody. This module sees arrays only.
+One compiled program runs many lanes, one problem a lane. A lane that has converged takes the next problem after a few
+steps, so a slow problem does not delay the others. This module sees arrays only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from mixscale.laws.families import Law, Points
 
 HUBER = 1.345
 """Residuals beyond this many sigmas count linearly."""
+MAD_TO_STD = 1.4826
+"""Standard deviation of a normal variable over its median absolute deviation."""
 ITERATIONS, STRIDE = 80, 8
-"""Most steps of a problem, and how many there are before lanes are filled again."""
-DAMPING, STUCK = 1e-2, 1e7
+"""Maximum number of steps of a problem, and of steps between refills of the lanes."""
+DAMPING, MAX_DAMPING = 1e-2, 1e7
 ROW_MULTIPLE = 16
 LANE_BYTES, LANES = 2**23, (8, 64)
-"""Size of the Jacobians of all lanes, and the bounds of how many lanes that gives."""
+"""Memory for the Jacobians of all lanes, and the bounds of the number of lanes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Problems:
 
     Attributes:
         y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
-        away_BxP: mean of each problem's prior less the law's own, in its standard deviations; None: nothing.
+        prior_shift_BxP: shift of each problem's prior mean, in standard deviations of the prior; None: no shift.
     """
 
     law: Law
@@ -40,37 +42,41 @@ class Problems:
     y_BxR: np.ndarray
     weights_BxR: np.ndarray
     sigma_B: np.ndarray
-    away_BxP: np.ndarray | None = None
+    prior_shift_BxP: np.ndarray | None = None
 
 
 def minimize(
-    asked: Problems, start_BxP: np.ndarray, tolerance: float, on_batch: Callable[[int], None] | None = None
+    problems: Problems, start_BxP: np.ndarray, tolerance: float, on_batch: Callable[[int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters within the law's bounds where each problem ends, shape (B, P), and its cost, shape (B,).
+    """Minimum of each problem within the law's bounds, shape (B, P), and its cost, shape (B,).
 
     Args:
-        tolerance: share of the cost that a last step gains. on_batch: called with the number of problems that ended.
+        tolerance: stop after a step that lowers the cost by less than this share.
+        on_batch: called with the number of problems that have ended.
     """
     count, width = start_BxP.shape
-    wide = asked.points.padded(ROW_MULTIPLE)
-    extra = ((0, 0), (0, wide.count - asked.points.count))
-    y_BxR, weights_BxR = np.pad(asked.y_BxR, extra, constant_values=1.0), np.pad(asked.weights_BxR, extra)
+    wide = problems.points.padded(ROW_MULTIPLE)
+    extra = ((0, 0), (0, wide.count - problems.points.count))
+    y_BxR, weights_BxR = np.pad(problems.y_BxR, extra, constant_values=1.0), np.pad(problems.weights_BxR, extra)
     lanes = int(np.clip(LANE_BYTES // (8 * wide.count * width), *LANES))
     lower_P, upper_P, mean_P, std_P = (
-        asked.law.spread(field, wide.h_RxK.shape[1]) for field in ("lower", "upper", "mean", "std")
+        problems.law.spread(field, wide.h_RxK.shape[1]) for field in ("lower", "upper", "mean", "std")
     )
-    mean_BxP = np.tile(mean_P, (count, 1)) if asked.away_BxP is None else mean_P + asked.away_BxP * std_P
+    shift_BxP = problems.prior_shift_BxP
+    mean_BxP = np.tile(mean_P, (count, 1)) if shift_BxP is None else mean_P + shift_BxP * std_P
     theta_BxP, cost_B = np.array(start_BxP, dtype=np.float64), np.empty(count)
     waiting = list(range(count))[::-1]
     of_L, steps_L = np.zeros(lanes, dtype=int), np.zeros(lanes, dtype=int)
     damping_L, live_L = np.full(lanes, DAMPING), np.zeros(lanes, dtype=bool)
-    # One program at a time: batched factorisations of two wait for each other's threads in XLA's pool, for ever.
+    # One program at a time: two batched factorizations deadlock in XLA's thread pool.
     with jax.enable_x64(True):
         while waiting or live_L.any():
             for lane in np.flatnonzero(~live_L)[: len(waiting)]:
                 of_L[lane], steps_L[lane], damping_L[lane], live_L[lane] = waiting.pop(), 0, DAMPING, True
-            batch = (y_BxR[of_L], weights_BxR[of_L], asked.sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
-            found = _stride(asked.law)(wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L)
+            batch = (y_BxR[of_L], weights_BxR[of_L], problems.sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
+            found = _stride(problems.law)(
+                wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L
+            )
             theta_LxP, cost_L, damping_L, steps_L, done_L = map(np.array, found)
             theta_BxP[of_L[live_L]], cost_B[of_L[live_L]] = theta_LxP[live_L], cost_L[live_L]
             ended_L = live_L & (done_L | (steps_L >= ITERATIONS))
@@ -86,18 +92,18 @@ def _huber(r: jax.Array) -> jax.Array:
 
 
 def jacobian(law: Law):
-    """Losses of all rows and their derivatives by the parameters."""
+    """Function of the losses of all rows and their derivatives by the parameters."""
 
     def row(theta_P, point):
         return law.f(theta_P, jax.tree.map(lambda x: x[None], point))[0]
 
-    # Rows do not depend on each other, so a gradient a row is the whole Jacobian at the price of three losses.
+    # Rows are independent, so one gradient a row gives the Jacobian for the cost of three losses.
     return jax.vmap(jax.value_and_grad(row), in_axes=(None, 0))
 
 
 @functools.cache
 def _stride(law: Law):
-    """Jitted: at most STRIDE steps of every lane; bounds by an active set, Huber by reweighting."""
+    """Jitted: up to STRIDE steps of every lane; bounds by an active set, Huber by reweighting."""
     slopes = jacobian(law)
 
     def solve_one(points, lower_P, upper_P, std_P, tolerance, y_R, w_R, sigma, mean_P, theta_P, damping, steps, done):
@@ -105,7 +111,7 @@ def _stride(law: Law):
             loss_R, slope_RxP = slopes(theta_P, points)
             r_R = (loss_R - y_R) / y_R / sigma
             root_R = jnp.sqrt(w_R * jnp.minimum(1.0, HUBER / jnp.maximum(jnp.abs(r_R), 1e-30)))
-            # Without the barrier XLA computes the slopes anew for every product, which takes four times as long.
+            # Without the barrier XLA recomputes the slopes for every product, which takes four times as long.
             slope_RxP = jax.lax.optimization_barrier(slope_RxP * (root_R / (y_R * sigma))[:, None])
             prior_P = (theta_P - mean_P) / std_P
             cost = w_R @ _huber(r_R) + 0.5 * jnp.sum(prior_P**2)
@@ -135,7 +141,7 @@ def _stride(law: Law):
                 keep(trial_hessian_PxP, hessian_PxP),
                 jnp.where(better, damping / 6, damping * 5),
                 steps + 1,
-                (better & small) | (damping > STUCK),
+                (better & small) | (damping > MAX_DAMPING),
             )
 
         last = jnp.minimum(steps + STRIDE, ITERATIONS)

@@ -7,23 +7,23 @@ import pandas as pd
 import pytest
 
 from mixscale import laws
-from mixscale.laws import extrapolation
-from mixscale.laws.calibration import FEW, seed_spread
+from mixscale.laws import uncertainty
+from mixscale.laws.cross_validation import make_split
 from mixscale.laws.dataset import build_dataset
 from mixscale.laws.families import Points
-from mixscale.laws.splits import split
+from mixscale.laws.uncertainty import RESIDUAL_SEED_DOF, seed_noise
 from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table
 
-STEEP_2xT = np.array([[0.1], [0.2]])
+SLOPES_2xT = np.array([[0.1], [0.2]])
 """Of one target."""
 
 
 @pytest.fixture(scope="module")
 def bent_fit():
     """A power of tokens fitted to what is no power: a parabola in their logarithm."""
-    return laws.fit(bent(1e8 * 2.0 ** np.arange(6)), "chinchilla", question="larger-d", bootstrap=40)
+    return laws.fit(bent(1e8 * 2.0 ** np.arange(6)), "chinchilla", holdout="larger-d", bootstrap=40)
 
 
 def bent(tokens_D):
@@ -48,27 +48,27 @@ def test_distance_is_nothing_inside_and_counts_epochs_like_tokens_outside():
     h_QxK, ones_Q = np.full((2, 2), 0.5), np.ones(2)
     known = Points.of(h_QxK, np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     inside = Points.of(h_QxK, np.array([2.0, 4.0]), np.array([1.5, 1.0]))
-    np.testing.assert_array_equal(extrapolation.distance(STEEP_2xT, known, inside), np.zeros((1, 2)))
+    np.testing.assert_array_equal(uncertainty.extrapolation_distance(SLOPES_2xT, known, inside), np.zeros((1, 2)))
     longer = Points.of(h_QxK, ones_Q, np.array([2 * np.e, 2 * np.e**2]))
-    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, longer), [[0.2, 0.4]])
+    np.testing.assert_allclose(uncertainty.extrapolation_distance(SLOPES_2xT, known, longer), [[0.2, 0.4]])
     again = Points.of(h_QxK, ones_Q, 2 * ones_Q, np.exp([[-1.0, -1.0], [-2.0, -2.0]]))
-    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, again), [[0.2, 0.4]])
+    np.testing.assert_allclose(uncertainty.extrapolation_distance(SLOPES_2xT, known, again), [[0.2, 0.4]])
     smaller = Points.of(h_QxK, np.exp([-1.0, -2.0]), ones_Q)
-    np.testing.assert_allclose(extrapolation.distance(STEEP_2xT, known, smaller), [[0.1, 0.2]])
+    np.testing.assert_allclose(uncertainty.extrapolation_distance(SLOPES_2xT, known, smaller), [[0.1, 0.2]])
 
 
 @pytest.mark.parametrize(("missed", "least", "most"), [(0.6, 0.4, 0.8), (0.05, 0.02, 0.15)])
-def test_drift_is_what_left_out_levels_show(missed, least, most):
+def test_the_error_rate_is_that_of_held_out_levels(missed, least, most):
     rng = np.random.default_rng(0)
-    fold_R, away_TxR = np.repeat(np.arange(12), 20), np.full((2, 240), 0.3)
-    residual_TxR = missed * away_TxR * rng.standard_normal((2, 12))[:, fold_R]
-    assert least < extrapolation.drift(residual_TxR, np.full((2, 240), 1e-3), away_TxR, fold_R) < most
+    fold_R, distance_TxR = np.repeat(np.arange(12), 20), np.full((2, 240), 0.3)
+    residual_TxR = missed * distance_TxR * rng.standard_normal((2, 12))[:, fold_R]
+    assert least < uncertainty.error_rate(residual_TxR, np.full((2, 240), 1e-3), distance_TxR, fold_R) < most
 
 
-def test_drift_without_evidence_is_the_usual_one():
+def test_the_error_rate_without_evidence_is_the_usual_one():
     none_TxR, fold_R = np.zeros((1, 6)), np.repeat([0, 1], 3)
-    assert extrapolation.drift(none_TxR, none_TxR + 0.1, none_TxR, fold_R) == pytest.approx(
-        extrapolation.USUAL, rel=0.05
+    assert uncertainty.error_rate(none_TxR, none_TxR + 0.1, none_TxR, fold_R) == pytest.approx(
+        uncertainty.USUAL_RATE, rel=0.05
     )
 
 
@@ -77,7 +77,9 @@ def test_intervals_of_a_law_that_bends_the_wrong_way_grow_and_hold(bent_fit):
     error_Q, half_Q = missed(bent_fit, far)
     assert (error_Q <= half_Q).mean() > 0.8
     assert (np.diff(half_Q.reshape(5, 3).mean(axis=1)) > 0).all()
-    blind = dataclasses.replace(bent_fit, drift=0.0, missed_TxR=np.zeros_like(bent_fit.missed_TxR))
+    blind = dataclasses.replace(
+        bent_fit, extrapolation_rate=0.0, oof_extrapolation_TxR=np.zeros_like(bent_fit.oof_extrapolation_TxR)
+    )
     error_Q, half_Q = missed(blind, far)
     assert (error_Q <= half_Q).mean() < 0.3
 
@@ -87,7 +89,7 @@ def test_more_tokens_of_one_text_are_tested_by_fewer_tokens_and_epochs():
     short = frame[frame["n_tokens"] == 2e8]
     frame = pd.concat([frame, *(short.assign(**{"unique_tokens/a": 2e8 / 2.0**k}) for k in range(1, 6))])
     dataset = build_dataset(RunTable(frame.assign(run=np.arange(len(frame)))), True, None, False, True)
-    folds, epochs_R = split(dataset, "larger-d", 0), dataset.points.log_epochs_RxK[:, 0]
+    folds, epochs_R = make_split(dataset, "larger-d", 0), dataset.points.log_epochs_RxK[:, 0]
     for fold, kept_R in enumerate(folds.kept_FxR > 0):
         tested_R = folds.fold_R == fold
         longer_R = dataset.points.d_R > dataset.points.d_R[kept_R].max()
@@ -115,8 +117,8 @@ def test_runs_of_one_seed_do_not_hide_what_a_seed_makes():
 
 
 def test_few_replicates_are_shrunk_towards_the_residuals():
-    assert seed_spread(0.01, None) == 0
-    few, many = (seed_spread(0.01, (0.04**2, freedom)) for freedom in (1, 100))
+    assert seed_noise(0.01, None) == 0
+    few, many = (seed_noise(0.01, (0.04**2, freedom)) for freedom in (1, 100))
     assert 0.01 < few < 0.025
     assert many == pytest.approx(0.04, rel=0.05)
-    assert seed_spread(0.1, (0.04**2, FEW)) == pytest.approx(0.04)  # what a law misses is no seed's doing
+    assert seed_noise(0.1, (0.04**2, RESIDUAL_SEED_DOF)) == pytest.approx(0.04)  # what a law misses is no seed's doing
