@@ -123,7 +123,7 @@ class Skill:
         if self.supported:
             return f"{text} explains {self.r2:.0%} ± {self.r2_standard_error:.0%} of its variance"
         return (
-            f"{text} its error, {self.error:.3g}, is not significantly below the {self.mean_error:.3g} of their mean"
+            f"{text} its error, {self.error:.3g}, is not significantly below {self.mean_error:.3g}, that of their mean"
         )
 
     @property

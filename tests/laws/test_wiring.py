@@ -166,7 +166,7 @@ def test_what_repeats_lack_gets_a_sentence():
     name = "effective-scale+repeats"
     with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without repeats"):
         laws.fit(RunTable(table.frame.drop(columns="unique_tokens/web")), name, bootstrap=2)
-    with pytest.raises(InputError, match="has unique_tokens/web = 0; unique tokens above zero"):
+    with pytest.raises(InputError, match="has unique_tokens/web = 0;"):
         laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, bootstrap=2)
     fit = laws.fit(table.where(np.arange(len(table)) % 3 == 0), name, bootstrap=2)
     with pytest.raises(
