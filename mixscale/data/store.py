@@ -1,26 +1,42 @@
-"""`TokenStore`: the rows of every domain, ready to train on, with what is known about them.
+"""`TokenStore`: the rows of every domain, ready to train on, and what is known about them.
 
-A store is a folder that never changes once it has its name: `store.json`, `tokenizer.json` and one TFDS dataset a
-domain. This module reads it; `build.py` writes it.
+A store is a folder that never changes once it has its name: `store.json`, `tokenizer.json` and one TFDS dataset
+(`array_record`, splits `train` and `validation`) per domain, which any TFDS reader opens. One example is a block of
+rows, because decoding costs the same for a block as for a row. TensorFlow is not needed. `build.py` fills a store.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-from dataclasses import dataclass, field
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
-from mixscale.data import pack, tokenizer
+from mixscale.data import tokenizer
+from mixscale.data.sources.tfds import only_tfds_features
 from mixscale.errors import InputError
+from mixscale.io import atomic_write, check_format
 from mixscale.mixture import Mixture
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE = "store.json"
+FORMAT = 3
+"""of a store; raise it if the same config and text give another store. It is part of a store's id"""
+DESCRIPTION = "store.json"
+DATASET = "mixscale_rows"
+VERSION = "1.0.0"
+SPLITS = ("train", "validation")
+BLOCK_ROWS = 256
+SHARD_BYTES = 2**26
+"""least size of the files of a split"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +49,45 @@ class TokenStore:
     domains: tuple[str, ...]
     """in the order of the config"""
     context: int
-    """tokens a row predicts; it holds one more"""
+    """tokens that a row predicts; it has one more"""
     vocab_size: int
     tokenizer_hash: str
     facts: dict[str, dict[str, int]]
     """counts by domain: documents and held_out_documents, train_bytes and validation_bytes (UTF-8), train_tokens and
-    validation_tokens (each document's end included), train_rows and validation_rows"""
-    statistics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """what was found and left out, by domain, as `statistics.statistics` describes it; empty in older stores"""
+    validation_tokens (with the end of each document), train_rows and validation_rows"""
+    statistics: dict[str, dict[str, Any]]
+    """by domain: `records` of its source and how many are `damaged` (equal for domains of one source), `documents`
+    found, `removed` by reason, `duplication` and `shared` (see `splits.Decision`)"""
 
     @classmethod
     def open(cls, path: str | Path) -> TokenStore:
         """The store in folder `path`.
 
         Raises:
-            InputError: there is no store, or its tokenizer is not the one it was built with.
+            InputError: there is no store, it has another format, or its tokenizer is not the one it was built with.
         """
         folder = Path(path)
-        if not (folder / FILE).is_file():
-            raise InputError(f"'{folder}' is no token store; `mixscale corpus` builds one")
+        if not (folder / DESCRIPTION).is_file():
+            raise InputError(f"'{folder}' is not a token store; build one with `mixscale corpus`")
         if not (folder / tokenizer.FILE).is_file():
-            raise InputError(f"token store '{folder}' has lost its {tokenizer.FILE}; delete it and build it again")
-        written: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
-        asked, found = written["tokenizer"]["hash"], tokenizer.file_hash(folder)
-        if asked != found:
+            raise InputError(f"token store '{folder}' has no {tokenizer.FILE}; delete the folder and build it again")
+        saved: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+        check_format(saved.get("format"), FORMAT, f"token store '{folder}'", "build it again with `mixscale corpus`")
+        expected, found = saved["tokenizer"]["hash"], tokenizer.file_hash(folder)
+        if expected != found:
             raise InputError(
-                f"token store '{folder}' was built by tokenizer {asked}, but the tokenizer beside it is {found}; "
-                f"delete the store and build it again"
+                f"token store '{folder}' was built with tokenizer {expected}, but the tokenizer in it is {found}; "
+                f"delete the folder and build the store again"
             )
         return cls(
             path=folder,
-            id=written["id"],
-            domains=tuple(written["domains"]),
-            context=written["context"],
-            vocab_size=written["tokenizer"]["vocab_size"],
-            tokenizer_hash=asked,
-            facts=written["domains"],
-            statistics=written.get("statistics", {}),
+            id=saved["id"],
+            domains=tuple(saved["domains"]),
+            context=saved["context"],
+            vocab_size=saved["tokenizer"]["vocab_size"],
+            tokenizer_hash=expected,
+            facts=saved["domains"],
+            statistics=saved["statistics"],
         )
 
     @property
@@ -77,15 +95,18 @@ class TokenStore:
         return tokenizer.load(self.path)
 
     def rows(self, domain: str, split: str) -> np.ndarray:
-        """Token ids, shape (rows, context + 1); `split` is train or validation. Read anew at each call.
+        """Token ids, shape (rows, context + 1), uint16, or uint32 for a vocabulary of more than 65,536 tokens.
 
-        They are uint16, or uint32 where the vocabulary has more than 65,536 tokens.
+        Every call reads them again; `flat_rows` maps them.
+
+        Args:
+            split: `train` or `validation`.
         """
         if domain not in self.domains:
-            raise InputError(f"token store {self.id} has no domain '{domain}'; it has {', '.join(self.domains)}")
-        if split not in pack.SPLITS:
-            raise InputError(f"no split is called '{split}'; there are {' and '.join(pack.SPLITS)}")
-        return pack.read_rows(self.path, domain, split)
+            raise InputError(f"token store {self.id} has no domain '{domain}'; its domains: {', '.join(self.domains)}")
+        if split not in SPLITS:
+            raise InputError(f"there is no split '{split}'; use {' or '.join(SPLITS)}")
+        return np.concatenate(list(read_blocks(self.path, domain, split)))
 
     @property
     def unique_tokens(self) -> dict[str, int]:
@@ -94,15 +115,15 @@ class TokenStore:
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
-        """UTF-8 bytes of held-out text a token, ends of documents counted; it turns nats a token into bits a byte."""
+        """UTF-8 bytes of held-out text per token (ends included), which turn nats per token into bits per byte."""
         return {d: f["validation_bytes"] / f["validation_tokens"] for d, f in self.facts.items()}
 
     def natural(self) -> Mixture:
-        """Each domain by its unique training tokens."""
+        """Each domain weighted by its unique training tokens."""
         return Mixture.normalized(self.unique_tokens)
 
     def table(self) -> pd.DataFrame:
-        """One row a domain, for people to read."""
+        """Sizes of every domain, one row each."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -116,35 +137,156 @@ class TokenStore:
                     "unique tokens": self.unique_tokens[d],
                     "validation rows": f["validation_rows"],
                     "bytes/token": round(self.bytes_per_token[d], 3),
-                    **self._found(d),
+                    "duplication": round(self.statistics[d]["duplication"], 4),
+                    "removed": sum(self.statistics[d]["removed"].values()),
                 }
                 for d, f in self.facts.items()
             ]
         )
 
     def removed(self) -> pd.DataFrame:
-        """Documents left out of each domain, a column a reason, and damaged records; no columns for none."""
+        """Documents removed from each domain, one column per reason, and damaged records; no columns if none."""
         import pandas as pd
 
-        told = {d: {"damaged": s["damaged"], **s["removed"]} for d, s in self.statistics.items()}
-        table = pd.DataFrame.from_dict(told, "index").fillna(0).astype(int)
+        counts = {d: {"damaged": s["damaged"], **s["removed"]} for d, s in self.statistics.items()}
+        table = pd.DataFrame.from_dict(counts, "index").fillna(0).astype(int)
         return _with_domain(table.loc[:, table.any()])
 
     def shared(self) -> pd.DataFrame:
-        """Share of the documents of a row's domain that stand in a column's too; no columns where none do."""
+        """Share of the documents of each row's domain that the column's domain contains too; no columns if none."""
         import pandas as pd
 
         table = pd.DataFrame.from_dict({d: s["shared"] for d, s in self.statistics.items()}, "index")
         table = table.reindex(index=list(self.statistics), columns=list(self.statistics)).fillna(0.0).round(4)
         return _with_domain(table if table.to_numpy().any() else table[[]])
 
-    def _found(self, domain: str) -> dict[str, float]:
-        if domain not in self.statistics:
-            return {}
-        told = self.statistics[domain]
-        return {"duplication": round(told["duplication"], 4), "left out": sum(told["removed"].values())}
-
 
 def _with_domain(table: pd.DataFrame) -> pd.DataFrame:
     """The index as a column, for printing."""
     return table.rename_axis("domain").reset_index() if len(table.columns) else table
+
+
+# ------------------------------------------------------------------ rows on disk
+
+
+class Split(NamedTuple):
+    rows: int
+    blocks: Iterable[np.ndarray]
+    """the rows in order, shapes (BLOCK_ROWS, context + 1); the last may have fewer"""
+
+
+def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int, dtype: np.dtype) -> None:
+    """Writes the rows of each split as the TFDS dataset `mixscale_rows/<domain>` in `folder`, one block at a time.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    import tensorflow_datasets as tfds
+
+    final = folder / DATASET / domain / VERSION
+    unfinished = final.with_name("unfinished")
+    info = _info(unfinished, domain, context + 1, dtype)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        written = [_write_split(unfinished, name, split, info.features) for name, split in splits.items()]
+        info.set_splits(tfds.core.splits.SplitDict(written))
+        info.write_to_directory(unfinished)
+    except RuntimeError as error:
+        # array_record's writer reports a full disk only in the text of its error.
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(unfinished, final)
+
+
+def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
+    """Rows of a split in the order in which they were written, some at a time, shapes (rows, context + 1)."""
+    import tensorflow_datasets as tfds
+
+    (dataset,) = (folder / DATASET / domain).iterdir()
+    with only_tfds_features(f"token store '{folder}'"):
+        blocks = tfds.builder_from_directory(str(dataset)).as_data_source(split)
+    for block in blocks:
+        yield block["rows"]
+
+
+def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
+    """Training rows (R, context + 1) of a domain, mapped read-only from an uncompressed file.
+
+    The store's own files are compressed blocks, which are far too slow to read in a shuffled order. The flat file is
+    made of them at the first call and is only a cache.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    path = store.path / "flat" / f"{domain}.npy"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                _write_flat(store, domain, path)
+    return np.load(path, mmap_mode="r")
+
+
+def _write_flat(store: TokenStore, domain: str, path: Path) -> None:
+    # Written as a file: through a map, a full disk would end the process with a signal.
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        for block_bxT1 in read_blocks(store.path, domain, "train"):
+            if not file.tell():
+                shape = (store.facts[domain]["train_rows"], block_bxT1.shape[1])
+                header = {"descr": block_bxT1.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(block_bxT1))
+
+
+def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
+    """Writes the files of a split and returns TFDS's description of it."""
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=DATASET, split=name, filetype_suffix="array_record"
+    )
+    blocks = iter(split.blocks)
+    lengths, size = _shards(split, features), 0
+    for shard, length in enumerate(lengths):
+        path = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
+        writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
+        for _ in range(length):
+            example = features.serialize_example({"rows": next(blocks)})
+            size += len(example)
+            writer.write(example)
+        writer.close()
+    return tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template)
+
+
+def _shards(split: Split, features: Any) -> list[int]:
+    """Blocks of each file; the number of files is the largest power of two that keeps each above `SHARD_BYTES`."""
+    blocks = -(-split.rows // BLOCK_ROWS)
+    rows = features["rows"]
+    size = split.rows * rows.shape[-1] * np.dtype(rows.np_dtype).itemsize
+    files = 1 << max(0, (size // SHARD_BYTES).bit_length() - 1)
+    ends = [round(blocks * file / files) for file in range(files + 1)]
+    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def _info(folder: Path, domain: str, width: int, dtype: np.dtype) -> Any:
+    """TFDS's description of the dataset, without its splits."""
+    import tensorflow_datasets as tfds
+
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=DATASET,
+        version=tfds.core.Version(VERSION),
+        data_dir=os.fspath(folder),
+        module_name=__name__,
+        config_name=domain,
+    )
+    row = tfds.features.Tensor(shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+    # Without shuffling, rows come back in the order in which they were written.
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=tfds.features.FeaturesDict({"rows": row}), disable_shuffling=True
+    )
+    info.set_file_format("array_record")
+    return info

@@ -1,6 +1,6 @@
 """Text to token ids and back: a byte-level BPE trained on the corpus, plain bytes, or a tokenizer of your own.
 
-All have one end-of-document token that no text can produce. Nothing here knows of domains or rows.
+All have one end-of-document token that no text can produce. Nothing here knows domains or rows.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mixscale import config as experiment
-from mixscale.errors import InputError, did_you_mean
+from mixscale import config as configs
+from mixscale.config.corpus import BYTE_VOCABULARY
+from mixscale.errors import InputError
+from mixscale.io import atomic_write, ensure_dir
 
 if TYPE_CHECKING:
     import tokenizers
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
-"""beside it in Hugging Face's folders; names the end of a sequence"""
-PIECES = "tokenizer.model"
+"""beside it in Hugging Face's folders; names the end-of-sequence token"""
+SENTENCEPIECE_FILE = "tokenizer.model"
 END = "<|endofdocument|>"
-BYTES = 257
-"""vocabulary of the bytes tokenizer: every byte and the end of a document; the smallest a BPE can have"""
-LARGEST = 2**20
-"""most tokens that a BPE is trained to"""
 COMMON_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 
 
@@ -36,22 +34,22 @@ class Tokenizer(Protocol):
     eod: int
     """id of the end-of-document token, which the caller appends"""
     dtype: np.dtype
-    """of ids: uint16, or uint32 where the vocabulary has more than 65,536 tokens"""
+    """of ids: uint16, or uint32 for a vocabulary of more than 65,536 tokens"""
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, without an end-of-document token."""
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Text of `ids`; end-of-document tokens are left out."""
+        """Text of `ids` without end-of-document tokens."""
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.json`, and what else `load` needs, into `folder`."""
+        """Writes `tokenizer.json`, and whatever else `load` needs, into `folder`."""
 
 
 class Bytes:
-    """One token a byte of UTF-8; 256 ends a document."""
+    """One token for each byte of UTF-8; 256 ends a document."""
 
-    vocab_size = BYTES
+    vocab_size = BYTE_VOCABULARY
     eod = 256
     dtype = np.dtype(np.uint16)
 
@@ -62,21 +60,21 @@ class Bytes:
         return bytes(int(i) for i in ids if i != self.eod).decode("utf-8", "replace")
 
     def save(self, folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps({"mixscale": "bytes", "vocab_size": BYTES}) + "\n", "utf-8")
+        (folder / FILE).write_text(json.dumps({"mixscale": "bytes", "vocab_size": self.vocab_size}) + "\n", "utf-8")
 
 
 class Bpe:
-    """A tokenizer of the `tokenizers` library, trained here or by others.
+    """A tokenizer of the `tokenizers` library, trained here or elsewhere.
 
     Args:
-        model: the library's.
-        end: token that ends a document.
+        model: the library's tokenizer.
+        end: the token that ends a document.
     """
 
     def __init__(self, model: tokenizers.Tokenizer, end: str = END):
         from tokenizers import AddedToken
 
-        # Only special tokens can be kept from being found in a text, and only what is asked of them below is.
+        # A text that spells a special token is encoded as text, because of `encode_special_tokens`.
         model.add_special_tokens([AddedToken(end, special=True, normalized=False)])
         model.encode_special_tokens = True
         model.no_truncation()
@@ -89,8 +87,8 @@ class Bpe:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Bpe:
-        """Trained on `texts`, with 0 for the end of a document; smaller than `vocab_size` where they have fewer pairs
-        to merge."""
+        """Trains on `texts`; token 0 ends a document. It is smaller than `vocab_size` if they have too few pairs to
+        merge."""
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         model = Tokenizer(models.BPE())
@@ -107,20 +105,17 @@ class Bpe:
 
     @classmethod
     def of_file(cls, path: Path, end: str) -> Bpe:
-        """The tokenizer.json at `path`, or in the folder `path`; ends documents with `end`, or as it says itself."""
+        """The tokenizer.json at `path` or in it; `end`, or else its own end-of-sequence token, ends a document."""
         file = path / FILE if path.is_dir() else path
         model = _hugging_face(file)
         config = file.with_name(CONFIG)
-        told = _object(config).get("eos_token") if config.is_file() else None
-        told = told.get("content") if isinstance(told, dict) else told
-        candidates = (end,) if end else (told, *COMMON_ENDS)
-        for token in candidates:
+        named = _object(config).get("eos_token") if config.is_file() else None
+        named = named.get("content") if isinstance(named, dict) else named
+        for token in (end,) if end else (named, *COMMON_ENDS):
             if isinstance(token, str) and model.token_to_id(token) is not None:
                 return cls(model, token)
-        wanted = (
-            f"no token '{end}'{did_you_mean(end, COMMON_ENDS)}" if end else "no token that is known to end a document"
-        )
-        raise InputError(f"tokenizer {file} has {wanted}; name one in tokenizer.end")
+        lacks = f"token '{end}'" if end else "end-of-sequence token that mixscale knows"
+        raise InputError(f"tokenizer {file} has no {lacks}; set corpus.tokenizer.end_token to a token that it has")
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         found = self._model.encode_batch_fast(texts, add_special_tokens=False)
@@ -136,7 +131,7 @@ class Bpe:
 
 
 class SentencePiece:
-    """A SentencePiece model, whose end of sequence ends a document; needs the `sentencepiece` package."""
+    """A SentencePiece model; its end-of-sequence token ends a document. Needs the `sentencepiece` package."""
 
     def __init__(self, model: bytes):
         try:
@@ -152,7 +147,7 @@ class SentencePiece:
         self.dtype = id_type(self.vocab_size)
         self.eod: int = self._model.eos_id()
         if self.eod < 0:
-            raise InputError("the SentencePiece model has no end of sequence (</s>) that could end a document")
+            raise InputError("the SentencePiece model has no end-of-sequence token (</s>), which must end a document")
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts))]
@@ -161,30 +156,17 @@ class SentencePiece:
         return self._model.decode([int(i) for i in ids if i != self.eod])
 
     def save(self, folder: Path) -> None:
-        (folder / PIECES).write_bytes(self._bytes)
+        (folder / SENTENCEPIECE_FILE).write_bytes(self._bytes)
         about = {"mixscale": "sentencepiece", "vocab_size": self.vocab_size, "sha256": _sha256(self._bytes)}
         (folder / FILE).write_text(json.dumps(about) + "\n", "utf-8")
 
 
 def id_type(vocab_size: int) -> np.dtype:
-    """Of the ids of a vocabulary."""
+    """Data type of the ids of a vocabulary."""
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
 
 
-def check(config: experiment.Tokenizer) -> None:
-    """Refuses a vocabulary that cannot hold every byte, and a tokenizer that is not there."""
-    if config.kind == "bpe" and not BYTES <= config.vocab_size <= LARGEST:
-        raise InputError(
-            f"tokenizer vocab_size is {config.vocab_size}; a byte-level BPE has from {BYTES} (every byte and the end "
-            f"of a document) to {LARGEST} tokens"
-        )
-    if config.kind in ("huggingface", "sentencepiece"):
-        given(config)
-    elif config.path:
-        raise InputError(f"tokenizer.path is '{config.path}', but kind is '{config.kind}'; say which kind it is")
-
-
-def given(config: experiment.Tokenizer) -> Bpe | SentencePiece:
+def from_file(config: configs.Tokenizer) -> Bpe | SentencePiece:
     """The tokenizer that the config names by its path.
 
     Raises:
@@ -192,23 +174,25 @@ def given(config: experiment.Tokenizer) -> Bpe | SentencePiece:
     """
     path = Path(config.path).expanduser()
     if not config.path or not path.exists():
-        raise InputError(f"tokenizer.path is '{config.path}', where nothing is; give a {config.kind} tokenizer's file")
+        raise InputError(
+            f"corpus.tokenizer.path is '{config.path}', which does not exist; give a {config.kind} tokenizer's file"
+        )
     if config.kind == "sentencepiece":
         if not path.is_file():
-            raise InputError(f"tokenizer.path '{path}' is a folder; give the .model file in it")
+            raise InputError(f"corpus.tokenizer.path '{path}' is a folder; give the .model file in it")
         return SentencePiece(path.read_bytes())
-    return Bpe.of_file(path, config.end)
+    return Bpe.of_file(path, config.end_token)
 
 
-def identity(config: experiment.Tokenizer) -> dict[str, Any]:
-    """What decides the ids that a text gets, before anything is trained."""
+def identity(config: configs.Tokenizer) -> dict[str, Any]:
+    """Everything that decides the ids of a text, known before anything is trained."""
     if config.kind in ("bpe", "bytes"):
         return {"kind": config.kind, "vocab_size": config.vocab_size}
     path = Path(config.path).expanduser()
     files = [path / FILE, path / CONFIG] if path.is_dir() else [path, path.with_name(CONFIG)]
     return {
         "kind": config.kind,
-        "end": config.end,
+        "end": config.end_token,
         "files": [_sha256(file.read_bytes()) for file in files if file.is_file()],
     }
 
@@ -220,7 +204,7 @@ def load(folder: Path) -> Bytes | Bpe | SentencePiece:
     if kind == "bytes":
         return Bytes()
     if kind == "sentencepiece":
-        return SentencePiece((folder / PIECES).read_bytes())
+        return SentencePiece((folder / SENTENCEPIECE_FILE).read_bytes())
     end = json.loads((folder / CONFIG).read_text("utf-8"))["eos_token"] if (folder / CONFIG).is_file() else END
     return Bpe(_hugging_face(folder / FILE), end)
 
@@ -234,12 +218,12 @@ def _hugging_face(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as Model
 
     if not file.is_file():
-        raise InputError(f"'{file}' is no file; a Hugging Face tokenizer is a {FILE}, or a folder that holds one")
+        raise InputError(f"'{file}' is not a file; give a {FILE} or a folder that contains one")
     try:
         return Model.from_file(str(file))
     except Exception as error:
-        # The library raises nothing more special.
-        raise InputError(f"'{file}' is no Hugging Face tokenizer: {error}") from error
+        # The library raises nothing more specific.
+        raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -252,3 +236,60 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
+
+
+# ------------------------------------------------------------------ export
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
+    """Writes the files that `transformers.AutoTokenizer` loads, with the same ids for every text.
+
+    These are tokenizer.json and tokenizer_config.json, or the tokenizer.model of a SentencePiece tokenizer, unchanged:
+    which class of `transformers` reads it depends on how it was trained.
+
+    Args:
+        context: longest sequence of the model, which the configuration states.
+    """
+    from tokenizers import Tokenizer as Model
+
+    ensure_dir(folder)
+    if isinstance(tokenizer, SentencePiece):
+        with atomic_write(folder / SENTENCEPIECE_FILE) as temporary:
+            temporary.write_bytes(tokenizer._bytes)
+        return
+    described = json.loads((tokenizer._model if isinstance(tokenizer, Bpe) else byte_level()).to_str())
+    # Published tokenizers add a token before or after a text; the rows of a store have none.
+    described["post_processor"] = None
+    model = Model.from_str(json.dumps(described))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": model.id_to_token(tokenizer.eod),
+        "bos_token": model.id_to_token(tokenizer.eod),
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": context,
+        # A text that spells the end-of-document token does not end the document.
+        "split_special_tokens": True,
+    }
+    with atomic_write(folder / FILE) as temporary:
+        model.save(str(temporary))
+    with atomic_write(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def byte_level() -> tokenizers.Tokenizer:
+    """The bytes tokenizer as a byte-level BPE without merges; id b is byte b."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Model
+
+    # The character of each byte: itself if it prints, else the next from 256 on (GPT-2, Radford et al. 2019).
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    vocabulary = {chr(b) if b in printable else chr(next(others)): b for b in range(256)}
+    model = Model(models.BPE(vocab=vocabulary, merges=[]))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    model.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+    assert model.get_vocab_size() == BYTE_VOCABULARY
+    return model

@@ -17,7 +17,7 @@ import numpy as np
 
 from mixscale.config import Model, Optimizer
 from mixscale.data import TokenStore
-from mixscale.data.hugging_face import write_tokenizer
+from mixscale.data.tokenizer import write_tokenizer
 from mixscale.errors import InputError
 from mixscale.io import atomic_write, ensure_dir
 from mixscale.models import Compute
@@ -64,7 +64,7 @@ def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Pat
     end = tokens.tokenizer.eod
     _write_json(out / "config.json", config(model, tokens.vocab_size, tokens.context, end))
     _write_json(out / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
-    write_tokenizer(tokens, out)
+    write_tokenizer(tokens.tokenizer, out, tokens.context)
     return number
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from mixscale.config import Machine, Train
-from mixscale.data.flat import flat_rows
+from mixscale.data.store import flat_rows
 from mixscale.training.mesh import Layout
 from mixscale.training.run import Run
 from mixscale.training.sampler import Sampler, epoch_order

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from mixscale.config import Cleaning, Corpus, Embedded, Jsonl, Tokenizer
-from mixscale.data import build_store, documents, near
+from mixscale.data import Document, build_store, documents, minhash
 from mixscale.data.cleaning import cleaned
-from mixscale.data.job import TEXTS, batches
-from mixscale.data.records import Document
-from mixscale.data.survey import split_of
-from mixscale.data.words import ngrams
+from mixscale.data.minhash import ngrams
+from mixscale.data.splits import is_held_out
+from mixscale.data.worker_pool import BATCH_TEXTS, batches
 from mixscale.errors import InputError
 
 PEOPLE_SAID = "people have said often, and that others have said since"
@@ -30,7 +29,7 @@ def edited(text, share, draw):
 
 
 def jaccard(a, b):
-    a, b = set(ngrams(a, near.WORDS).tolist()), set(ngrams(b, near.WORDS).tolist())
+    a, b = set(ngrams(a, minhash.WORDS).tolist()), set(ngrams(b, minhash.WORDS).tolist())
     return len(a & b) / len(a | b)
 
 
@@ -52,9 +51,9 @@ def test_planted_near_copies_are_found_and_others_are_not():
     texts += [edited(PROSE[number], 0.3, draw) for number in strangers]
     of += list(range(len(PROSE), len(PROSE) + len(strangers)))
     order = draw.sample(range(len(texts)), len(texts))
-    sketches = near.sketch([texts[i] for i in order])
+    sketches = minhash.sketch([texts[i] for i in order])
     group = np.empty(len(texts), int)
-    group[order] = near.groups(sketches, similarity=0.7)
+    group[order] = minhash.groups(sketches, similarity=0.7)
     planted = [(i, of[i]) for i in range(len(PROSE), len(PROSE) + 300)]
     alike = [(i, j) for i, j in planted if jaccard(texts[i], texts[j]) >= 0.75]
     assert len(alike) > 200
@@ -73,11 +72,11 @@ def _pairs(members):
 
 @pytest.mark.parametrize("similarity", [0.5, 0.8, 0.95])
 def test_a_pair_just_similar_enough_becomes_a_candidate(similarity):
-    band = near._band(similarity)
-    missed = (1 - similarity**band) ** (near.PLACES // band)
-    assert missed <= 1 - near.FOUND
+    band = minhash.band_size(similarity)
+    missed = (1 - similarity**band) ** (minhash.PLACES // band)
+    assert missed <= 1 - minhash.CANDIDATE_PROBABILITY
     # One place more would miss too many.
-    assert (1 - similarity ** (band + 1)) ** (near.PLACES // (band + 1)) > 1 - near.FOUND
+    assert (1 - similarity ** (band + 1)) ** (minhash.PLACES // (band + 1)) > 1 - minhash.CANDIDATE_PROBABILITY
 
 
 def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_path):
@@ -90,9 +89,9 @@ def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_pa
     corpus = Corpus(domains, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path))
     told = {}
     for scope in ("keep", "domain", "corpus"):
-        cleaning = Cleaning(near_copies=scope)
+        cleaning = Cleaning(near_duplicates=scope)
         told[scope] = build_store(dataclasses.replace(corpus, cleaning=cleaning), progress=False).statistics
-    removed = {s: [told[s][d]["removed"].get("near copy", 0) for d in domains] for s in told}
+    removed = {s: [told[s][d]["removed"].get("near-duplicate", 0) for d in domains] for s in told}
     assert removed["keep"] == [0, 0]
     assert removed["domain"][0] == pytest.approx(len(inside) - 400, abs=3)
     assert removed["domain"][1] <= 2
@@ -105,13 +104,19 @@ def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_pa
 def test_planted_overlap_with_held_out_text_is_found_fully(tmp_path):
     """Pieces of held-out texts inside of training texts, in another case and punctuation; and a common licence."""
     draw = random.Random(4)
-    domains = {"wiki": Embedded("wiki")}
-    corpus = Corpus(domains, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path), cleaning=Cleaning(overlap=13))
+    corpus = Corpus(
+        {"one": Embedded("wiki")},
+        Tokenizer("bytes"),
+        32,
+        0.1,
+        cache=str(tmp_path),
+        cleaning=Cleaning(decontaminate=13),
+    )
     licence = "permission is hereby granted free of charge to any person who obtains a copy of this text"
     texts = [f"{text}\n{licence}" for text in PROSE[:800]]
-    held_out = [t for t in texts if split_of(corpus, Document(t)) == "validation" and len(t.split()) > 60]
+    held_out = [t for t in texts if is_held_out(corpus, Document(t)) and len(t.split()) > 60]
     hosts = [t for t in (f"{text} {i}" for i, text in enumerate(PROSE[800:1100]))]
-    hosts = [t for t in hosts if split_of(corpus, Document(t)) == "train"]
+    hosts = [t for t in hosts if not is_held_out(corpus, Document(t))]
     planted = []
     for host in hosts[:100]:
         words = draw.choice(held_out).split()[:-18]
@@ -119,7 +124,7 @@ def test_planted_overlap_with_held_out_text_is_found_fully(tmp_path):
         passage = " ".join(words[begin : begin + 15]).upper().replace(",", " ;")
         at = draw.randrange(len(host))
         planted.append(f"{host[:at]} {passage} {host[at:]}")
-    planted = [text for text in planted if split_of(corpus, Document(text)) == "train"]
+    planted = [text for text in planted if not is_held_out(corpus, Document(text))]
     assert len(planted) > 70
     clean = {"one": write(tmp_path / "one.jsonl", texts + hosts[100:])}
     dirty = {"one": write(tmp_path / "two.jsonl", texts + hosts[100:] + planted)}
@@ -141,7 +146,7 @@ def test_copies_by_scope(tmp_path):
     corpus = Corpus(domains, Tokenizer("bytes"), 32, 0.1, cache=str(tmp_path))
     documents_of, duplication = {}, {}
     for scope in ("keep", "domain", "corpus"):
-        store = build_store(dataclasses.replace(corpus, cleaning=Cleaning(copies=scope)), progress=False)
+        store = build_store(dataclasses.replace(corpus, cleaning=Cleaning(duplicates=scope)), progress=False)
         documents_of[scope] = [store.facts[d]["documents"] for d in domains]
         duplication[scope] = store.statistics["one"]["duplication"]
         assert store.statistics["one"]["shared"]["two"] == pytest.approx(50 / 250)
@@ -153,8 +158,8 @@ def test_copies_by_scope(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        (" ".join(PROSE[0].split()[:20]), "quality: number of words"),
-        ("the be to of " + "antidisestablishmentarianism " * 60, "quality: length of words"),
+        (" ".join(PROSE[0].split()[:20]), "quality: word count"),
+        ("the be to of " + "antidisestablishmentarianism " * 60, "quality: word length"),
         ("# the things that people have said " * 20, "quality: symbols"),
         ("\n".join(f"- the {i} things that people have said" for i in range(20)), "quality: bullets"),
         ("\n".join(f"things {i} that {PEOPLE_SAID}…" for i in range(20)), "quality: ellipses"),
@@ -184,16 +189,16 @@ def test_normalized_and_measured():
     apart = unicodedata.normalize("NFD", "déjà vu")
     assert cleaned(apart, Cleaning(), "a") == (apart, "")
     assert cleaned(apart, Cleaning(normalize=True), "a") == ("déjà vu", "")
-    assert cleaned("abc", Cleaning(shortest=4), "a")[1] == "too short"
-    assert cleaned("abcde", Cleaning(longest=4), "a")[1] == "too long"
+    assert cleaned("abc", Cleaning(min_characters=4), "a")[1] == "too short"
+    assert cleaned("abcde", Cleaning(max_characters=4), "a")[1] == "too long"
 
 
-@pytest.mark.parametrize("near_copies", ["keep", "corpus"])
-def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_copies):
+@pytest.mark.parametrize("near_duplicates", ["keep", "corpus"])
+def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_duplicates):
     domains = {"one": write(tmp_path / "one.jsonl", PROSE[:50]), "two": write(tmp_path / "two.jsonl", PROSE[50:90])}
-    cleaning = Cleaning(shortest=10**6, near_copies=near_copies)
+    cleaning = Cleaning(min_characters=10**6, near_duplicates=near_duplicates)
     corpus = Corpus(domains, Tokenizer(vocab_size=300), 32, 0.1, cleaning=cleaning, cache=str(tmp_path))
-    told = r"'one' has too little training text: 0 tokens in 0 of its 0 documents \(50 more were left out by cleaning"
+    told = r"'one' has too little training text: 0 tokens in 0 of its 0 documents \(50 more were removed by cleaning"
     with pytest.raises(InputError, match=told):
         build_store(corpus, progress=False)
 
@@ -204,7 +209,7 @@ def test_texts_are_taken_together_by_characters_and_by_number():
     assert [item for batch in found for item in batch] == texts
     assert max(sum(len(text) for text, _ in batch[:-1]) for batch in found) < 1000
     short = list(batches(iter(texts[:10_000]), 10**6))
-    assert [len(batch) for batch in short] == [TEXTS, TEXTS, 10_000 - 2 * TEXTS]
+    assert [len(batch) for batch in short] == [BATCH_TEXTS, BATCH_TEXTS, 10_000 - 2 * BATCH_TEXTS]
 
 
 def test_words_in_a_row_know_neither_case_nor_signs_and_no_spaces_in_chinese():
@@ -216,8 +221,9 @@ def test_words_in_a_row_know_neither_case_nor_signs_and_no_spaces_in_chinese():
     assert set(ngrams("b c d e f g", 5).tolist()) <= set(ngrams("a b c d e f g h", 5).tolist())
 
 
-def test_impossible_cleaning_is_named():
-    with pytest.raises(InputError, match="quality names 'prsoe', which is not a domain.*prose"):
-        Corpus({"prose": Embedded("wiki")}, cleaning=Cleaning(quality=("prsoe",)))
-    with pytest.raises(InputError, match="similarity is 0.0"):
-        Cleaning(similarity=0.0)
+@pytest.mark.parametrize(
+    ("setting", "named"), [({"quality": ("wnoe",)}, "quality names 'wnoe'"), ({"similarity": 0.0}, "similarity is 0")]
+)
+def test_impossible_cleaning_is_named(setting, named):
+    with pytest.raises(InputError, match=named):
+        Corpus({"one": Embedded("wiki")}, cleaning=Cleaning(**setting))

@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from pyarrow import parquet
 
 from mixscale.config import Corpus, HuggingFace, Jsonl, Parquet, TextFiles, Tfds, Tokenizer, by_field
-from mixscale.data import build_store, documents, files
+from mixscale.data import build_store, documents
+from mixscale.data.sources.base import find
 from mixscale.errors import InputError
 
 GOOD = [json.dumps({"text": f"line {i} of good text"}).encode() for i in range(300)]
@@ -35,16 +36,16 @@ def built(tmp_path, source, **more):
         (b"\0" * 5000, r"not JSON"),
         (b'{"text": ' + b"[" * 120_000 + b"]" * 120_000 + b"}", r"nested too deep"),
         (b'{"a": ' + b"[" * 1500 + b"]" * 1500 + b', "text": "b"}', r"nested too deep|none"),
-        (b'{"text": 1' + b"0" * 10_000 + b"}", r"not JSON|a int"),
-        (b'{"text": null}', r"a NoneType; text is expected"),
-        (b'{"text": "' + b"x" * 300_000 + b'"}', r"longer than 262144 bytes; raise corpus\.record_bytes"),
+        (b'{"text": 1' + b"0" * 10_000 + b"}", r"not JSON|type int"),
+        (b'{"text": null}', r"NoneType"),
+        (b'{"text": "' + b"x" * 300_000 + b'"}', r"longer than 262144 bytes; raise corpus\.max_record_bytes"),
         (b'{"text": "' + b"x" * 9_000_000 + b'"}', r"longer than 262144 bytes"),
     ],
     ids=["encoding", "nul", "deep", "deepish", "digits", "null", "long", "longer than a buffer"],
 )
 def test_a_damaged_line_is_counted_and_left_out_until_there_are_too_many(tmp_path, line, reason):
     (tmp_path / "lines.jsonl").write_bytes(b"\n".join([*GOOD[:150], line, b"", *GOOD[150:]]))
-    limits = {"record_bytes": 2**18}
+    limits = {"max_record_bytes": 2**18}
     if reason.endswith("none"):
         # How deep Python reads differs between versions; either way the rest is read.
         assert built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), **limits).facts["one"]["documents"] >= 300
@@ -54,15 +55,15 @@ def test_a_damaged_line_is_counted_and_left_out_until_there_are_too_many(tmp_pat
     assert found.statistics["one"]["damaged"] == 1
     told = rf"lines\.jsonl, line 151.*({reason}).*1 of the 301 records .* allows 0\.10%"
     with pytest.raises(InputError, match=told):
-        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.001, cache=str(tmp_path / "other"), **limits)
+        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.001, cache=str(tmp_path / "other"), **limits)
     # A store that was built when more was allowed is no way around it.
     with pytest.raises(InputError, match=r"1 of the 301 records .* allows 0\.10%"):
-        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.001, **limits)
+        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.001, **limits)
 
 
 def test_a_source_of_which_nothing_can_be_read_is_given_up_early(tmp_path):
     (tmp_path / "lines.jsonl").write_bytes(b'{"body": "a"}\n' * 5000)
-    with pytest.raises(InputError, match=r"none of the first 1000 records can be read.*no key 'text'.* 'body'"):
+    with pytest.raises(InputError, match=r"first 1000 records.*no key 'text'.* 'body'"):
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"))
 
 
@@ -70,10 +71,10 @@ def test_a_file_of_which_nothing_can_be_read_is_counted_like_any_other(tmp_path)
     """A source is given up early where it begins; further on, its share of damage decides."""
     for name, lines in (("a", GOOD), ("b", [b"no JSON"] * 1100), ("c", GOOD[:5])):
         (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(lines))
-    found = built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.9)
+    found = built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.9)
     assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (300, 1100)
     with pytest.raises(InputError, match=r"b\.jsonl, line 1: not JSON.*1100 of the 1405 records"):
-        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), damaged=0.5, cache=str(tmp_path / "other"))
+        built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.5, cache=str(tmp_path / "other"))
 
 
 def test_empty_documents_and_empty_files_are_left_out(tmp_path):
@@ -109,18 +110,15 @@ def test_links_that_go_round_are_followed_once(tmp_path):
     (deep / "nowhere.txt").symlink_to(tmp_path / "missing.txt")
     os.mkfifo(deep / "pipe.txt")
     assert [d.text for d in documents(TextFiles(f"{tmp_path}/tree/**/*.txt"))] == ["one text"]
-    assert [f.path for f in files.find(f"{tmp_path}/tree/**")] == [str(deep / "a.txt")]
+    assert [f.path for f in find(f"{tmp_path}/tree/**")] == [str(deep / "a.txt")]
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a\0b", "", "x" * 300, "/etc/x"])
 def test_names_cannot_climb_out_of_the_folder(tmp_path, name):
     (tmp_path / "lines.jsonl").write_bytes(b"\n".join(GOOD))
     source = Jsonl(f"{tmp_path}/lines.jsonl")
-    corpus = dataclasses.replace(corpus_of(tmp_path, source), domains={name: source})
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match="cannot name a folder and a column"):
-        build_store(corpus, progress=False)
-    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(InputError, match="cannot name a folder"):
+        dataclasses.replace(corpus_of(tmp_path, source), domains={name: source})
 
 
 def test_names_made_of_values_cannot_climb_either(tmp_path):
@@ -141,12 +139,12 @@ def test_a_saved_dataset_cannot_name_files_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     ("name", "told", "message"),
     [
-        ("state.json", [], r"state\.json is no JSON object with a list '_data_files'"),
-        ("state.json", {"_data_files": {"a": "b"}}, r"with a list '_data_files'"),
+        ("state.json", [], r"state\.json .* '_data_files'"),
+        ("state.json", {"_data_files": {"a": "b"}}, r"state\.json .* '_data_files'"),
         ("state.json", {"_data_files": [3, {}, {"filename": 3}]}, r"lacks its files .*saved/None, .*saved/3"),
-        ("dataset_dict.json", "train", r"dataset_dict\.json is no JSON object with a list 'splits'"),
-        ("dataset_dict.json", {"splits": "train"}, r"with a list 'splits'"),
-        ("dataset_dict.json", {"splits": [{}, 3, "train"]}, r"has no split ''; it has train"),
+        ("dataset_dict.json", "train", r"dataset_dict\.json .* 'splits'"),
+        ("dataset_dict.json", {"splits": "train"}, r"dataset_dict\.json .* 'splits'"),
+        ("dataset_dict.json", {"splits": [{}, 3, "train"]}, r"no split ''; .*train"),
     ],
 )
 def test_a_saved_dataset_described_in_another_shape_is_refused(tmp_path, name, told, message):
@@ -173,7 +171,7 @@ def test_text_inside_of_a_field_has_the_same_limits(tmp_path):
     parquet.write_table(pa.table(rows(*good, "x" * 300_000)), tmp_path / "good.parquet")
     packed = Parquet(f"{tmp_path}/good.parquet", field="data.text")
     for source in (packed, save_arrow(tmp_path / "saved", rows(*good), rows("x" * 300_000))):
-        found = built(tmp_path, source, record_bytes=2**18)
+        found = built(tmp_path, source, max_record_bytes=2**18)
         assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (300, 1)
     parquet.write_table(pa.table(rows(*["0" * 1_000_000] * 300)), tmp_path / "bomb.parquet")
     with pytest.raises(InputError, match=r"bomb\.parquet unpacks to more than 200 times its size"):
@@ -226,7 +224,7 @@ def test_packed_files_that_unpack_a_thousandfold_are_refused(tmp_path):
     assert max(path.stat().st_size for path in tmp_path.iterdir()) < 300_000
     for name in ("bomb.jsonl.gz", "bomb.jsonl.zst", "one-line.jsonl.gz"):
         with pytest.raises(InputError, match=f"{name} unpacks to more than 200 times its size"):
-            built(tmp_path, Jsonl(f"{tmp_path}/{name}"), damaged=1.0)
+            built(tmp_path, Jsonl(f"{tmp_path}/{name}"), max_damaged=1.0)
     table = pa.table({"text": ["0" * 1_000_000] * 300})
     parquet.write_table(table, tmp_path / "bomb.parquet")
     parquet.write_table(table, tmp_path / "plain.parquet", use_dictionary=False, compression="zstd")
@@ -238,14 +236,14 @@ def test_packed_files_that_unpack_a_thousandfold_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.pkl", "x.jsonl.bz2", "x.npy"])
 def test_archives_and_pickles_are_not_opened(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(InputError, match="is no text; unpack it, or pack it as .gz or .zst"):
+    with pytest.raises(InputError, match=rf"{name} .*\.gz or \.zst"):
         list(documents(Jsonl(str(tmp_path / name))))
 
 
 def test_cut_files_are_named(tmp_path):
     lines = b"".join(json.dumps({"text": os.urandom(300).hex()}).encode() + b"\n" for _ in range(2000))
     (tmp_path / "cut.jsonl.zst").write_bytes(pa.compress(lines, codec="zstd", asbytes=True)[:-900])
-    with pytest.raises(InputError, match=r"cut\.jsonl\.zst is not a whole zstd file"):
+    with pytest.raises(InputError, match=r"cut\.jsonl\.zst .* zstd"):
         list(documents(Jsonl(f"{tmp_path}/cut.jsonl.zst")))
     parquet.write_table(pa.table({"text": [os.urandom(300).hex()] * 1000}), tmp_path / "cut.parquet")
     whole = (tmp_path / "cut.parquet").read_bytes()
@@ -255,7 +253,7 @@ def test_cut_files_are_named(tmp_path):
 
 
 def test_no_code_is_loaded_for_a_dataset(tmp_path):
-    with pytest.raises(InputError, match="load code from elsewhere"):
+    with pytest.raises(InputError, match="'huggingface:someone/something' is in a namespace"):
         list(documents(Tfds("huggingface:someone/something", data_dir=str(tmp_path))))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mixscale.config import Cap, Cleaning, Corpus, Embedded, Jsonl, Tokenizer, by_field
-from mixscale.data import build, build_store, documents, sources, splits
+from mixscale.data import build_store, documents, packing, sources, splits
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def corpus(tmp_path_factory):
     domains = by_field(Jsonl(f"{folder}/both.jsonl"), "meta.source", ("wiki", "romance"))
     domains["more"] = Jsonl(f"{folder}/more.jsonl")
     domains["capped"] = Jsonl(f"{folder}/more.jsonl", cap=Cap(documents=200))
-    cleaning = Cleaning(normalize=True, shortest=20, copies="domain", near_copies="domain", overlap=13)
+    cleaning = Cleaning(
+        normalize=True, min_characters=20, duplicates="domain", near_duplicates="domain", decontaminate=13
+    )
     cache = str(tmp_path_factory.mktemp("cache"))
     return Corpus(domains, Tokenizer("bpe", 400), 32, 0.1, cleaning=cleaning, cache=cache)
 
@@ -71,7 +73,7 @@ def test_processes_and_pieces_leave_no_trace(corpus, whole, tmp_path, monkeypatc
     assert contents(on_two.path) == contents(at_once.path) == contents(whole.path)
     # So that the same is more than nothing.
     reasons = {reason for told in whole.statistics.values() for reason in told["removed"]}
-    assert {"copy", "near copy", "overlaps held-out text", "beyond the cap"} <= reasons
+    assert {"duplicate", "near-duplicate", "overlaps held-out text", "above the cap"} <= reasons
 
 
 def test_work_grows_with_pieces_and_not_with_their_square(tmp_path, monkeypatch):
@@ -106,7 +108,7 @@ def test_work_grows_with_pieces_and_not_with_their_square(tmp_path, monkeypatch)
 def test_killed_at_any_moment_it_goes_on_and_the_store_is_the_same(corpus, whole, tmp_path):
     again = dataclasses.replace(corpus, cache=str(tmp_path))
     unfinished = tmp_path / f"{whole.id}.unfinished"
-    for moment, workers in (("survey/3.json", 1), ("survey/2*.json", 2), ("tokens/1.json", 1), ("*assembled*", 1)):
+    for moment, workers in (("survey/3.json", 1), ("survey/2*.json", 2), ("tokens/1.json", 1), ("*packed*", 1)):
         process = started(dataclasses.replace(again, workers=workers))
         while process.poll() is None and not list(unfinished.glob(f"work/{moment}")):
             time.sleep(0.005)
@@ -127,12 +129,12 @@ def test_what_a_killed_build_read_is_not_read_again(corpus, whole, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(sources, "PIECE", PIECE)
-        patch.setattr(build.encode, "encode", killed)
+        patch.setattr(packing, "encode", killed)
         with pytest.raises(KeyboardInterrupt):
             build_store(again, progress=False)
     surveyed = []
     monkeypatch.setattr(sources, "PIECE", PIECE)
-    monkeypatch.setattr(build.survey, "read", lambda *of_piece: surveyed.append(of_piece))
+    monkeypatch.setattr(splits, "is_held_out", lambda *document: surveyed.append(document))
     build_store(again, progress=False)
     assert surveyed == []
     assert contents(tmp_path / whole.id) == contents(whole.path)

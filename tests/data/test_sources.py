@@ -89,9 +89,9 @@ def test_jsonl_plain_and_gzipped(tmp_path, packed):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"txt": "a", "id": 1}', r"bad\.jsonl, line 2: no key 'text'; the keys are 'txt', 'id'"),
-        ('{"text": 3}', r"bad\.jsonl, line 2: 'text' is a int"),
-        ("[1]", r"bad\.jsonl, line 2: a list where"),
+        ('{"txt": "a", "id": 1}', r"bad\.jsonl, line 2: no key 'text'.* 'txt', 'id'"),
+        ('{"text": 3}', r"bad\.jsonl, line 2: 'text' is .* int"),
+        ("[1]", r"bad\.jsonl, line 2: .*list"),
         ('{"text": "a', r"bad\.jsonl, line 2: not JSON"),
         ('{"text": "\\ud800"}', r"bad\.jsonl, line 2: .*surrogate"),
     ],
@@ -105,7 +105,7 @@ def test_bad_jsonl_line_is_named(tmp_path, line, message):
 def test_cut_gzip_is_named(tmp_path):
     whole = gzip.compress(b'{"text": "good"}\n' * 1000)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"cut\.jsonl\.gz is not a whole gzip file"):
+    with pytest.raises(InputError, match=r"cut\.jsonl\.gz .* gzip"):
         list(documents(Jsonl(f"{tmp_path}/*.gz")))
 
 
@@ -160,7 +160,7 @@ def test_tfds_downloads_and_prepares_nothing(tmp_path):
         def _generate_examples(self):
             yield 0, {"text": "a verse"}
 
-    with pytest.raises(InputError, match=r"TFDS 'unprepared_verses'.*must be prepared there"):
+    with pytest.raises(InputError, match=r"TFDS 'unprepared_verses'.*array_record"):
         list(documents(Tfds("unprepared_verses", data_dir=str(tmp_path))))
     assert began == []
     assert list(tmp_path.iterdir()) == []
@@ -211,7 +211,7 @@ def test_fingerprint_of_tfds_follows_split_and_field(poems):
     ("source", "message"),
     [
         ({"name": "poems"}, r"TFDS 'poems' has no feature 'text'; its features are 'verse', 'year'"),
-        ({"name": "poems", "field": "year"}, r"feature 'year' of TFDS 'poems' is \w+; text is expected"),
+        ({"name": "poems", "field": "year"}, r"feature 'year' of TFDS 'poems' is .*text"),
         ({"name": "poems", "split": "tset"}, r"TFDS 'poems', split 'tset', .*Unknown split"),
         ({"name": "pomes"}, r"TFDS 'pomes'.*Could not find dataset files.*array_record"),
     ],

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mixscale.config import Corpus, Embedded, Jsonl, TextFiles, Tokenizer
-from mixscale.data import TokenStore, build_store, documents, embedded_names, pack, store
+from mixscale.data import TokenStore, build_store, documents, embedded_names, packing, store
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 
@@ -75,17 +75,17 @@ def test_rows_hold_every_document_once_in_one_split(corpus, kind):
 
 def test_consecutive_rows_share_one_token_and_predict_each_once():
     tokens_T = np.arange(50, dtype=np.uint16)
-    assert [pack.row_count(tokens, 7) for tokens in (50, 8, 7, 0)] == [7, 1, 0, 0]
+    assert [packing.row_count(tokens, 7) for tokens in (50, 8, 7, 0)] == [7, 1, 0, 0]
     # However the stream is cut, and however many rows a block has.
     for parts in ([tokens_T], [tokens_T[:3], tokens_T[3:3], tokens_T[3:40], tokens_T[40:]], list(tokens_T[:, None])):
-        blocks = list(pack.pack(parts, 7, 7))
-        np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(list(pack.pack([tokens_T], 7, 7))))
+        blocks = list(packing.pack(parts, 7, 7))
+        np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(list(packing.pack([tokens_T], 7, 7))))
     (rows_RxT,) = blocks
     assert rows_RxT.shape == (7, 8)
     np.testing.assert_array_equal(rows_RxT[:, 1:].reshape(-1), tokens_T[1:50])
     np.testing.assert_array_equal(rows_RxT[1:, 0], rows_RxT[:-1, -1])
     many_T = np.arange(3 * 256 * 7 + 1, dtype=np.uint16)
-    assert [len(block) for block in pack.pack([many_T], 700, 7)] == [256, 256, 188]
+    assert [len(block) for block in packing.pack([many_T], 700, 7)] == [256, 256, 188]
 
 
 def test_a_text_of_two_domains_is_in_the_same_split_of_both(corpus, tmp_path):
@@ -164,9 +164,9 @@ def test_two_builds_give_the_same_bytes(corpus, tmp_path):
 
 def test_built_once_and_anew_when_text_or_settings_change(corpus, tmp_path):
     first = build_store(corpus, progress=False)
-    written = (first.path / store.FILE).stat().st_mtime_ns
+    written = (first.path / store.DESCRIPTION).stat().st_mtime_ns
     assert build_store(corpus, progress=False).id == first.id
-    assert (first.path / store.FILE).stat().st_mtime_ns == written
+    assert (first.path / store.DESCRIPTION).stat().st_mtime_ns == written
     others = [
         dataclasses.replace(corpus, seed=1),
         dataclasses.replace(corpus, context=8),
@@ -214,16 +214,25 @@ def test_store_of_another_tokenizer_is_refused(corpus, tmp_path):
     built = build_store(corpus, progress=False)
     other = build_store(dataclasses.replace(corpus, tokenizer=Tokenizer(vocab_size=280)), progress=False)
     shutil.copy(other.path / "tokenizer.json", built.path / "tokenizer.json")
-    with pytest.raises(InputError, match=f"built by tokenizer {built.tokenizer_hash}.*{other.tokenizer_hash}"):
+    with pytest.raises(InputError, match=f"built with tokenizer {built.tokenizer_hash}.*{other.tokenizer_hash}"):
         TokenStore.open(built.path)
-    with pytest.raises(InputError, match="is no token store"):
+    with pytest.raises(InputError, match="is not a token store"):
         TokenStore.open(tmp_path / "cache")
+
+
+def test_store_of_another_format_is_refused(corpus):
+    built = build_store(corpus, progress=False)
+    described = json.loads((built.path / store.DESCRIPTION).read_text())
+    for number, named in ((store.FORMAT - 1, f"format {store.FORMAT - 1}"), (None, "no format number")):
+        (built.path / store.DESCRIPTION).write_text(json.dumps(described | {"format": number}))
+        with pytest.raises(InputError, match=f"{built.id}.*{named}.*format {store.FORMAT}"):
+            TokenStore.open(built.path)
 
 
 def test_a_store_without_its_description_is_built_again(corpus):
     built = build_store(corpus, progress=False)
     before = built.rows("north", "train")
-    (built.path / store.FILE).unlink()
+    (built.path / store.DESCRIPTION).unlink()
     np.testing.assert_array_equal(build_store(corpus, progress=False).rows("north", "train"), before)
 
 
@@ -238,10 +247,10 @@ def test_a_killed_build_leaves_nothing_that_is_used(corpus, tmp_path):
     """Killed with SIGKILL while it packs; the next build removes the remains and gives what it always gives."""
     killed = dataclasses.replace(corpus, cache=str(tmp_path / "killed"))
     code = (
-        "import time; from mixscale import corpus, experiment; from mixscale.config import *\n"
-        "whole = corpus.pack.write_rows\n"
-        "corpus.pack.write_rows = lambda *a: (whole(*a), print('packed', flush=True), time.sleep(60))\n"
-        f"corpus.build_store({killed!r}, progress=False)"
+        "import time; from mixscale.data import build_store, packing; from mixscale.config import *\n"
+        "write = packing.write_rows\n"
+        "packing.write_rows = lambda *a: (write(*a), print('packed', flush=True), time.sleep(60))\n"
+        f"build_store({killed!r}, progress=False)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "packed\n"
@@ -249,7 +258,7 @@ def test_a_killed_build_leaves_nothing_that_is_used(corpus, tmp_path):
     process.wait()
     remains = [p for p in (tmp_path / "killed").iterdir() if p.is_dir()]
     assert len(remains) == 1
-    with pytest.raises(InputError, match="is no token store"):
+    with pytest.raises(InputError, match="is not a token store"):
         TokenStore.open(remains[0])
     started = time.monotonic()
     rebuilt = build_store(killed, progress=False)
@@ -264,7 +273,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
     def full(*_):
         raise RuntimeError("Failed to finalize writing: write() failed: No space left on device; writing rows")
 
-    monkeypatch.setattr(pack, "_write_split", full)
+    monkeypatch.setattr(store, "_write_split", full)
     with pytest.raises(OSError, match="No space left") as caught:
         build_store(corpus, progress=False)
     assert caught.value.errno == errno.ENOSPC
@@ -274,13 +283,12 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": 4000}, r"'north' has too little held-out text: \d+ tokens in \d+ of its 120.*needs 4001"),
+        ({"context": 4000}, r"'north' .* held-out text: \d+ tokens .* 120 .*4001"),
         ({"validation_share": 0.9999}, r"'north' has too little training text: 0 tokens in 0 of its 120 documents"),
         ({"validation_share": 1e-9}, r"'north' has too little held-out text: 0 tokens in 0 of its 120.*needs 17"),
-        ({"validation_share": 1.0}, r"validation_share is 1\.0"),
+        ({"validation_share": 1.0}, r"validation_share is 1"),
         ({"context": 0}, r"context is 0"),
-        ({"tokenizer": Tokenizer(vocab_size=100)}, r"vocab_size is 100"),
-        ({"domains": {}}, r"corpus.domains is empty"),
+        ({"domains": {}}, r"domains is empty"),
         ({"domains": {"a/b": Embedded("wiki")}}, r"domain 'a/b' cannot name"),
     ],
 )
@@ -303,9 +311,9 @@ def test_domain_without_text_is_named(corpus, tmp_path):
 
 def test_unknown_domain_and_split_are_named(corpus):
     built = build_store(corpus, progress=False)
-    with pytest.raises(InputError, match="no domain 'nroth'; it has north, south"):
+    with pytest.raises(InputError, match="no domain 'nroth'.*north, south"):
         built.rows("nroth", "train")
-    with pytest.raises(InputError, match="no split is called 'test'"):
+    with pytest.raises(InputError, match="no split 'test'"):
         built.rows("north", "test")
 
 
@@ -334,7 +342,7 @@ def test_rows_of_a_tiny_corpus(tmp_path):
 
 def test_embedded_store_and_its_description(embedded):
     """Golden counts: they change only with the embedded corpus, the split or the packing; update them then."""
-    described = json.loads((embedded.path / store.FILE).read_text())
+    described = json.loads((embedded.path / store.DESCRIPTION).read_text())
     assert {d: (f["documents"], f["held_out_documents"], f["train_rows"]) for d, f in embedded.facts.items()} == {
         "abstracts": (3593, 283, 25900),
         "code": (779, 82, 28522),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mixscale.config import Tokenizer
-from mixscale.data import tokenizer
+from mixscale.config import Corpus, Embedded, Jsonl, Tokenizer
+from mixscale.data import build_store, packing, tokenizer
 from mixscale.data.tokenizer import Bpe, Bytes
 from mixscale.errors import InputError
 
@@ -51,12 +51,12 @@ def test_training_twice_gives_one_file_and_shorter_text(tmp_path):
 
 @pytest.mark.parametrize("size", [256, 2_000_000])
 def test_vocabulary_out_of_range_is_refused(size):
-    with pytest.raises(InputError, match=f"vocab_size is {size}; .* from 257 .* to 1048576"):
-        tokenizer.check(Tokenizer(vocab_size=size))
+    with pytest.raises(InputError, match=f"vocab_size is {size};.*257.*1048576"):
+        Tokenizer(vocab_size=size)
 
 
 def test_bytes_tokenizer_ignores_the_size_of_a_bpe():
-    tokenizer.check(Tokenizer(kind="bytes", vocab_size=0))
+    assert Tokenizer(kind="bytes", vocab_size=0).kind == "bytes"
 
 
 # ------------------------------------------------------------------ tokenizers of other people
@@ -87,7 +87,7 @@ def published(tmp_path_factory):
 
 def test_a_published_tokenizer_gives_the_text_and_nothing_else(published, tmp_path):
     config = Tokenizer("huggingface", path=str(published))
-    model = tokenizer.given(config)
+    model = tokenizer.from_file(config)
     texts = [*TEXTS, "a long text that goes on " * 20, "spelt <stop> out <start>"]
     for again in (model, _saved_and_loaded(model, tmp_path)):
         for text, ids in zip(texts, again.encode_batch(texts), strict=True):
@@ -99,12 +99,12 @@ def test_a_published_tokenizer_gives_the_text_and_nothing_else(published, tmp_pa
 def test_the_end_of_a_document_is_named_or_asked_for(published, tmp_path):
     alone = tmp_path / "tokenizer.json"
     alone.write_bytes((published / "tokenizer.json").read_bytes())
-    with pytest.raises(InputError, match=r"no token that is known to end a document; name one in tokenizer\.end"):
-        tokenizer.given(Tokenizer("huggingface", path=str(alone)))
-    asked = Tokenizer("huggingface", path=str(alone), end="<start>")
-    assert tokenizer.given(asked).eod != tokenizer.given(Tokenizer("huggingface", path=str(published))).eod
+    with pytest.raises(InputError, match=r"tokenizer\.end_token"):
+        tokenizer.from_file(Tokenizer("huggingface", path=str(alone)))
+    asked = Tokenizer("huggingface", path=str(alone), end_token="<start>")
+    assert tokenizer.from_file(asked).eod != tokenizer.from_file(Tokenizer("huggingface", path=str(published))).eod
     with pytest.raises(InputError, match="no token '<end>'"):
-        tokenizer.given(Tokenizer("huggingface", path=str(alone), end="<end>"))
+        tokenizer.from_file(Tokenizer("huggingface", path=str(alone), end_token="<end>"))
 
 
 def test_what_a_tokenizer_holds_counts_and_not_where_it_lies(published, tmp_path):
@@ -121,15 +121,19 @@ def test_what_a_tokenizer_holds_counts_and_not_where_it_lies(published, tmp_path
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (Tokenizer("huggingface", path="nowhere"), "tokenizer.path is 'nowhere', where nothing is"),
-        (Tokenizer("huggingface"), "tokenizer.path is '', where nothing is"),
-        (Tokenizer("huggingface", path=__file__), "is no Hugging Face tokenizer"),
-        (Tokenizer("bpe", path="x"), "tokenizer.path is 'x', but kind is 'bpe'"),
+        ({"path": "nowhere"}, "tokenizer.path is 'nowhere'"),
+        ({}, "tokenizer.path is ''"),
+        ({"path": __file__}, r"test_tokenizer\.py' is not a Hugging Face tokenizer"),
+        ({"kind": "bpe", "path": "x"}, "tokenizer.path is 'x'.*'bpe'"),
     ],
 )
-def test_a_tokenizer_that_is_not_there_is_named(config, message):
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path, config, message):
+    def build():
+        model = Tokenizer(**{"kind": "huggingface"} | config)
+        build_store(Corpus({"one": Embedded("wiki")}, model, cache=str(tmp_path)), progress=False)
+
     with pytest.raises(InputError, match=message):
-        tokenizer.check(config)
+        build()
 
 
 def test_a_sentencepiece_model(tmp_path, monkeypatch):
@@ -141,18 +145,15 @@ def test_a_sentencepiece_model(tmp_path, monkeypatch):
         model_type="bpe",
     )  # fmt: skip
     config = Tokenizer("sentencepiece", path=str(tmp_path / "m.model"))
-    tokenizer.check(config)
-    model = tokenizer.given(config)
+    model = tokenizer.from_file(config)
     for again in (model, _saved_and_loaded(model, tmp_path)):
         for text in ("the cat sat", "naïve Ω 漢字", "spelt </s> out"):
             (ids,) = again.encode_batch([text])
             assert again.decode(ids) == text
             assert again.eod not in ids
-    from mixscale.data import encode
-
-    _cut_as_whole(model, monkeypatch, encode)
+    _cut_as_whole(model, monkeypatch)
     with pytest.raises(InputError, match="SentencePiece model cannot be read"):
-        tokenizer.check(Tokenizer("sentencepiece", path=str(tmp_path / "sample.txt")))
+        tokenizer.from_file(Tokenizer("sentencepiece", path=str(tmp_path / "sample.txt")))
 
 
 def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
@@ -161,9 +162,6 @@ def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
 
     from tokenizers import Tokenizer as Model
     from tokenizers import models, pre_tokenizers
-
-    from mixscale.config import Corpus, Jsonl
-    from mixscale.data import build_store
 
     assert tokenizer.id_type(65_536) == np.uint16
     assert tokenizer.id_type(65_537) == np.uint32
@@ -186,15 +184,13 @@ def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
 
 
 def test_a_very_long_text_is_encoded_in_parts_to_the_same_ids(monkeypatch):
-    from mixscale.data import encode
-
     model = Bpe.train(SAMPLE, 300)
     texts = ["the cat  sat \n on the mat, the cat's mat; " * 40, "x" * 3000, "", "short"]
     whole = model.encode_batch(texts)
-    monkeypatch.setattr(encode, "LONGEST", 500)
-    parts = list(encode.encoded(model, texts))
+    monkeypatch.setattr(packing, "MAX_CHARACTERS", 500)
+    parts = list(packing.encoded(model, texts))
     np.testing.assert_array_equal(parts[0], whole[0])
-    assert len(list(encode._parts(texts[0], 0))) > 3
+    assert len(list(packing._parts(texts[0], 0))) > 3
     for text, ids in zip(texts, parts, strict=True):
         assert model.decode(ids) == text
 
@@ -204,8 +200,6 @@ def test_where_a_very_long_text_is_cut_no_space_is_added(monkeypatch, space_befo
     """Llama's tokenizer puts a space before every text, T5's before one that begins without, others nowhere."""
     from tokenizers import Tokenizer as Model
     from tokenizers import models, normalizers, pre_tokenizers, trainers
-
-    from mixscale.data import encode
 
     trained = Model(models.BPE(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
@@ -217,14 +211,14 @@ def test_where_a_very_long_text_is_cut_no_space_is_added(monkeypatch, space_befo
     else:
         scheme = "always" if space_before == "where there is none" else "never"
         model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    _cut_as_whole(Bpe(model, "</s>"), monkeypatch, encode)
+    _cut_as_whole(Bpe(model, "</s>"), monkeypatch)
 
 
-def _cut_as_whole(model, monkeypatch, encode):
+def _cut_as_whole(model, monkeypatch):
     text = "the cat sat on  the mat, the cat sat; " * 40
     (whole,) = model.encode_batch([text])
-    monkeypatch.setattr(encode, "LONGEST", 100)
-    (parts,) = encode.encoded(model, [text])
+    monkeypatch.setattr(packing, "MAX_CHARACTERS", 100)
+    (parts,) = packing.encoded(model, [text])
     np.testing.assert_array_equal(parts, whole)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mixscale.data import TokenStore
-from mixscale.data.flat import flat_rows
+from mixscale.data.store import flat_rows
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run

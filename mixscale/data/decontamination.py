@@ -1,0 +1,70 @@
+"""Finds training text that shares consecutive words with held-out text (Brown et al. 2020, arXiv:2005.14165, app. C).
+
+The hashes of held-out n-grams are in a sorted file that every process maps; a bitmap answers most look-ups before it.
+An n-gram of many held-out documents is a licence or a heading and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mixscale.data.minhash import ngrams
+from mixscale.io import atomic_write
+
+MAX_DOCUMENTS = 10
+"""held-out documents that may contain an n-gram which still counts"""
+HASHES_AT_ONCE = 2**24
+
+
+def distinct_ngrams(text: str, words: int) -> np.ndarray:
+    """Hashes of the n-grams of a document, uint64, each once."""
+    return np.unique(ngrams(text, words))
+
+
+def write_index(path: Path, parts: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Writes the sorted hashes of the n-grams that count.
+
+    Args:
+        path: file to write.
+        parts: gives all hashes in arrays of uint64, each once per document; called once per `HASHES_AT_ONCE` of them.
+    """
+    slices = -(-sum(map(len, parts())) // HASHES_AT_ONCE) or 1
+    bounds = [s * 2**64 // slices for s in range(slices + 1)]
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        for low, high in zip(bounds, bounds[1:], strict=False):
+            inside = [part[(part >= low) & (part <= high - 1)] for part in parts()]
+            hashes, documents = np.unique(np.concatenate([np.zeros(0, np.uint64), *inside]), return_counts=True)
+            file.write(hashes[documents <= MAX_DOCUMENTS].tobytes())
+
+
+class HeldOutText:
+    """Tells whether a text shares an n-gram with held-out text.
+
+    Args:
+        path: a file from `write_index`.
+        words: of an n-gram.
+    """
+
+    def __init__(self, path: Path, words: int):
+        self._words = words
+        self._hashes = np.memmap(path, np.uint64, "r") if path.stat().st_size else np.zeros(0, np.uint64)
+        bits = max(16, int(len(self._hashes)).bit_length() + 3)
+        self._shift = np.uint64(64 - bits)
+        self._bitmap = np.zeros(2 ** (bits - 3), np.uint8)
+        for start in range(0, len(self._hashes), HASHES_AT_ONCE):
+            byte, bit = self._bit(np.asarray(self._hashes[start : start + HASHES_AT_ONCE]))
+            np.bitwise_or.at(self._bitmap, byte, bit)
+
+    def overlaps(self, text: str) -> bool:
+        hashes = ngrams(text, self._words)
+        byte, bit = self._bit(hashes)
+        likely = hashes[(self._bitmap[byte] & bit) != 0]
+        at = np.searchsorted(self._hashes, likely)
+        return bool((self._hashes[np.minimum(at, len(self._hashes) - 1)] == likely).any()) if len(likely) else False
+
+    def _bit(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        index = hashes >> self._shift
+        return index >> np.uint64(3), np.left_shift(np.uint8(1), (index & np.uint64(7)).astype(np.uint8))

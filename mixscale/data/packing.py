@@ -1,0 +1,220 @@
+"""The last reading: kept documents become token ids, the ids of a domain two streams, and the streams rows."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mixscale.config import Corpus
+from mixscale.data import tokenizer
+from mixscale.data.cleaning import cleaned
+from mixscale.data.decontamination import HeldOutText
+from mixscale.data.sources.base import Damage
+from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision
+from mixscale.data.store import BLOCK_ROWS, SPLITS, Split, write_rows
+from mixscale.data.worker_pool import Job, batches
+from mixscale.errors import InputError
+from mixscale.io import atomic_write
+
+STEP = "tokens"
+TOKENIZER = "tokenizer"
+"""folder of the tokenizer, in the job's"""
+REASON = "reasons"
+ENCODED = np.dtype([("tokens", "<u4"), ("bytes", "<u4"), ("held_out", "?")])
+"""what is stored of an encoded document; its end is one of its tokens"""
+_ENCODED = struct.Struct("<II?")
+DOCUMENTS = "documents"
+"""file of `ENCODED` records, beside the token files of both splits"""
+BATCH_CHARACTERS = 1_000_000
+"""encoded at a time"""
+MAX_CHARACTERS = 1_000_000
+"""a longer text is encoded in parts, cut before a space"""
+
+
+# ------------------------------------------------------------------ text to tokens
+
+
+def kept_documents(
+    job: Job, number: int, domains: tuple[str, ...], reason: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, str, str]]:
+    """Text, domain and split of the documents of a piece that are kept, according to `reason`.
+
+    `reason` is updated where training text overlaps held-out text.
+    """
+    words = job.corpus.cleaning.decontaminate
+    held_out_text = _held_out_text(job.folder / HELD_OUT_INDEX, words) if words else None
+    at = dict.fromkeys(domains, 0)
+    for found in job.read(number, domains):
+        if found is None or isinstance(found, Damage):
+            continue
+        domain, document = found
+        place = at[domain]
+        at[domain] += 1
+        fate = reason[domain][place]
+        if fate not in (0, HELD_OUT):
+            continue
+        text, _ = cleaned(document.text, job.corpus.cleaning, domain)
+        if held_out_text and fate == 0 and held_out_text.overlaps(text):
+            reason[domain][place] = OVERLAP
+        else:
+            yield text, domain, "validation" if fate else "train"
+
+
+def encode(job: Job, number: int) -> None:
+    """Encodes the kept documents of a piece; writes tokens, a record of each document, and the number of overlaps."""
+    done = job.done(STEP, number)
+    if done.exists():
+        return
+    domains = job.domains(number)
+    model = _model(job.folder / TOKENIZER)
+    end = np.array([model.eod], model.dtype).tobytes()
+    reason = {domain: np.load(job.path(REASON, number, domain, "npy")) for domain in domains}
+    with job.opened(STEP, number, (DOCUMENTS, *SPLITS)) as files:
+        for batch in batches(kept_documents(job, number, domains, reason), BATCH_CHARACTERS):
+            for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
+                files[domain, split].write(tokens_T.tobytes() + end)
+                files[domain, DOCUMENTS].write(
+                    _ENCODED.pack(len(tokens_T) + 1, len(text.encode()), split == "validation")
+                )
+    with atomic_write(done) as temporary:
+        temporary.write_text(json.dumps({domain: int((reason[domain] == OVERLAP).sum()) for domain in domains}))
+
+
+def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
+    """Token ids of each text; a very long one is encoded in parts, which bounds memory."""
+    gap = _gap(model) if max(map(len, texts), default=0) > MAX_CHARACTERS else 0
+    parts = [list(_parts(text, gap)) for text in texts]
+    ids = iter(model.encode_batch([part for some in parts for part in some]))
+    for some in parts:
+        yield np.concatenate([next(ids) for _ in some])
+
+
+def _gap(model: tokenizer.Tokenizer) -> int:
+    """1 if the tokenizer puts a space of its own before every text, which then replaces the space at a cut."""
+    whole, word, spaced = (ids.tolist() for ids in model.encode_batch(["a a", "a", " a"]))
+    return int(word + spaced != whole and word + word == whole)
+
+
+def _parts(text: str, gap: int) -> Iterator[str]:
+    """Cut before a space that follows another character: there no word tokenizer merges two tokens.
+
+    The first `gap` characters after a cut are left out.
+    """
+    start = 0
+    while len(text) - start > MAX_CHARACTERS:
+        end = start + MAX_CHARACTERS
+        cut = text.rfind(" ", start + MAX_CHARACTERS // 2, end)
+        while cut > start and text[cut - 1].isspace():
+            cut = text.rfind(" ", start + MAX_CHARACTERS // 2, cut)
+        # Half a million characters without the beginning of a word are not text; they are cut anywhere.
+        yield text[start : (cut if cut > start else end)]
+        start = cut + gap if cut > start else end
+    yield text[start:]
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path) -> tokenizer.Tokenizer:
+    return tokenizer.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _held_out_text(path: Path, words: int) -> HeldOutText:
+    return HeldOutText(path, words)
+
+
+# ------------------------------------------------------------------ tokens to rows
+
+
+def row_count(tokens: int, context: int) -> int:
+    """Rows that a stream of `tokens` fills."""
+    return max(0, (tokens - 1) // context)
+
+
+def pack(parts: Iterable[np.ndarray], rows: int, context: int) -> Iterator[np.ndarray]:
+    """The first `rows` rows of a stream of tokens that comes in parts, in blocks (BLOCK_ROWS, context + 1).
+
+    Each row begins with the last token of the row before, so every token but the first of the stream is predicted
+    exactly once. The tail that does not fill a row is dropped.
+    """
+    stream = iter(parts)
+    held_T = np.zeros(0, np.uint16)
+    while rows:
+        block = min(rows, BLOCK_ROWS)
+        needed = block * context + 1
+        waiting = [held_T]
+        while sum(map(len, waiting)) < needed:
+            waiting.append(next(stream))
+        held_T = waiting[0] if len(waiting) == 1 else np.concatenate([part for part in waiting if len(part)])
+        windows = np.lib.stride_tricks.sliding_window_view(held_T[:needed], context + 1)
+        yield np.ascontiguousarray(windows[::context])
+        held_T = held_T[needed - 1 :]
+        rows -= block
+
+
+def pack_domain(job: Job, decision: Decision, domain: str, model: tokenizer.Tokenizer, folder: Path) -> dict[str, int]:
+    """Writes the rows of both splits of a domain; returns its entry in `TokenStore.facts`."""
+    done = job.folder / f"{domain}.packed.json"
+    if done.exists():
+        return json.loads(done.read_text("utf-8"))
+    numbers = list(decision.first[domain])
+    parts = [np.fromfile(job.path(STEP, number, domain, DOCUMENTS), ENCODED) for number in numbers]
+    documents = np.concatenate([np.zeros(0, ENCODED), *parts])
+    documents = documents[: _within_token_cap(job, domain, documents)]
+    of_split = {split: documents[documents["held_out"] == (split == "validation")] for split in SPLITS}
+    tokens = {split: int(of_split[split]["tokens"].sum()) for split in SPLITS}
+    rows = {split: row_count(tokens[split], job.corpus.context) for split in SPLITS}
+    for split in SPLITS:
+        if rows[split] == 0:
+            removed = len(decision.reason[domain]) - len(documents)
+            raise InputError(
+                _too_little(job.corpus, domain, split, tokens[split], len(of_split[split]), len(documents), removed)
+            )
+
+    def stream(split: str) -> Iterator[np.ndarray]:
+        for number in numbers:
+            path = job.path(STEP, number, domain, split)
+            # An empty file cannot be mapped.
+            if path.stat().st_size:
+                yield np.memmap(path, model.dtype, "r")
+
+    context = job.corpus.context
+    packed = {split: Split(rows[split], pack(stream(split), rows[split], context)) for split in SPLITS}
+    write_rows(folder, domain, packed, context, model.dtype)
+    facts = {
+        "documents": len(documents),
+        "held_out_documents": len(of_split["validation"]),
+        **{f"{split}_bytes": int(of_split[split]["bytes"].sum()) for split in SPLITS},
+        **{f"{split}_tokens": tokens[split] for split in SPLITS},
+        **{f"{split}_rows": rows[split] for split in SPLITS},
+    }
+    with atomic_write(done) as temporary:
+        temporary.write_text(json.dumps(facts), "utf-8")
+    for number in numbers:
+        for split in SPLITS:
+            job.path(STEP, number, domain, split).unlink()
+    return facts
+
+
+def _within_token_cap(job: Job, domain: str, documents: np.ndarray) -> int:
+    """Number of a domain's documents below its cap on training tokens."""
+    cap = job.corpus.domains[domain].cap.tokens
+    if cap is None:
+        return len(documents)
+    train = np.cumsum(np.where(documents["held_out"], 0, documents["tokens"]).astype(np.int64))
+    return int(np.searchsorted(train, cap, side="right"))
+
+
+def _too_little(corpus: Corpus, domain: str, split: str, tokens: int, documents: int, kept: int, removed: int) -> str:
+    name, remedy = ("held-out", "raise") if split == "validation" else ("training", "lower")
+    others = f" ({removed} more were removed by cleaning or a cap)" if removed else ""
+    return (
+        f"domain '{domain}' has too little {name} text: {tokens} tokens in {documents} of its {kept} documents"
+        f"{others}, but one row needs {corpus.context + 1}. Give it more text, {remedy} validation_share (now "
+        f"{corpus.validation_share:g}) or lower context (now {corpus.context}); if its documents are few and long, "
+        f"split them"
+    )

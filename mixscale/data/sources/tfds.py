@@ -1,0 +1,120 @@
+"""Examples of TensorFlow Datasets, read without TensorFlow and without any code that comes with the data.
+
+The description of a dataset names a class for every feature, in one of several spellings, and TFDS imports its module.
+All of them use one method, which `only_tfds_features` replaces while a dataset is opened.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mixscale.config import Tfds, content_hash
+from mixscale.data.sources.base import READERS, Found, Piece, Record, hash_all, too_long
+from mixscale.errors import InputError
+
+NAMESPACE = re.compile(r"[\w-]+:[^\d*]")
+"""a name in a namespace; the colon before a version is followed by a digit or a star"""
+TRUSTED = "tensorflow_datasets."
+_guard = threading.RLock()
+
+
+@READERS.register("Tfds")
+class TfdsReader:
+    def __init__(self, source: Tfds):
+        self._source, self._title = source, f"TFDS '{source.name}'"
+
+    def pieces(self, size: int) -> list[Piece]:
+        examples = self._examples()
+        count, total = len(examples), max(1, _split_bytes(examples, self._source.split))
+        step = max(1, count * size // total)
+        return [
+            Piece((), start, min(start + step, count), total * min(step, count - start) // count)
+            for start in range(0, count, step)
+        ]
+
+    def fingerprint(self) -> str:
+        shards = self._examples().dataset_info.splits[self._source.split].file_instructions
+        ranges = [[shard.skip, shard.take] for shard in shards]
+        return content_hash(hash_all(shard.filename for shard in shards), "tfds", self._source.field, ranges)
+
+    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
+        examples, field = self._examples(), self._source.field
+        for number in range(piece.start, piece.stop):
+            example = examples[number]
+            location = f"{self._title}, example {number}"
+            if not isinstance(example, dict) or field not in example:
+                names = ", ".join(map(repr, example)) if isinstance(example, dict) else "none"
+                raise InputError(f"{self._title} has no feature '{field}'; its features are {names}")
+            text = example[field]
+            if not isinstance(text, bytes | str):
+                raise InputError(
+                    f"feature '{field}' of {self._title} is of type {type(text).__name__}; it must be text"
+                )
+            yield too_long(location, max_bytes) if len(text) > max_bytes else Record(example, location)
+
+    def _examples(self) -> Any:
+        """Random access to the examples of the split."""
+        from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+        source = self._source
+        if NAMESPACE.match(source.name):
+            raise InputError(
+                f"{self._title} is in a namespace, which would load code of others; prepare the dataset first and "
+                f"name it without one"
+            )
+        try:
+            # From files alone: `tfds.data_source` would download a dataset that is not there.
+            with only_tfds_features(self._title):
+                return builder_from_files(source.name, data_dir=source.data_dir).as_data_source(source.split)
+        except InputError:
+            raise
+        # TFDS has no exception of its own for a wrong name, split or format, or for a damaged description.
+        except Exception as error:
+            (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
+            folder = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
+            raise InputError(
+                f"{self._title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}. "
+                f"Prepare it there in the array_record format (`tfds build --file_format=array_record`)"
+            ) from error
+
+
+@contextmanager
+def only_tfds_features(dataset: str) -> Iterator[None]:
+    """Within it, TFDS loads only features of its own.
+
+    Args:
+        dataset: the dataset that is opened, for the message.
+
+    Raises:
+        InputError: the dataset names another class.
+    """
+    import tensorflow_datasets as tfds
+
+    connector = tfds.features.FeatureConnector
+    with _guard:
+        original = connector.__dict__["cls_from_name"]
+
+        def trusted(cls: type, name: str) -> Any:
+            if not name.startswith(TRUSTED):
+                raise InputError(
+                    f"{dataset} has a feature of class '{name}', which would run code that comes with the data; "
+                    f"prepare it with TFDS's own features"
+                )
+            return original.__func__(cls, name)
+
+        connector.cls_from_name = classmethod(trusted)
+        try:
+            yield
+        finally:
+            connector.cls_from_name = original
+
+
+def _split_bytes(examples: Any, split: str) -> int:
+    """Size of a split; TFDS does not know that of a part of one, which is estimated from the whole dataset."""
+    splits = examples.dataset_info.splits
+    total = sum(each.num_bytes for each in splits.values())
+    return splits[split].num_bytes or len(examples) * total // max(1, splits.total_num_examples)

@@ -1,0 +1,217 @@
+"""A build as a job in pieces, and the processes that work on them: one per core if there is much to read.
+
+Everything that a step finds in a piece is a file, so a build that was killed resumes with the pieces that are missing.
+The same pieces leave the same files in any number of processes and in any order.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+from mixscale.config import Corpus, Source
+from mixscale.data import sources
+from mixscale.data.sources.base import Damage, Document, Piece
+from mixscale.errors import Unfinished
+
+PARALLEL_BYTES = 2**26
+"""size of a corpus from which starting processes pays"""
+QUEUED = 2
+"""pieces waiting for each process"""
+MAX_PIECES = 4096
+"""of a source, approximately; larger pieces are read of a source that would have more"""
+BATCH_TEXTS = 2**12
+"""most texts of a batch, since each has a cost however short it is"""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    corpus: Corpus
+    folder: Path
+    """of intermediate files; removed once the store is complete"""
+    groups: tuple[tuple[str, ...], ...]
+    """domains of one source, which is read once for all of them"""
+    pieces: tuple[tuple[int, Piece], ...]
+    """index of a group, and a piece of its source"""
+
+    @classmethod
+    def plan(cls, corpus: Corpus, folder: Path) -> Job:
+        groups: dict[Source, list[str]] = {}
+        for domain, source in corpus.domains.items():
+            groups.setdefault(source.without_limits(), []).append(domain)
+        pieces = [(g, piece) for g, source in enumerate(groups) for piece in _pieces(source)]
+        return cls(corpus, folder, tuple(map(tuple, groups.values())), tuple(pieces))
+
+    @cached_property
+    def pieces_of(self) -> dict[str, tuple[int, ...]]:
+        """Numbers of the pieces that may contain documents of each domain, in order."""
+        found: dict[str, list[int]] = {domain: [] for domain in self.corpus.domains}
+        for number, (group, _) in enumerate(self.pieces):
+            for domain in self.groups[group]:
+                found[domain].append(number)
+        return {domain: tuple(numbers) for domain, numbers in found.items()}
+
+    def domains(self, number: int) -> tuple[str, ...]:
+        """Domains of which piece `number` may contain documents."""
+        return self.groups[self.pieces[number][0]]
+
+    def path(self, step: str, number: int, domain: str, kind: str) -> Path:
+        """File that a step writes for a domain in a piece."""
+        return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}.{kind}"
+
+    def done(self, step: str, number: int) -> Path:
+        """File that exists once a step has written all files of a piece."""
+        return self.folder / step / f"{number}.json"
+
+    def is_first(self, number: int) -> bool:
+        """Whether piece `number` is the first of its source."""
+        return number == 0 or self.pieces[number - 1][0] != self.pieces[number][0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(piece.size for _, piece in self.pieces)
+
+    def read(self, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document] | Damage | None]:
+        """Domain and document of each record of a piece, or its damage; None for a record of no domain."""
+        group = [self.corpus.domains[domain] for domain in self.domains(number)]
+        takers = [(domain, sources.taker(self.corpus.domains[domain])) for domain in domains]
+        whole, piece = group[0].without_limits(), self.pieces[number][1]
+        for found in sources.records(whole, piece, self.corpus.max_record_bytes, sources.keys(group)):
+            if isinstance(found, Damage):
+                yield found
+                continue
+            taken = [(domain, document) for domain, take in takers if (document := take(found)) is not None]
+            if not taken:
+                yield None
+            for domain, document in taken:
+                yield document if isinstance(document, Damage) else (domain, document)
+
+    @contextmanager
+    def opened(self, step: str, number: int, kinds: tuple[str, ...]) -> Iterator[dict[tuple[str, str], IO[bytes]]]:
+        """The files of a step in a piece, open for writing, by domain and kind."""
+        self.done(step, number).parent.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            yield {
+                (domain, kind): stack.enter_context(open(self.path(step, number, domain, kind), "wb"))
+                for domain in self.domains(number)
+                for kind in kinds
+            }
+
+
+def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
+    """Lists of tuples that begin with a text: about `characters` together, and at most `BATCH_TEXTS` of them."""
+    batch: list[tuple] = []
+    size = 0
+    for item in texts:
+        batch.append(item)
+        size += len(item[0])
+        if size >= characters or len(batch) == BATCH_TEXTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Writes an array; a kill may leave half of it, so only the file that marks the piece as done counts."""
+    # Through memory, because NumPy's own writer does not report a full disk as such.
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _pieces(source: Source) -> list[Piece]:
+    found = sources.pieces(source, sources.PIECE)
+    if len(found) <= MAX_PIECES:
+        return found
+    return sources.pieces(source, sources.PIECE * -(-len(found) // MAX_PIECES))
+
+
+# ------------------------------------------------------------------ processes
+
+Map = Callable[[Callable[[Job, int], T], Iterable[int]], Iterator[tuple[int, T]]]
+"""applies a function to pieces of a job; gives number and result of each, in order"""
+
+
+@contextmanager
+def worker_pool(job: Job) -> Iterator[Map]:
+    """Raises Unfinished if a process is killed."""
+    workers = _workers(job)
+    if workers == 1:
+        yield lambda function, numbers: ((number, function(job, number)) for number in numbers)
+        return
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, _start, (job, stop)) as pool:
+        try:
+            yield lambda function, numbers: _in_order(pool, workers, function, numbers)
+        except BrokenProcessPool as error:
+            raise Unfinished(
+                "a process that reads the corpus was killed, perhaps because memory ran out. Progress is saved; rerun "
+                f"the same command to resume, with a smaller --corpus.workers (now {workers}) if memory is short"
+            ) from error
+        finally:
+            # Without waiting for the pieces that they work on.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _workers(job: Job) -> int:
+    if job.corpus.workers:
+        return job.corpus.workers
+    if job.size < PARALLEL_BYTES or multiprocessing.current_process().daemon:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, workers: int, function: Callable[[Job, int], T], numbers: Iterable[int]
+) -> Iterator[tuple[int, T]]:
+    waiting: deque[tuple[int, Future[T]]] = deque()
+    for number in numbers:
+        waiting.append((number, pool.submit(_apply, function, number)))
+        if len(waiting) >= workers * QUEUED:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()
+
+
+_job: Job
+
+
+def _start(job: Job, stop: Any) -> None:
+    """Prepares a process, which ends with its parent or at `stop`, and leaves Ctrl-C to the parent."""
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # There is one process per core; each would otherwise start one thread per core.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    parent = multiprocessing.parent_process()
+    for ended in (parent.join, stop.wait) if parent else (stop.wait,):
+        threading.Thread(target=_exit_after, args=(ended,), daemon=True).start()
+
+
+def _apply(function: Callable[[Job, int], T], number: int) -> T:
+    return function(_job, number)
+
+
+def _exit_after(wait: Callable[[], Any]) -> None:
+    wait()
+    os._exit(0)
