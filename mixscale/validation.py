@@ -187,6 +187,8 @@ def _described(hint: Any) -> str:
         return f"a tuple{size}; each item must be {_described(arguments[0])}"
     if origin is dict:
         return f"a dict by name; each value must be {_described(arguments[1])}"
+    if hint not in NAMES and hint.__subclasses__():
+        return " or ".join(map(_described, hint.__subclasses__()))
     return NAMES.get(hint) or f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}(...)"
 
 
