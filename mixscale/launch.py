@@ -1,7 +1,4 @@
-"""The steps that make rows: build the corpus, show the plan, train it, collect the table.
-
-What they print is for people; what they leave on disk is what the next step reads.
-"""
+"""The steps that produce rows: build the corpus, print the plan, train it, collect the table."""
 
 from __future__ import annotations
 
@@ -24,18 +21,18 @@ from mixscale.sweeps.populations import describe, populations
 
 
 def build_corpus(experiment: Experiment) -> TokenStore:
-    """The token store of the experiment, built where it is not; prints what it holds."""
+    """The token store of the experiment, built if it does not exist; prints what it contains."""
     store = corpus.build_store(experiment.corpus)
     tokenizer = experiment.corpus.tokenizer.kind
     show(store.table(), f"token store {store.id}: {tokenizer} of {store.vocab_size} tokens, context {store.context}")
-    for details, title in ((store.removed(), "documents left out"), (store.shared(), "share that stands in ... too")):
+    for details, title in ((store.removed(), "documents removed"), (store.shared(), "share that is also in ...")):
         if len(details.columns):
             show(details, title)
     return store
 
 
 def show_plan(experiment: Experiment) -> None:
-    """Prints what every run of the design will cost; trains nothing."""
+    """Prints every run of the design with its cost; trains nothing."""
     store = corpus.build_store(experiment.corpus)
     planned = plan(experiment, store)
     costs = cost_table(experiment, store, planned)
@@ -45,7 +42,8 @@ def show_plan(experiment: Experiment) -> None:
     mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
     print(f"{describe(populations(planned, experiment.machine, store), experiment.machine, store)}\n")
-    total, basis = costs["seconds"].sum() / workers, "as measured here" if known else "a guess until one run has ended"
+    total = costs["seconds"].sum() / workers
+    basis = "from measured speed" if known else "a rough guess until a run is finished"
     print(
         f"{len(planned)} runs now, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "
         f"{workers} at a time: about {total / 60:.0f} minutes ({basis}), {workers * costs['MB'].max():.0f} MB\n"
@@ -54,33 +52,36 @@ def show_plan(experiment: Experiment) -> None:
 
 
 def _verification(experiment: Experiment) -> str:
-    """What `mixscale run` trains beyond the design once there is an optimum, in a sentence."""
-    rivals, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
+    """What `mixscale run` trains after the design, in a sentence."""
+    names, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
     if not seeds:
-        return "and none to verify the optimum, as verify.seeds is empty"
-    mixtures = ", ".join(("it", *rivals)) + " and the best of the grid"
-    count = (len(rivals) + 2) * seeds
+        return "no runs to verify the optimum, because verify.seeds is empty"
     return (
-        f"and {count} to verify the optimum once there is one: {mixtures}, {seeds} seeds each; fewer if some coincide"
+        f"up to {(len(names) + 2) * seeds} runs later to verify the optimum: optimum, {', '.join(names)} and the best "
+        f"fitted mixture, {seeds} seeds each"
     )
 
 
-def train_design(experiment: Experiment, store: TokenStore) -> RunTable:
-    """Trains what is left of the design and returns the table of all that has ended."""
-    planned = plan(experiment, store)
+def train_design(experiment: Experiment, store: TokenStore, planned: list[Planned] | None = None) -> RunTable:
+    """Trains the unfinished runs of the design and returns the table of all finished runs.
+
+    Args:
+        planned: the runs of the design, if they are already planned.
+    """
+    planned = plan(experiment, store) if planned is None else planned
     directory = open_directory(experiment, store)
     if save_plan(directory, "design", planned, store):
-        # An optimum of another design was verified under another config; its runs would only mislead.
+        # The optimum of an earlier design was verified under another config; its runs do not belong in this table.
         remove_manifest(directory, "verify")
     return train(experiment, store, planned)
 
 
 def train(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> RunTable:
-    """Trains what is left of a plan, shows it, and returns the table of every run that has ended."""
+    """Trains the unfinished runs of a plan and returns the table of all finished runs."""
     try:
         train_all(experiment, store.path, planned)
     except BaseException:
-        # What has ended is worth a table, however the rest stopped; where nothing has, the reason matters more.
+        # Finished runs get a table even if others failed. If none is finished, the first error matters more.
         with contextlib.suppress(InputError):
             collect(experiment.directory)
         raise
@@ -90,7 +91,7 @@ def train(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> 
 
 
 def show(frame: pd.DataFrame, title: str) -> None:
-    """Prints a table, whole, one line a row however wide."""
+    """Prints all of a table, one line a row, however wide."""
     cells = frame.map(_cell)
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in frame.columns]
     width = [max(len(c), *map(len, cells[c])) for c in cells.columns]
@@ -102,7 +103,7 @@ def show(frame: pd.DataFrame, title: str) -> None:
 
 
 def _words(costs: dict[str, float], domains: tuple[str, ...]) -> str:
-    """The domains that a run draws, with their weights and epochs."""
+    """The domains of a run with their weights and epochs."""
     drawn = [d for d in domains if costs[f"mix/{d}"] > 0]
     return ", ".join(f"{d} {costs[f'mix/{d}']:.1%} ({costs[f'epochs/{d}']:.2f})" for d in drawn)
 
