@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -105,13 +106,13 @@ def _parse(target: Any, words: Sequence[str], prog: str, **options: Any) -> Any:
 
 
 def _sentence(box: str, prog: str) -> str:
-    """The first paragraph of a box, the options that it recommends, and where the help is."""
+    """The first paragraph of a box and the option that it recommends, as one sentence."""
     rows = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    ends = [i for i, row in enumerate(rows) if not row.strip("─")]
-    message = " ".join(rows[: ends[0]]) if ends else " ".join(rows)
-    similar = [row.split()[0].rstrip(",") for row in rows[len(message.split("\n")) :] if row.startswith("--")]
-    hint = f"; did you mean {similar[0]}?" if similar and message.startswith("Unrecognized") else ""
-    return f"{message[:1].lower()}{message[1:].rstrip('.')}{hint or ';'} see `{prog} --help`"
+    first = list(itertools.takewhile(lambda row: row.strip("─"), rows))
+    message = " ".join(first).rstrip(".")
+    similar = [row.split()[0].rstrip(",") for row in rows[len(first) :] if row.startswith("--")]
+    hint = f"; did you mean {similar[0]}?" if similar and message.startswith("Unrecognized") else ";"
+    return f"{message[:1].lower()}{message[1:]}{hint} see `{prog} --help`"
 
 
 def _option(name: str) -> str:
@@ -205,6 +206,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     item = _item(info.type)
     if item is None:
         return None
+    number = "NUMBER|" if float in typing.get_args(info.type)[:1] else ""
 
     def read(words: list[str]) -> Any:
         if not words and type(None) in typing.get_args(info.type):
@@ -224,7 +226,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
     return PrimitiveConstructorSpec(
         nargs="*",
-        metavar="[NAME=DOMAIN+DOMAIN:LOW:HIGH ...]" if item is Group else "[NAME VALUE ...]",
+        metavar="[NAME=DOMAIN+DOMAIN:LOW:HIGH ...]" if item is Group else f"{number}[NAME VALUE ...]",
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, Mapping | float | None),
         str_from_instance=write,
