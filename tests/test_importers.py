@@ -1,4 +1,4 @@
-"""Tables of others come in by name, whole and told of; what cannot be understood is refused in a sentence."""
+"""Foreign tables are read by name, and notes tell every change; what is unclear is an error in one sentence."""
 
 from pathlib import Path
 
@@ -37,12 +37,12 @@ def test_regmix_names_are_the_same_at_every_size():
 
 
 @needs_data
-def test_regmix_tells_of_rows_without_a_partner(tmp_path):
+def test_regmix_notes_rows_without_a_partner(tmp_path):
     mixtures, losses = regmix_files(("test", "1B"))
     rows = pd.read_csv(losses).query("index not in (47, 3)").iloc[::-1]  # in another order, too
     rows.to_csv(tmp_path / "losses.csv", index=False)
     whole, table = importers.regmix(mixtures, losses), importers.regmix(mixtures, tmp_path / "losses.csv", 1e9, 25e9)
-    assert "2 of 64 rows of test_mixture_1B.csv have no partner and were left out: index 3, 47" in table.notes
+    assert any("2 of 64 rows of test_mixture_1B.csv" in n and n.endswith("index 3, 47") for n in table.notes)
     assert set(whole.frame["run"]) - set(table.frame["run"]) == {"3", "47"}
     both = whole.frame.merge(table.frame, on="run", suffixes=("", "_"))
     np.testing.assert_array_equal(both["loss/pile_cc"], both["loss/pile_cc_"])
@@ -52,7 +52,7 @@ def test_regmix_tells_of_rows_without_a_partner(tmp_path):
 
 
 @needs_data
-def test_olmix_metrics_are_better_when_lower_unless_said_otherwise():
+def test_olmix_metrics_are_better_when_lower_unless_they_are_named():
     files = DATA / "olmix_dclm" / "dclm_ratios.csv", DATA / "olmix_dclm" / "dclm_metrics.csv"
     table = importers.olmix(*files)
     assert (len(table), len(table.domains), len(table.targets)) == (127, 24, 110)
@@ -130,7 +130,7 @@ def export(tmp_path):
 
 
 def test_weights_and_biases_runs_keep_their_state(export):
-    with pytest.raises(InputError, match=r"run 'ab1' \(4 such rows\).*sum to 100.*percentages.*--normalize"):
+    with pytest.raises(InputError, match=r"run 'ab1'.*\(4 .*100.*percentages.*--normalize"):
         importers.wandb(export, Columns(**WANDB))
     table = importers.wandb(export, Columns(**WANDB, normalize=True))
     assert list(table.frame["run"]) == ["ab1", "ab2", "ab3", "ab4"]
@@ -139,41 +139,43 @@ def test_weights_and_biases_runs_keep_their_state(export):
     assert table.targets == ("loss/web", "loss/code", "score/qa")
     assert table.mixture("ab4")["code"] == pytest.approx(0.9)
     np.testing.assert_array_equal(table.losses("qa")[:2], [0.31, 0.32])
-    assert any("4 of 4 rows (percentages) were divided" in n for n in table.notes)
-    assert "columns that nothing names were not imported: Name, Notes, config.model" in table.notes
+    assert any("4 of 4 rows (percentages)" in n for n in table.notes)
+    assert any(n.endswith(": Name, Notes, config.model") for n in table.notes)
 
 
-def test_weights_and_biases_runs_may_be_told_by_other_columns(export):
+def test_other_columns_may_identify_weights_and_biases_runs(export):
     by_name = importers.wandb(export, Columns(**WANDB, normalize=True, run=("Name", "seed")))
     assert list(by_name.frame["run"]) == ["007-1", "007-2", "x-1", "y-1"]
-    with pytest.raises(InputError, match="duplicate runs: '007' at step 1000"):
+    with pytest.raises(InputError, match="'007' at step 1000"):
         importers.wandb(export, Columns(**WANDB, normalize=True, run=("Name",)))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "options", "message"),
+    ("spoil", "options", "words"),
     [
-        (lambda t: t.replace("crashed", "exploded"), {}, "State is 'exploded'; known are finished"),
+        (lambda t: t.replace("crashed", "exploded"), {}, ["State", "'exploded'", "finished"]),
         (lambda t: t.replace('"finished","-","ab2","1000","2","60"', '"finished","-","ab2","1000","2",""'), {},
-         r"1 of 4 rows lack a value, run 'ab2' first: mix/web \(1\)"),
-        (lambda t: "Step,run-1 - loss,run-1 - loss__MIN\n1,2,3\n", {}, "export of a chart.*table of runs"),
-        (lambda t: t, {"mix": "config.mx."}, "no column matches --mix 'config.mx.'.*config.mix.web"),
-        (lambda t: t, {"loss": "eval/{a}/{b}"}, "has 2 places"),
-        (lambda t: t, {"higher_is_better": ("wep",)}, "no target is called 'wep'.*did you mean 'web'"),
-        (lambda t: t, {"rename": {"config.modle": "size"}}, "'config.modle'.*did you mean 'config.model'"),
-        (lambda t: t, {"rename": {"config.model": "siz"}}, "--rename names 'siz'.*did you mean 'size'"),
-        (lambda t: t, {"rename": {"config.model": "seed"}}, "'config.model' and 'seed' would both be called 'seed'"),
-        (lambda t: t, {"constant": {"seed": "3"}}, "--constant names 'seed', which the table has"),
-        (lambda t: t, {"constant": {"colour": "3"}}, "--constant names 'colour', which is no column"),
-        (lambda t: t, {"run": ("Nme",)}, "column 'Nme', which is to tell runs apart.*did you mean 'Name'"),
-        (lambda t: t.replace("eval/code/loss", "eval/web/loss"), {}, "column 'eval/web/loss' twice"),
-        (lambda t: t.replace("3.25", "low"), {}, "column 'loss/web' holds 'low'"),
+         ["1 of 4 rows", "run 'ab2'", "mix/web (1)"]),
+        (lambda t: "Step,run-1 - loss,run-1 - loss__MIN\n1,2,3\n", {}, ["chart", "table of runs"]),
+        (lambda t: t, {"mix": "config.mx."}, ["--mix 'config.mx.'", "config.mix.web"]),
+        (lambda t: t, {"loss": "eval/{a}/{b}"}, ["--loss 'eval/{a}/{b}'", "{a} and {b}"]),
+        (lambda t: t, {"higher_is_better": ("wep",)}, ["--higher-is-better", "'wep'", "did you mean 'web'"]),
+        (lambda t: t, {"rename": {"config.modle": "size"}}, ["'config.modle'", "did you mean 'config.model'"]),
+        (lambda t: t, {"rename": {"config.model": "siz"}}, ["--rename", "'siz'", "did you mean 'size'"]),
+        (lambda t: t, {"rename": {"config.model": "seed"}}, ["'config.model' and 'seed'", "both be called 'seed'"]),
+        (lambda t: t, {"constant": {"seed": "3"}}, ["--constant", "'seed'"]),
+        (lambda t: t, {"constant": {"colour": "3"}}, ["--constant", "'colour'"]),
+        (lambda t: t, {"constant": {"mix/": "3"}}, ["--constant", "'mix/'"]),
+        (lambda t: t, {"run": ("Nme",)}, ["--run", "'Nme'", "did you mean 'Name'"]),
+        (lambda t: t.replace("eval/code/loss", "eval/web/loss"), {}, ["'eval/web/loss' twice"]),
+        (lambda t: t.replace("3.25", "low"), {}, ["'loss/web'", "'low'"]),
     ],
 )  # fmt: skip
-def test_what_cannot_be_imported_gets_a_sentence(export, spoil, options, message):
+def test_what_cannot_be_imported_gets_a_sentence(export, spoil, options, words):
     export.write_text(spoil(EXPORT))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         importers.wandb(export, Columns(**{**WANDB, "normalize": True, **options}))
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 PLAIN = pd.DataFrame(
@@ -199,7 +201,7 @@ OF_PLAIN = {"mix": "{domain}_share", "loss": "loss_", "run": ("id",), "higher_is
         ("t.parquet", None),
     ],
 )
-def test_plain_tables_are_read_whatever_sets_their_columns_apart(tmp_path, name, how):
+def test_plain_tables_are_read_with_any_separator(tmp_path, name, how):
     if how is None:
         PLAIN.to_parquet(tmp_path / name)
     else:
@@ -211,7 +213,7 @@ def test_plain_tables_are_read_whatever_sets_their_columns_apart(tmp_path, name,
     np.testing.assert_array_equal(table.losses("acc"), PLAIN["loss_acc"])
 
 
-def test_a_pattern_that_says_more_wins(tmp_path):
+def test_the_longest_pattern_wins(tmp_path):
     PLAIN.rename(columns={"loss_acc": "loss_acc_bpb"}).to_csv(tmp_path / "t.csv", index=False)
     table = importers.csv(
         tmp_path / "t.csv", Columns(mix="{}_share", loss="loss_", metric="loss_{name}_bpb", run=("id",))
@@ -219,14 +221,14 @@ def test_a_pattern_that_says_more_wins(tmp_path):
     assert table.targets == ("loss/web", "metric/acc")
 
 
-def test_weights_are_normalized_only_when_asked(tmp_path):
+def test_weights_are_normalized_only_on_request(tmp_path):
     counts = PLAIN.assign(web_share=[10, 30, 0], code_share=[30, 10, 5])
     counts.to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(InputError, match=r"run '007' \(3 such rows\).*token counts or relative.*--normalize"):
+    with pytest.raises(InputError, match=r"run '007'.*\(3 .*token counts.*--normalize"):
         importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN))
     table = importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalize=True))
     np.testing.assert_allclose(table.mixtures_RxK, [[0.25, 0.75], [0.75, 0.25], [0, 1]])
-    assert any("3 of 3 rows (sums 5 to 40) were divided by their sum" in n for n in table.notes)
+    assert any("3 of 3 rows (sums 5 to 40)" in n for n in table.notes)
     counts.assign(web_share=[-1, 1, 1]).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(InputError, match="run '007' has mix/web = -1"):
         importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN, normalize=True))
@@ -236,13 +238,13 @@ def test_a_blank_weight_is_zero_only_where_the_others_sum_to_one(tmp_path):
     PLAIN.assign(web_share=[0.5, None, 0.125], code_share=[0.5, 1.0, 0.875]).to_csv(tmp_path / "t.csv", index=False)
     table = importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN))
     np.testing.assert_array_equal(table.mixtures_RxK, [[0.5, 0.5], [0, 1], [0.125, 0.875]])
-    assert any("1 of 3 rows leave weights blank" in n for n in table.notes)
+    assert any("1 of 3 rows" in n and "blank" in n for n in table.notes)
     PLAIN.assign(web_share=[0.5, None, 0.125]).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(InputError, match=r"run 'NA' first: mix/web \(1\)"):
         importers.csv(tmp_path / "t.csv", Columns(**OF_PLAIN))
 
 
-def test_a_table_without_names_of_runs_is_numbered_when_asked(tmp_path):
+def test_rows_without_names_of_runs_are_numbered_on_request(tmp_path):
     PLAIN.drop(columns="id").to_csv(tmp_path / "t.csv", index=False)
     options = {**OF_PLAIN, "run": ()}
     with pytest.raises(InputError, match="--number-rows"):
@@ -282,7 +284,7 @@ def test_pairs_that_do_not_belong_together_get_a_sentence(tmp_path):
         importers.olmix(tmp_path / "none.csv", tmp_path / "metrics.csv")
 
 
-def test_the_command_saves_a_table_and_tells_what_it_did(export, tmp_path, capsys):
+def test_the_command_saves_a_table_and_prints_its_notes(export, tmp_path, capsys):
     out = tmp_path / "runs.csv"
     options = ["--mix", "config.mix.", "--loss", "eval/{target}/loss", "--metric", "eval/{name}/acc"]
     options += ["--higher-is-better", "qa", "--constant", "n_params", "90M"]
@@ -311,9 +313,9 @@ def test_the_command_imports_pairs(tmp_path):
         pd.testing.assert_frame_equal(saved.frame, table.frame, check_exact=True)
 
 
-def test_a_command_that_is_not_known_is_answered_with_the_nearest(capsys):
+def test_an_unknown_format_names_the_nearest(capsys):
     assert main(["import", "wanbd", "x.csv"]) == 2
     assert "did you mean 'wandb'" in capsys.readouterr().err
     assert main(["import", "--help"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("csv", "wandb", "regmix", "olmix"))
+    assert all(name in said for name in importers.IMPORTERS)

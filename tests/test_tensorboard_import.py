@@ -1,4 +1,4 @@
-"""TensorBoard logs come in as runs: killed and started again or not, each with the mixture it was given."""
+"""TensorBoard logs become runs, killed and restarted or not, each with its own mixture."""
 
 import json
 import tracemalloc
@@ -63,7 +63,7 @@ def test_tensorboard_mixtures_come_from_a_table_or_from_hyperparameters(tmp_path
     assert table.mixture("a") == Mixture({"web": 0.3, "code": 0.7})
 
 
-def test_a_tensorboard_run_that_was_killed_and_started_again_is_one_run(tmp_path):
+def test_a_killed_and_restarted_tensorboard_run_is_one_run(tmp_path):
     by_config(tmp_path / "a", web=0.5, code=0.5)
     write_logs(tmp_path / "a", range(10, 60), seed=1)
     [first] = (tmp_path / "a").glob("*tfevents*")
@@ -106,14 +106,12 @@ def test_tensorboard_logs_that_cannot_be_imported_say_why(tmp_path):
         importers.tensorboard(tmp_path, Columns(loss="eval/{target}/loss"), mixtures=tmp_path / "m.csv")
 
 
-def test_a_config_whose_alias_holds_itself_is_refused(tmp_path):
+def test_a_config_with_an_alias_that_contains_itself_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("data: &a\n  web: 1\n  again: *a\n")
     write_logs(tmp_path, [10])
     tracemalloc.start()
     try:
-        with pytest.raises(
-            InputError, match=r"more than 10000000 characters together \(does an alias hold itself\?\)"
-        ):
+        with pytest.raises(InputError, match="more than 10000000 characters.*alias"):
             importers.tensorboard(tmp_path, TAGS, config="config.yaml")
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:

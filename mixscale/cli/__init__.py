@@ -100,9 +100,9 @@ def _dispatch(words: list[str]) -> int:
         known = [command for names in COMMANDS.values() for command in names]
         raise InputError(f"there is no command '{name}'{did_you_mean(name, known)}")
     if module == "import":
-        from mixscale.interop.importers.command import main as import_main
+        from mixscale.cli import on_import
 
-        return import_main(rest)
+        return on_import.main(rest)
 
     from mixscale.cli import arguments
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mixscale.constraints import Constraints
-from mixscale.errors import InputError
+from mixscale.errors import InputError, listed
+from mixscale.interop.exporters import EXPORTERS
 from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, PARETO_FILE, atomic_write, check_output
 from mixscale.objective import Objective
 
@@ -246,7 +248,7 @@ def _described(chosen) -> str:
 def export(
     optimum: Solved,
     /,
-    to: Literal["maxtext", "levanter", "olmo-core", "olmix", "megatron", "nemo", "torchtitan", "hf", "yaml", "json"],
+    to: Annotated[str, arg(metavar="|".join(EXPORTERS))],
     paths: tuple[str, ...] = (),
     mean_tokens: dict[str, float] = {},  # noqa: B006
     epochs: float | None = None,
@@ -259,21 +261,37 @@ def export(
 
     Args:
         optimum: optimum.json, or a JSON or CSV file of a mixture.
-        to: the trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML), Megatron-LM and
-            NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (interleaved probabilities), or the plain
-            weights.
-        paths: where the domains lie, as the trainer takes it: `--paths web=gs://b/web/*.array_record code=...`; a
-            domain may come several times where the trainer takes several paths.
-        mean_tokens: mean tokens an example of each domain, for trainers that draw examples and not tokens (maxtext,
-            torchtitan, hf), as in `--mean-tokens web 900 code 2400`.
-        epochs: how often text may be read, for olmo-core and olmix, which refuse more.
-        out: file to write; standard output where none is given.
+        to: the format of a trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML),
+            Megatron-LM and NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (interleaved probabilities),
+            or the plain weights (json, yaml).
+        paths: location of the domains, as the trainer takes it: `--paths web=gs://b/web/*.array_record code=...`; give
+            a domain several times if the trainer takes several paths.
+        mean_tokens: mean tokens in an example of each domain, for trainers that draw examples instead of tokens
+            (maxtext, torchtitan, hf), as in `--mean-tokens web 900 code 2400`.
+        epochs: how often text may be repeated, for olmo-core and olmix, which refuse more.
+        out: file to write; by default standard output.
     """
-    from mixscale.interop.exporters import command
+    from mixscale.interop.exporters import export, parse_paths
+    from mixscale.mixture_file import read_mixtures
 
     if out is not None:
         check_output(out, "file")
-    command.run(optimum, to, paths, mean_tokens, epochs, out)
+    mixture, form = read_mixtures(optimum, "mixture")[0], EXPORTERS[to]
+    text = export(mixture, to, parse_paths(paths), mean_tokens or None, epochs)
+    if not form.zeros and (unused := [d for d, weight in mixture.items() if weight == 0]):
+        print(f"note: domains of weight zero are left out: {listed(unused)}", file=sys.stderr)
+    if form.examples and not mean_tokens:
+        print(
+            f"note: the weights are shares of tokens, but {form.trainer} draws examples; if the examples of the "
+            "domains differ in length, give --mean-tokens",
+            file=sys.stderr,
+        )
+    if out is None:
+        print(text, end="")
+        return
+    with atomic_write(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"mixture saved to {out}; {form.trainer} reads it as: {form.use.replace('FILE', str(out))}")
 
 
 def report(directory: Folder, /) -> None:

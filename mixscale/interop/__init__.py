@@ -1,1 +1,1 @@
-"""Tables and mixtures of other tools: importers read their run tables, exporters write their mixture files."""
+"""Other tools: importers read their run tables, exporters write mixtures for their trainers."""

@@ -1,0 +1,241 @@
+"""Formats that are tables: a wide table of your own, Weights & Biases, RegMix and olmix.
+
+Each function reads files into a checked `RunTable`. Its docstring and annotations are also the help and the options of
+`mixscale import`; every format, here and in the other modules, is in `IMPORTERS`.
+"""
+
+from __future__ import annotations
+
+import csv as csv_files
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from tyro.conf import OmitArgPrefixes, arg
+
+from mixscale.errors import InputError, did_you_mean, listed
+from mixscale.interop.importers.columns import Columns, as_scores, named, renamed
+from mixscale.registry import Registry
+from mixscale.run_table import RunTable, Status, read_frame
+
+IMPORTERS: Registry[Callable[..., RunTable]] = Registry("import format")
+"""Every format by its name on the command line: a function from files and options to a run table."""
+
+REGMIX_DOMAIN = re.compile(r"(?:train_)?(?:the_pile_)?(.+)")
+REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val_loss|/cross_entropy.*)?")
+"""RegMix's names: train_the_pile_arxiv and metric/the_pile_arxiv_val_loss are the domain and target `arxiv`."""
+OLMIX_OTHER = ("run", "name", "index")
+INSPECTED_LINES = 100
+"""Lines from which the separator and the decimal sign are inferred."""
+STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
+    ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
+)
+"""Status for each state of Weights & Biases; a run that was still running is cut short at the export."""
+
+
+Options = OmitArgPrefixes[Columns]
+Table = Annotated[Path, arg(metavar="TABLE")]
+Export = Annotated[Path, arg(metavar="EXPORT")]
+Mixtures = Annotated[Path, arg(metavar="MIXTURES")]
+Losses = Annotated[Path, arg(metavar="LOSSES")]
+Ratios = Annotated[Path, arg(metavar="RATIOS")]
+Metrics = Annotated[Path, arg(metavar="METRICS")]
+
+
+@IMPORTERS.register("csv")
+def csv(table: Table, /, columns: Options = Columns()) -> RunTable:  # noqa: B008
+    """A wide table, one row for each measurement: .csv (comma, semicolon, tab or |), .tsv or .parquet.
+
+    Columns that a run table knows by their own name (run, seed, step, n_params, n_tokens, mix/DOMAIN, loss/TARGET ...)
+    keep it; columns without a meaning are left out. A pattern is the beginning of some columns' names (w_), or a whole
+    name with braces for the domain or target (eval/{target}/loss).
+
+    For example:
+      mixscale import csv table.csv --run name --mix w_ --loss loss_ --normalize --out runs.csv
+
+    Args:
+        table: the file.
+        columns: what its columns hold.
+
+    Raises:
+        InputError: the file cannot be read, a column that is named does not exist, or the rows are no run table.
+    """
+    return checked(*named(read_table(table, ("run", *columns.run, *_renamed_to_run(columns))), columns))
+
+
+@IMPORTERS.register("wandb")
+def wandb(export: Export, /, columns: Options = Columns()) -> RunTable:  # noqa: B008
+    """The CSV file that Weights & Biases exports of a project's table of runs (Runs, download, CSV).
+
+    The ID identifies a run, or the Name if there is no ID. State finished is complete, any other stopped; _step or
+    Step is the step. A pattern is the beginning of some columns' names (config.mix.), or a whole name with braces for
+    the domain or target (eval/{target}/loss).
+
+    For example:
+      mixscale import wandb log.csv --mix config.mix. --loss 'eval/{target}/loss' --normalize --out runs.csv
+
+    Args:
+        export: the file.
+        columns: what its columns hold.
+
+    Raises:
+        InputError: the file cannot be read or is the export of a chart, a state is unknown, a column that is named
+            does not exist, or the rows are no run table.
+    """
+    frame = read_table(export, ("run", "ID", "Name", *columns.run, *_renamed_to_run(columns)))
+    if any(str(c).endswith("__MIN") for c in frame):
+        raise InputError(
+            f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
+            "download, CSV), with the config of the mixture and the losses among its columns"
+        )
+    identity = next((c for c in ("run", "ID", "Name") if c in frame), None)
+    if identity and not (columns.run or columns.number_rows or _renamed_to_run(columns)):
+        columns = replace(columns, run=(identity,))
+    rename = dict(columns.rename)
+    if "State" in frame and "State" not in rename and "status" not in frame:
+        lower = frame["State"].astype(str).str.lower()
+        if (unknown_R := ~lower.isin(STATES)).any():
+            raise InputError(f"State is '{frame['State'][unknown_R].iloc[0]}'; known states are {', '.join(STATES)}")
+        frame["State"] = lower.map(STATES)
+        rename["State"] = "status"
+    step = next((c for c in ("_step", "Step") if c in frame), None)
+    if step and step not in rename and "step" not in [*frame, *rename.values()]:
+        rename[step] = "step"
+    return checked(*named(frame, replace(columns, rename=rename)))
+
+
+@IMPORTERS.register("regmix")
+def regmix(
+    mixtures: Mixtures, losses: Losses, /, n_params: float | None = None, n_tokens: float | None = None
+) -> RunTable:
+    """A pair of files as RegMix (arXiv 2407.01492) publishes them, joined on `index`.
+
+    For example:
+      mixscale import regmix train_mixture_1m.csv train_pile_loss_1m.csv --out runs.csv
+
+    Args:
+        mixtures: CSV with columns index and train_the_pile_DOMAIN, or other names of domains.
+        losses: CSV with columns index and metric/the_pile_TARGET_val_loss.
+        n_params: non-embedding parameters of the runs, for laws that use size.
+        n_tokens: tokens on which each run was trained, for laws that use them.
+
+    Raises:
+        InputError: a file cannot be read, has no index or the same one twice, no index is in both, or the rows are no
+            run table.
+    """
+    left, right = (read_table(f, ("index",)) for f in (mixtures, losses))
+    names = {c: "mix/" + REGMIX_DOMAIN.fullmatch(c)[1] for c in _values(left, ("index",))}
+    targets = {c: "loss/" + REGMIX_TARGET.fullmatch(c)[1] for c in _values(right, ("index",))}
+    return _joined((mixtures, left, names), (losses, right, targets), "index", n_params, n_tokens)
+
+
+@IMPORTERS.register("olmix")
+def olmix(
+    ratios: Ratios,
+    metrics: Metrics,
+    /,
+    higher_is_better: tuple[str, ...] = (),
+    n_params: float | None = None,
+    n_tokens: float | None = None,
+) -> RunTable:
+    """A pair of files as olmix (github allenai/olmix) reads them, joined on `run`; metrics are in bits per byte.
+
+    Columns name and index, and those without a name, are left out of both files.
+
+    For example:
+      mixscale import olmix ratios.csv metrics.csv --higher-is-better 'acc*' --out runs.csv
+
+    Args:
+        ratios: CSV with columns run and one for each domain.
+        metrics: CSV with columns run and one for each metric.
+        higher_is_better: metrics that are better when higher; * and ? are wildcards, as in 'acc*'.
+        n_params: non-embedding parameters of the runs, for laws that use size.
+        n_tokens: tokens on which each run was trained, for laws that use them.
+
+    Raises:
+        InputError: a file cannot be read, has no run or the same one twice, no run is in both, a metric is unknown, or
+            the rows are no run table.
+    """
+    left, right = (read_table(f, ("run",)) for f in (ratios, metrics))
+    names = {c: f"mix/{c}" for c in _values(left, OLMIX_OTHER)}
+    targets = as_scores({c: f"metric/{c}" for c in _values(right, OLMIX_OTHER)}, higher_is_better)
+    return _joined((ratios, left, names), (metrics, right, targets), "run", n_params, n_tokens)
+
+
+def read_table(path: str | Path, text: Sequence[str]) -> pd.DataFrame:
+    """The rows of a file, its separator and decimal sign inferred; columns in `text` stay as written."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"table '{path}' {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
+    if path.suffix == ".parquet":
+        return read_frame(path)
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            lines = [line.rstrip("\n") for line in itertools.islice(stream, INSPECTED_LINES)]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"table '{path}' cannot be read: {error}") from error
+    header = next((line for line in lines if line.strip()), "")
+    sign = max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
+    columns = next(csv_files.reader([header], delimiter=sign), [])
+    if repeated := [c for c in columns if c and columns.count(c) > 1]:
+        raise InputError(f"table '{path}' has column '{repeated[0]}' twice; names are unique")
+    return read_frame(path, [c for c in text if c in columns], sep=sign, decimal=_decimal(lines[1:], sign))
+
+
+def unique(frame: pd.DataFrame, path: str | Path, key: str) -> pd.DataFrame:
+    """The table, if it has a column `key` and no value of it twice; an error otherwise."""
+    if key not in frame:
+        raise InputError(f"table '{path}' has no column '{key}' to join on{did_you_mean(key, frame.columns)}")
+    if (again_R := frame[key].duplicated()).any():
+        raise InputError(f"table '{path}' has {key} '{frame[key][again_R].iloc[0]}' twice; each may occur once")
+    return frame
+
+
+def checked(frame: pd.DataFrame, notes: list[str]) -> RunTable:
+    """The run table of these rows, with notes before its own."""
+    table = RunTable(frame)
+    table.notes[:0] = notes
+    return table
+
+
+def _decimal(lines: Sequence[str], sign: str) -> str:
+    """The comma if some number is written with one and none with a point, as in half of Europe."""
+    cells = [cell.strip() for line in lines for cell in line.split(sign)] if sign != "," else []
+    with_comma, with_point = (any(re.fullmatch(rf"-?\d+\{s}\d+", c) for c in cells) for s in ",.")
+    return "," if with_comma and not with_point else "."
+
+
+def _values(frame: pd.DataFrame, other: Sequence[str]) -> list[str]:
+    """Columns that hold weights or measurements: all but the `other` ones and those without a name."""
+    return [c for c in frame if c not in other and not c.startswith("Unnamed: ")]
+
+
+def _joined(
+    left: tuple[Path, pd.DataFrame, dict[str, str]],
+    right: tuple[Path, pd.DataFrame, dict[str, str]],
+    key: str,
+    n_params: float | None,
+    n_tokens: float | None,
+) -> RunTable:
+    """Rows of one key of two files, each given as (file, rows, names old to new)."""
+    parts = [renamed(unique(frame, path, key), {key: "run"} | names) for path, frame, names in (left, right)]
+    notes = []
+    for (path, *_), part, other in ((left, *parts), (right, *parts[::-1])):
+        alone = part["run"][~part["run"].isin(other["run"])]
+        if len(alone) == len(part):
+            raise InputError(f"no {key} of '{left[0]}' is in '{right[0]}'; give two files of the same runs")
+        if len(alone):
+            notes.append(
+                f"{len(alone)} of {len(part)} rows of {Path(path).name} have no partner and were left out: "
+                f"{key} {listed(list(alone))}"
+            )
+    scale = {k: v for k, v in (("n_params", n_params), ("n_tokens", n_tokens)) if v is not None}
+    return checked(parts[0].assign(**scale).merge(parts[1], on="run", validate="one_to_one"), notes)
+
+
+def _renamed_to_run(columns: Columns) -> list[str]:
+    return [old for old, new in columns.rename.items() if new == "run"]
