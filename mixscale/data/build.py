@@ -13,23 +13,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from rich import progress as rich
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from mixscale import __version__
 from mixscale.config import Cap, Corpus, content_hash
@@ -46,6 +38,8 @@ TOKENIZER_CHARACTERS = 2_000_000
 WORK = "work"
 """folder of intermediate files in an unfinished store"""
 LIBRARIES = ("tokenizers", "tensorflow-datasets", "array_record")
+Advance = Callable[[int, str], None]
+"""moves a progress bar by some bytes, with the domain that is read"""
 REDRAW = 0.1
 """least seconds between two drawings of a progress bar, which take longer than many documents"""
 
@@ -71,7 +65,8 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{final.name}.lock"):
             if not (final / DESCRIPTION).is_file():
-                with _bars(progress) as bars:
+                bars = Bars(progress)
+                with bars.progress:
                     _build(corpus, final, bars)
     store = TokenStore.open(final)
     for domain, counts in store.statistics.items():
@@ -129,18 +124,19 @@ def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
     full: set[int] = set()
     capped = {domain for domain, source in job.corpus.domains.items() if source.cap != Cap()}
     taken = dict.fromkeys(capped, np.zeros(2, np.int64))
-    with bars.step("reading", job.size) as bar:
+    with bars.step("reading", job.size) as advance:
         numbers = (n for n, (group, _) in enumerate(job.pieces) if group not in full)
         for number, counts in map_pieces(splits.survey, numbers):
             group, piece = job.pieces[number]
-            bar.advance(piece.size, job.domains(number)[0])
+            advance(piece.size, job.domains(number)[0])
             if group in full:
                 continue
             read.append(number)
             found.setdefault(group, []).append(counts)
             for domain in capped.intersection(job.groups[group]):
                 taken[domain] = taken[domain] + splits.cap_counts(splits.surveyed(job, number, domain)).sum(0)
-            if all(d in capped and splits.is_full(job, d, taken[d]) for d in job.groups[group]):
+            caps = {domain: job.corpus.domains[domain].cap for domain in job.groups[group]}
+            if not any(domain not in capped or splits.within_cap(cap, taken[domain]) for domain, cap in caps.items()):
                 full.add(group)
     for group, of_group in found.items():
         examples = [example for counts in of_group for example in counts.examples]
@@ -166,8 +162,8 @@ def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
         model: tokenizer.Tokenizer
         if kind == "bpe":
             share = min(TOKENIZER_CHARACTERS, decision.train_characters)
-            with bars.step("tokenizer", share * len(job.corpus.domains)) as bar:
-                model = tokenizer.Bpe.train(_sample(job, decision, share, bar), job.corpus.tokenizer.vocab_size)
+            with bars.step("tokenizer", share * len(job.corpus.domains)) as advance:
+                model = tokenizer.Bpe.train(_sample(job, decision, share, advance), job.corpus.tokenizer.vocab_size)
         else:
             model = tokenizer.Bytes() if kind == "bytes" else tokenizer.from_file(job.corpus.tokenizer)
         model.save(folder)
@@ -175,18 +171,18 @@ def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
     return tokenizer.load(folder)
 
 
-def _sample(job: Job, decision: Decision, share: int, bar: Bar) -> Iterator[str]:
+def _sample(job: Job, decision: Decision, share: int, advance: Advance) -> Iterator[str]:
     """The first `share` characters of training text of each domain."""
     for domain in job.corpus.domains:
         left = share
-        for number in decision.first[domain]:
+        for number in decision.place[domain]:
             if left <= 0:
                 break
             reason = {domain: decision.of(domain, number).copy()}
             for text, _, split in packing.kept_documents(job, number, (domain,), reason):
                 if split == "train":
                     yield text[:left]
-                    bar.advance(min(left, len(text)), domain)
+                    advance(min(left, len(text)), domain)
                     left -= len(text)
                     if left <= 0:
                         break
@@ -197,9 +193,9 @@ def _encode(job: Job, decision: Decision, map_pieces: Map, bars: Bars) -> None:
     for number in decision.pieces:
         for domain in job.domains(number):
             save(job.path(packing.REASON, number, domain, "npy"), decision.of(domain, number))
-    with bars.step("encoding", sum(job.pieces[n][1].size for n in decision.pieces)) as bar:
+    with bars.step("encoding", sum(job.pieces[n][1].size for n in decision.pieces)) as advance:
         for number, _ in map_pieces(packing.encode, decision.pieces):
-            bar.advance(job.pieces[number][1].size, job.domains(number)[0])
+            advance(job.pieces[number][1].size, job.domains(number)[0])
 
 
 def _describe(
@@ -230,7 +226,7 @@ def _describe(
 
 def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
     """A domain's entry in `TokenStore.statistics`."""
-    numbers = list(decision.first[domain])
+    numbers = list(decision.place[domain])
     surveyed = [splits.survey(job, number) for number in numbers]
     documents = np.bincount(decision.reason[domain] & ~np.uint8(HELD_OUT), minlength=len(REASONS))
     documents[OVERLAP] = sum(json.loads(job.done(packing.STEP, number).read_text())[domain] for number in numbers)
@@ -251,47 +247,39 @@ def _versions() -> dict[str, str]:
 # ------------------------------------------------------------------ progress
 
 
-class Bar:
-    """The progress bar of one step.
+class Bars:
+    """Progress bars of a build, one per step: bytes, speed, time left and the domain that is read.
 
-    It is drawn when it advances: a thread of its own, rich's default, fails while another thread imports TFDS.
+    They are drawn when they advance: rich's own thread fails while another thread imports TFDS.
     """
 
-    def __init__(self, progress: Progress, task: TaskID):
-        self._progress, self._task, self._drawn = progress, task, 0.0
-
-    def advance(self, done: int, domain: str) -> None:
-        self._progress.update(self._task, advance=done, domain=domain)
-        if time.monotonic() - self._drawn > REDRAW:
-            self._progress.refresh()
-            self._drawn = time.monotonic()
-
-
-class Bars:
-    """Progress bars of a build, one per step: bytes, speed, time left and the domain that is read."""
-
-    def __init__(self, progress: Progress):
-        self._progress = progress
+    def __init__(self, shown: bool):
+        self.progress = rich.Progress(
+            rich.TextColumn("{task.description:10}"),
+            rich.BarColumn(),
+            rich.DownloadColumn(),
+            rich.TransferSpeedColumn(),
+            rich.TimeRemainingColumn(elapsed_when_finished=True),
+            rich.TextColumn("{task.fields[domain]}"),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            disable=not shown,
+        )
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Bar]:
+    def step(self, name: str, total: int) -> Iterator[Advance]:
         """A bar for one step; `total` in bytes of files or text."""
-        task = self._progress.add_task(name, total=total, domain="")
-        self._progress.refresh()
-        yield Bar(self._progress, task)
+        drawn = 0.0
+
+        def advance(done: int, domain: str) -> None:
+            nonlocal drawn
+            self.progress.update(task, advance=done, domain=domain)
+            if time.monotonic() - drawn > REDRAW:
+                self.progress.refresh()
+                drawn = time.monotonic()
+
+        task = self.progress.add_task(name, total=total, domain="")
+        self.progress.refresh()
+        yield advance
         # Caps leave a part unread.
-        self._progress.update(task, total=self._progress.tasks[task].completed, domain="", refresh=True)
-
-
-@contextmanager
-def _bars(shown: bool) -> Iterator[Bars]:
-    columns = TextColumn("{task.description:10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(
-        *columns,
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[domain]}"),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        disable=not shown,
-    ) as progress:
-        yield Bars(progress)
+        self.progress.update(task, total=self.progress.tasks[task].completed, domain="", refresh=True)

@@ -161,7 +161,7 @@ def pack_domain(job: Job, decision: Decision, domain: str, model: tokenizer.Toke
     done = job.folder / f"{domain}.packed.json"
     if done.exists():
         return json.loads(done.read_text("utf-8"))
-    numbers = list(decision.first[domain])
+    numbers = list(decision.place[domain])
     parts = [np.fromfile(job.path(STEP, number, domain, DOCUMENTS), ENCODED) for number in numbers]
     documents = np.concatenate([np.zeros(0, ENCODED), *parts])
     documents = documents[: _within_token_cap(job, domain, documents)]

@@ -13,11 +13,10 @@ import struct
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from mixscale.config import Corpus
+from mixscale.config import Cap, Corpus
 from mixscale.data import decontamination, minhash
 from mixscale.data.cleaning import RULES, cleaned
 from mixscale.data.sources.base import Damage, Document
@@ -134,8 +133,8 @@ class Decision:
     """the pieces that are read; others contain nothing below the caps"""
     reason: dict[str, np.ndarray]
     """by domain, uint8: number in `REASONS` plus `HELD_OUT` for each document, in the order of the pieces"""
-    first: dict[str, dict[int, int]]
-    """by domain and piece: the index in `reason` of the piece's first document"""
+    place: dict[str, dict[int, slice]]
+    """by domain and piece: where the documents of the piece are in `reason`"""
     train_characters: int
     """training text of the domain that has the least, without duplicates inside the domain"""
     duplication: dict[str, float]
@@ -145,18 +144,7 @@ class Decision:
 
     def of(self, domain: str, number: int) -> np.ndarray:
         """Reasons of the documents of a domain in a piece."""
-        return self.reason[domain][self.place(domain, number)]
-
-    def place(self, domain: str, number: int) -> slice:
-        """Indices of the documents of a domain in a piece among all of the domain."""
-        return slice(self.first[domain][number], self._end[domain][number])
-
-    @cached_property
-    def _end(self) -> dict[str, dict[int, int]]:
-        return {
-            domain: dict(zip(first, [*list(first.values())[1:], len(self.reason[domain])], strict=True))
-            for domain, first in self.first.items()
-        }
+        return self.reason[domain][self.place[domain][number]]
 
 
 def cap_counts(documents: np.ndarray) -> np.ndarray:
@@ -165,21 +153,9 @@ def cap_counts(documents: np.ndarray) -> np.ndarray:
     return np.stack([counts_D, documents["bytes"] * counts_D], 1)
 
 
-def is_full(job: Job, domain: str, counts: np.ndarray) -> bool:
-    """Whether these documents and bytes (2,) exceed a domain's caps."""
-    return bool((counts > _caps(job, domain)).any())
-
-
-def _within_caps(job: Job, domain: str, documents: np.ndarray) -> np.ndarray:
-    caps = _caps(job, domain)
-    if np.isinf(caps).all():
-        return np.ones(len(documents), bool)
-    return (np.cumsum(cap_counts(documents), 0) <= caps).all(1)
-
-
-def _caps(job: Job, domain: str) -> np.ndarray:
-    cap = job.corpus.domains[domain].cap
-    return np.array([np.inf if limit is None else limit for limit in (cap.documents, cap.bytes)])
+def within_cap(cap: Cap, counts: np.ndarray) -> np.ndarray:
+    """Whether these documents and bytes (..., 2) are within a cap."""
+    return (counts <= [np.inf if limit is None else limit for limit in (cap.documents, cap.bytes)]).all(-1)
 
 
 def decide(job: Job, pieces: Collection[int]) -> Decision:
@@ -191,18 +167,19 @@ def decide(job: Job, pieces: Collection[int]) -> Decision:
     known = set(pieces)
     pieces_of = {domain: [n for n in numbers if n in known] for domain, numbers in job.pieces_of.items()}
     parts = {d: [surveyed(job, n, d) for n in numbers] for d, numbers in pieces_of.items()}
-    first = {d: dict(zip(pieces_of[d], np.cumsum([0, *map(len, parts[d])]).tolist(), strict=False)) for d in parts}
+    ends = {d: np.cumsum([0, *map(len, parts[d])]).tolist() for d in parts}
+    place = {d: dict(zip(pieces_of[d], map(slice, ends[d], ends[d][1:]), strict=True)) for d in parts}
     all_D = np.concatenate([np.zeros(0, DOCUMENT), *(part for found in parts.values() for part in found)])
-    count = [sum(map(len, found)) for found in parts.values()]
-    ends = np.cumsum(count)[:-1]
-    of_domain = dict(zip(parts, np.split(all_D, ends), strict=True))
+    count = [ends[domain][-1] for domain in parts]
+    of_domain = dict(zip(parts, np.split(all_D, np.cumsum(count)[:-1]), strict=True))
     del parts
     domain_D, held_out_D = np.repeat(np.arange(len(count)), count), all_D["held_out"]
     reasons = []
     for domain, documents in of_domain.items():
         if not (documents["rule"] != EMPTY).any():
             raise InputError(f"domain '{domain}' has no text: {job.corpus.domains[domain]} has no document")
-        reasons.append(np.where(_within_caps(job, domain, documents), documents["rule"], np.uint8(ABOVE_CAP)))
+        within = within_cap(job.corpus.domains[domain].cap, np.cumsum(cap_counts(documents), 0))
+        reasons.append(np.where(within, documents["rule"], np.uint8(ABOVE_CAP)))
     reason_D = np.concatenate(reasons)
     kept_D = reason_D == 0
     text_D = _text_numbers(all_D["digest"])
@@ -215,8 +192,8 @@ def decide(job: Job, pieces: Collection[int]) -> Decision:
         _remove_near_duplicates(held_out_D, group_D, reason_D)
     duplication, shared = _sharing(list(of_domain), domain_D[kept_D], group_D[kept_D])
     reason_D |= np.where(held_out_D, np.uint8(HELD_OUT), np.uint8(0))
-    reason = dict(zip(of_domain, np.split(reason_D, ends), strict=True))
-    decision = Decision(tuple(pieces), reason, first, characters, duplication, shared)
+    reason = dict(zip(of_domain, np.split(reason_D, np.cumsum(count)[:-1]), strict=True))
+    decision = Decision(tuple(pieces), reason, place, characters, duplication, shared)
     if job.corpus.cleaning.decontaminate:
         index = job.folder / HELD_OUT_INDEX
         decontamination.write_index(index, lambda: _held_out_ngrams(job, of_domain, decision))
@@ -301,7 +278,7 @@ def _sharing(
 def _held_out_ngrams(job: Job, of_domain: dict[str, np.ndarray], decision: Decision) -> Iterator[np.ndarray]:
     """Hashes of the n-grams of the documents that are held out, one piece at a time."""
     for domain, documents in of_domain.items():
-        for number in decision.first[domain]:
+        for number in decision.place[domain]:
             hashes = np.fromfile(job.path(STEP, number, domain, NGRAMS), np.uint64)
             kept = decision.of(domain, number) == HELD_OUT
-            yield hashes[np.repeat(kept, documents["ngrams"][decision.place(domain, number)])]
+            yield hashes[np.repeat(kept, documents["ngrams"][decision.place[domain][number]])]

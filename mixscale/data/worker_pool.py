@@ -92,7 +92,7 @@ class Job:
         group = [self.corpus.domains[domain] for domain in self.domains(number)]
         takers = [(domain, sources.taker(self.corpus.domains[domain])) for domain in domains]
         whole, piece = group[0].without_limits(), self.pieces[number][1]
-        for found in sources.records(whole, piece, self.corpus.max_record_bytes, sources.keys(group)):
+        for found in sources.reader(whole).records(piece, self.corpus.max_record_bytes, sources.keys(group)):
             if isinstance(found, Damage):
                 yield found
                 continue
@@ -137,10 +137,10 @@ def save(path: Path, array: np.ndarray) -> None:
 
 
 def _pieces(source: Source) -> list[Piece]:
-    found = sources.pieces(source, sources.PIECE)
+    found = sources.reader(source).pieces(sources.PIECE)
     if len(found) <= MAX_PIECES:
         return found
-    return sources.pieces(source, sources.PIECE * -(-len(found) // MAX_PIECES))
+    return sources.reader(source).pieces(sources.PIECE * -(-len(found) // MAX_PIECES))
 
 
 # ------------------------------------------------------------------ processes

@@ -153,7 +153,9 @@ def test_text_trees_and_lines_are_the_same_in_any_pieces(tmp_path, monkeypatch):
     for source in (Jsonl(f"{tmp_path}/*.jsonl"), Parquet(f"{tmp_path}/*.parquet"), TextFiles(f"{tmp_path}/*.jsonl")):
         whole = texts_of(source)
         for size in (1, 37, 1000, 5000):
-            pieces = package.pieces(source, size)
-            found = [package.taker(source)(f) for p in pieces for f in package.records(source, p, 2**20, {"text"})]
+            pieces = package.reader(source).pieces(size)
+            found = [
+                package.taker(source)(f) for p in pieces for f in package.reader(source).records(p, 2**20, {"text"})
+            ]
             assert [document.text for document in found] == whole
             assert len(pieces) > 1

@@ -13,7 +13,7 @@ import pytest
 
 from mixscale.config import Embedded, Jsonl, TextFiles, Tfds
 from mixscale.data import documents, embedded_names
-from mixscale.data.sources import fingerprint, pieces
+from mixscale.data.sources import fingerprint, reader
 from mixscale.errors import InputError
 
 NAMES = ("abstracts", "code", "docs", "fiction", "maths", "romance", "speeches", "wiki")
@@ -168,7 +168,7 @@ def test_tfds_downloads_and_prepares_nothing(tmp_path):
 
 def test_a_part_of_a_tfds_split_is_divided_as_the_whole_is(poems):
     whole, *parts = (
-        pieces(Tfds("poems", split, "verse", poems), 30)
+        reader(Tfds("poems", split, "verse", poems)).pieces(30)
         for split in ("train", "train[:100%]", "train[0:2]", "train[1:]")
     )
     assert parts[:2] == [whole, whole]

@@ -1,6 +1,6 @@
 """Documents of a domain from whatever kind of source the config names.
 
-One module for each kind of source; each registers a reader (`base.Reader`). Nothing here knows tokens.
+One module for each kind of source; each registers its readers. Nothing here knows tokens.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import mixscale.data.sources.columns
 import mixscale.data.sources.jsonl
 import mixscale.data.sources.text
 import mixscale.data.sources.tfds  # noqa: F401 (each registers its readers)
-from mixscale.config import Cap, Corpus, Source, content_hash
-from mixscale.data.sources.base import READERS, Damage, Document, Found, Piece, Reader, Record, meets, text_of
+from mixscale.config import Corpus, Source, content_hash
+from mixscale.data.sources.base import READERS, Damage, Document, Reader, Record, hash_all, meets, text_of
 from mixscale.errors import InputError
 
 PIECE = 2**24
 """bytes that a process reads between two reports of its progress"""
+
+
+def reader(source: Source) -> Reader:
+    return READERS[type(source).__name__](source)
 
 
 def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Iterator[Document]:
@@ -25,9 +29,9 @@ def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Itera
     Raises:
         InputError: nothing has that name or pattern, or a record cannot be used.
     """
-    take = taker(source)
-    for piece in pieces(source, PIECE):
-        for found in records(source, piece, max_bytes, keys([source])):
+    take, read = taker(source), reader(source)
+    for piece in read.pieces(PIECE):
+        for found in read.records(piece, max_bytes, keys([source])):
             document = found if isinstance(found, Damage) else take(found)
             if isinstance(document, Damage):
                 raise InputError(document.reason)
@@ -36,7 +40,7 @@ def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Itera
 
 
 def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
-    """A function that turns a record into a document of `source`; into None if it fails the source's conditions."""
+    """A function that turns a record into a document of `source`, or into None if it fails the source's conditions."""
 
     def take(record: Record) -> Document | Damage | None:
         if source.where and not meets(record.fields, source.where):
@@ -47,14 +51,9 @@ def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
     return take
 
 
-def pieces(source: Source, size: int) -> list[Piece]:
-    """Parts of the source that can be read alone, in order, each of about `size` bytes if it can be divided."""
-    return _reader(source).pieces(size)
-
-
-def records(source: Source, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-    """Records of a piece; fields other than `keys` may be left out."""
-    return _reader(source).records(piece, max_bytes, keys)
+def keys(sources: Collection[Source]) -> set[str]:
+    """The fields of records that these sources use."""
+    return {source.field for source in sources} | {where.field for source in sources for where in source.where}
 
 
 def fingerprint(source: Source) -> str:
@@ -63,15 +62,6 @@ def fingerprint(source: Source) -> str:
     Raises:
         InputError: nothing has that name or pattern.
     """
-    limits = source.where, source.cap
-    files = _reader(source).fingerprint()
-    return files if limits == ((), Cap()) else content_hash(files, *limits)
-
-
-def keys(sources: Collection[Source]) -> set[str]:
-    """The fields of records that these sources use."""
-    return {source.field for source in sources} | {where.field for source in sources for where in source.where}
-
-
-def _reader(source: Source) -> Reader:
-    return READERS[type(source).__name__](source)
+    read = reader(source)
+    hashes = hash_all(file.path for file in read.files())
+    return content_hash(hashes, type(source).__name__, source.field, source.where, source.cap, read.details())

@@ -12,11 +12,12 @@ import io
 import operator
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 from mixscale.config import Where
 from mixscale.errors import InputError
@@ -30,6 +31,12 @@ thousandfold"""
 BUFFER = 2**20
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 REFUSED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".lz4", ".pkl", ".pickle", ".npy", ".pt")
+
+
+class File(NamedTuple):
+    path: str
+    size: int
+    """bytes on disk"""
 
 
 class Piece(NamedTuple):
@@ -67,23 +74,31 @@ class Document(NamedTuple):
 Found = Record | Damage
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """Reads one source.
 
     A new kind of source is a subclass of `mixscale.config.Source` and a reader registered under the name of that
-    class. The constructor takes the source.
+    class.
     """
 
-    def __init__(self, source: Any): ...
+    def __init__(self, source: Any):
+        self.source = source
 
+    def files(self) -> list[File]:
+        """The files of the source, in order."""
+        return find(self.source.glob)
+
+    def details(self) -> list[Any]:
+        """What decides the records that are taken from the files, besides field, conditions and cap."""
+        return []
+
+    @abstractmethod
     def pieces(self, size: int) -> list[Piece]:
         """Parts of the source, in order, each of about `size` bytes if the source can be divided."""
 
+    @abstractmethod
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         """Records of a piece; one larger than `max_bytes` is damage. Fields other than `keys` may be left out."""
-
-    def fingerprint(self) -> str:
-        """Hash of the bytes that are read and of how records are taken from them, independent of file names."""
 
 
 READERS: Registry[type[Reader]] = Registry("source")
@@ -165,12 +180,6 @@ def _field(fields: Mapping[str, Any], key: str) -> Any:
 
 
 # ------------------------------------------------------------------ files
-
-
-class File(NamedTuple):
-    path: str
-    size: int
-    """bytes on disk"""
 
 
 def find(pattern: str) -> list[File]:

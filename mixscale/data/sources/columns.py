@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mixscale.config import HuggingFace, Parquet, content_hash
+from mixscale.config import HuggingFace, Parquet
 from mixscale.data.sources.base import (
     BUFFER,
     READERS,
     Damage,
+    File,
     Found,
     Piece,
+    Reader,
     Record,
     check_expansion,
-    find,
-    hash_all,
     opened,
     root,
     too_long,
@@ -30,13 +30,12 @@ Rows = Iterator[tuple[int, Any]]
 
 
 @READERS.register("Parquet")
-class ParquetReader:
-    def __init__(self, source: Parquet):
-        self._source = source
+class ParquetReader(Reader):
+    source: Parquet
 
     def pieces(self, size: int) -> list[Piece]:
         found = []
-        for file in find(self._source.glob):
+        for file in self.files():
             with _parquet(file.path) as parquet:
                 groups = parquet.metadata.num_row_groups
                 sizes = [_group_size(parquet, group, file.path) for group in range(groups)]
@@ -48,23 +47,19 @@ class ParquetReader:
                     start, total = group + 1, 0
         return found
 
-    def fingerprint(self) -> str:
-        return content_hash(hash_all(file.path for file in find(self._source.glob)), "parquet", self._source.field)
-
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         return _records(piece, _parquet_rows(piece, keys), max_bytes)
 
 
 @READERS.register("HuggingFace")
-class HuggingFaceReader:
-    def __init__(self, source: HuggingFace):
-        self._source = source
+class HuggingFaceReader(Reader):
+    source: HuggingFace
+
+    def files(self) -> list[File]:
+        return [File(str(path), path.stat().st_size) for path in _arrow_files(self.source)]
 
     def pieces(self, size: int) -> list[Piece]:
-        return [Piece((str(path),), 0, 1, path.stat().st_size) for path in _arrow_files(self._source)]
-
-    def fingerprint(self) -> str:
-        return content_hash(hash_all(map(str, _arrow_files(self._source))), "arrow", self._source.field)
+        return [Piece((file.path,), 0, 1, file.size) for file in self.files()]
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         return _records(piece, _arrow_rows(piece, keys), max_bytes)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from mixscale.config import Embedded, Jsonl, content_hash
+from mixscale.config import Embedded, Jsonl
 from mixscale.data.sources.base import (
     BUFFER,
     COMPRESSED,
@@ -17,10 +17,9 @@ from mixscale.data.sources.base import (
     File,
     Found,
     Piece,
+    Reader,
     Record,
     decoded,
-    find,
-    hash_all,
     opened,
     too_long,
 )
@@ -31,15 +30,11 @@ SUFFIX = ".jsonl.xz"
 
 
 @READERS.register("Jsonl")
-class JsonlReader:
-    def __init__(self, source: Jsonl):
-        self._source = source
+class JsonlReader(Reader):
+    source: Jsonl
 
     def pieces(self, size: int) -> list[Piece]:
-        return [piece for file in find(self._source.glob) for piece in _split(file, size)]
-
-    def fingerprint(self) -> str:
-        return content_hash(hash_all(file.path for file in find(self._source.glob)), "jsonl", self._source.field)
+        return [piece for file in self.files() for piece in _split(file, size)]
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         """The objects on the lines that begin inside `piece`; of a longer line no more than `max_bytes` are held."""
@@ -59,26 +54,26 @@ class JsonlReader:
 
 
 @READERS.register("Embedded")
-class EmbeddedReader:
+class EmbeddedReader(Reader):
     """A domain that ships with mixscale: one compressed file, whose objects also name the work they belong to."""
 
-    def __init__(self, source: Embedded):
-        if source.name not in embedded_names():
-            hint = did_you_mean(source.name, embedded_names())
-            raise InputError(f"there is no embedded domain '{source.name}'{hint}")
-        self._name, self._path = source.name, EMBEDDED / (source.name + SUFFIX)
+    source: Embedded
+
+    def files(self) -> list[File]:
+        if self.source.name not in embedded_names():
+            hint = did_you_mean(self.source.name, embedded_names())
+            raise InputError(f"there is no embedded domain '{self.source.name}'{hint}")
+        path = EMBEDDED / (self.source.name + SUFFIX)
+        return [File(str(path), path.stat().st_size)]
 
     def pieces(self, size: int) -> list[Piece]:
-        return [Piece((str(self._path),), 0, 1, self._path.stat().st_size)]
-
-    def fingerprint(self) -> str:
-        return content_hash(hash_all([str(self._path)]), "embedded")
+        return [Piece((file.path,), 0, 1, file.size) for file in self.files()]
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-        with lzma.open(self._path) as lines:
+        with lzma.open(piece.files[0]) as lines:
             for number, line in enumerate(lines, 1):
                 fields = json.loads(line)
-                yield Record(fields, f"{self._name}, document {number}", fields.get("work", ""))
+                yield Record(fields, f"{self.source.name}, document {number}", fields.get("work", ""))
 
 
 def embedded_names() -> tuple[str, ...]:

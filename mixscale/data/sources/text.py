@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import IO
 
-from mixscale.config import TextFiles, content_hash
-from mixscale.data.sources.base import BUFFER, READERS, Damage, Found, Piece, Record, decoded, find, hash_all, opened
+from mixscale.config import TextFiles
+from mixscale.data.sources.base import BUFFER, READERS, Damage, Found, Piece, Reader, Record, decoded, opened
 
 
 @READERS.register("TextFiles")
-class TextReader:
-    def __init__(self, source: TextFiles):
-        self._source = source
+class TextReader(Reader):
+    source: TextFiles
 
     def pieces(self, size: int) -> list[Piece]:
         found: list[Piece] = []
         paths: list[str] = []
         total = 0
-        for file in find(self._source.glob):
+        for file in self.files():
             paths.append(file.path)
             total += file.size
             if total >= size:
@@ -26,22 +25,21 @@ class TextReader:
                 paths, total = [], 0
         return [*found, Piece(tuple(paths), 0, len(paths), total)] if paths else found
 
-    def fingerprint(self) -> str:
-        hashes = hash_all(file.path for file in find(self._source.glob))
-        return content_hash(hashes, "text", self._source.separator)
+    def details(self) -> list[str]:
+        return [self.source.separator]
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         for path in piece.files:
             with opened(path) as file:
-                if not self._source.separator:
+                if not self.source.separator:
                     yield self._record(file.read(max_bytes + 1), path, max_bytes)
                     continue
-                for number, raw in enumerate(_parts(file, self._source.separator.encode(), max_bytes), 1):
+                for number, raw in enumerate(_parts(file, self.source.separator.encode(), max_bytes), 1):
                     yield self._record(raw, f"{path}, document {number}", max_bytes)
 
     def _record(self, raw: bytes, location: str, max_bytes: int) -> Found:
         if len(raw) > max_bytes:
-            split = "" if self._source.separator else "split it with a separator, or "
+            split = "" if self.source.separator else "split it with a separator, or "
             return Damage(f"{location}: longer than {max_bytes} bytes; {split}raise corpus.max_record_bytes")
         if b"\0" in raw:
             return Damage(

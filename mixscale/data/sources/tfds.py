@@ -6,14 +6,15 @@ All of them use one method, which `only_tfds_features` replaces while a dataset 
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mixscale.config import Tfds, content_hash
-from mixscale.data.sources.base import READERS, Found, Piece, Record, hash_all, too_long
+from mixscale.config import Tfds
+from mixscale.data.sources.base import READERS, File, Found, Piece, Reader, Record, too_long
 from mixscale.errors import InputError
 
 NAMESPACE = re.compile(r"[\w-]+:[^\d*]")
@@ -23,52 +24,53 @@ _guard = threading.RLock()
 
 
 @READERS.register("Tfds")
-class TfdsReader:
-    def __init__(self, source: Tfds):
-        self._source, self._title = source, f"TFDS '{source.name}'"
+class TfdsReader(Reader):
+    source: Tfds
+
+    def files(self) -> list[File]:
+        return [File(shard.filename, os.path.getsize(shard.filename)) for shard in self._shards()]
+
+    def details(self) -> list[list[int]]:
+        return [[shard.skip, shard.take] for shard in self._shards()]
 
     def pieces(self, size: int) -> list[Piece]:
         examples = self._examples()
-        count, total = len(examples), max(1, _split_bytes(examples, self._source.split))
+        count, total = len(examples), max(1, _split_bytes(examples, self.source.split))
         step = max(1, count * size // total)
         return [
             Piece((), start, min(start + step, count), total * min(step, count - start) // count)
             for start in range(0, count, step)
         ]
 
-    def fingerprint(self) -> str:
-        shards = self._examples().dataset_info.splits[self._source.split].file_instructions
-        ranges = [[shard.skip, shard.take] for shard in shards]
-        return content_hash(hash_all(shard.filename for shard in shards), "tfds", self._source.field, ranges)
-
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-        examples, field = self._examples(), self._source.field
+        examples, field, title = self._examples(), self.source.field, f"TFDS '{self.source.name}'"
         for number in range(piece.start, piece.stop):
             example = examples[number]
-            location = f"{self._title}, example {number}"
+            location = f"{title}, example {number}"
             if not isinstance(example, dict) or field not in example:
                 names = ", ".join(map(repr, example)) if isinstance(example, dict) else "none"
-                raise InputError(f"{self._title} has no feature '{field}'; its features are {names}")
+                raise InputError(f"{title} has no feature '{field}'; its features are {names}")
             text = example[field]
             if not isinstance(text, bytes | str):
-                raise InputError(
-                    f"feature '{field}' of {self._title} is of type {type(text).__name__}; it must be text"
-                )
+                raise InputError(f"feature '{field}' of {title} is of type {type(text).__name__}; it must be text")
             yield too_long(location, max_bytes) if len(text) > max_bytes else Record(example, location)
+
+    def _shards(self) -> list[Any]:
+        return self._examples().dataset_info.splits[self.source.split].file_instructions
 
     def _examples(self) -> Any:
         """Random access to the examples of the split."""
         from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-        source = self._source
+        source, title = self.source, f"TFDS '{self.source.name}'"
         if NAMESPACE.match(source.name):
             raise InputError(
-                f"{self._title} is in a namespace, which would load code of others; prepare the dataset first and "
+                f"{title} is in a namespace, which would load code of others; prepare the dataset first and "
                 f"name it without one"
             )
         try:
             # From files alone: `tfds.data_source` would download a dataset that is not there.
-            with only_tfds_features(self._title):
+            with only_tfds_features(title):
                 return builder_from_files(source.name, data_dir=source.data_dir).as_data_source(source.split)
         except InputError:
             raise
@@ -77,7 +79,7 @@ class TfdsReader:
             (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
             folder = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
             raise InputError(
-                f"{self._title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}. "
+                f"{title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}. "
                 f"Prepare it there in the array_record format (`tfds build --file_format=array_record`)"
             ) from error
 
