@@ -64,18 +64,18 @@ class Finding:
     law: str
     target: str
     rows: int
-    starts: int | None
-    starts_at_best: int | None
-    basins: int | None
-    cost_gap: float
-    gradient: float
-    newton_decrement: float
-    condition: float
-    at_bounds: tuple[str, ...]
-    active_bounds: tuple[str, ...]
-    unidentified: tuple[str, ...]
-    outliers: int | None
-    noise: float | None
+    starts: int | None = None
+    starts_at_best: int | None = None
+    basins: int | None = None
+    cost_gap: float = 0.0
+    gradient: float = 0.0
+    newton_decrement: float = 0.0
+    condition: float = 1.0
+    at_bounds: tuple[str, ...] = ()
+    active_bounds: tuple[str, ...] = ()
+    unidentified: tuple[str, ...] = ()
+    outliers: int | None = None
+    noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,14 @@ def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Find
         local = _Local.of(residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior)
         findings.append(
             Finding(
-                law=law.name,
-                target=target,
-                rows=dataset.points.count,
+                law.name,
+                target,
+                dataset.points.count,
                 starts=len(cost_TxS[t]),
                 starts_at_best=int((cost_TxS[t] < cost_T[t] + SAME_BASIN).sum()),
                 basins=1 + int((np.diff(np.sort(cost_TxS[t])) > SAME_BASIN).sum()),
                 cost_gap=max(0.0, float(cost_T[t] - cost_TxS[t].min())),
                 outliers=int((weight_R < OUTLIER).sum()),
-                noise=None,
                 **local.measures(names),
             )
         )
@@ -152,20 +151,8 @@ def _(law: gp.Process, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Findi
         inside_H = np.zeros(len(names), dtype=bool)
         local = _Local(gradient_2xH, hessian_HxH * np.outer(std_H, std_H), inside_H, inside_H)
         amplitude, noise = np.exp(theta_P[1:3])
-        findings.append(
-            Finding(
-                law=law.name,
-                target=target,
-                rows=dataset.points.count,
-                starts=None,
-                starts_at_best=None,
-                basins=None,
-                cost_gap=0.0,
-                outliers=None,
-                noise=float(noise / (amplitude + noise)),
-                **local.measures(names),
-            )
-        )
+        share = float(noise / (amplitude + noise))
+        findings.append(Finding(law.name, target, dataset.points.count, noise=share, **local.measures(names)))
     return findings
 
 

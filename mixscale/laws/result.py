@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixscale.laws import fitting, query, storage, uncertainty
+from mixscale.laws import fitting, storage, uncertainty
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.cross_validation import hull_weights
-from mixscale.laws.dataset import Dataset, Scale
+from mixscale.laws.dataset import Dataset, Scale, query_columns, query_points, target_weights
 from mixscale.laws.diagnostics import Diagnostics, diagnose
 from mixscale.laws.families import Law, Points
 from mixscale.laws.skill import MIN_MIXTURES, Skill
@@ -119,8 +119,8 @@ class LawFit:
         return self._by_name(bounds_2xTxN.transpose(1, 2, 0), lambda bounds_2: tuple(map(float, bounds_2)))
 
     def points(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> Points:
-        """Checked query points, as `query.points`."""
-        return query.points(self.family, self.dataset, h_QxK, n_params, n_tokens, unique_tokens)
+        """Checked query points, as `dataset.query_points`."""
+        return query_points(self.family, self.dataset, h_QxK, n_params, n_tokens, unique_tokens)
 
     def predict(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
         """Losses of Q mixtures, shape (Q, T)."""
@@ -143,13 +143,7 @@ class LawFit:
         return (loss_TxQ - half_TxQ).T, (loss_TxQ + half_TxQ).T
 
     def objective(
-        self,
-        h_QxK: np.ndarray,
-        weights=None,
-        level: float = LEVEL,
-        n_params=None,
-        n_tokens=None,
-        unique_tokens=None,
+        self, h_QxK: np.ndarray, weights=None, level: float = LEVEL, **scale
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The weighted mean of the targets and its interval for a new run: (mean_Q, lo_Q, hi_Q); lower is better.
 
@@ -158,33 +152,25 @@ class LawFit:
 
         Args:
             weights: of the targets, by name; normalized to sum one, absent ones are zero. None: all equal.
+            scale: n_params, n_tokens and unique_tokens, as in `points`.
         """
         weight_T = self.signs_T * self.target_weights(weights)
-        points = self.points(h_QxK, n_params, n_tokens, unique_tokens)
-        (mean_Q,), (half_Q,) = self._calibrated("half_width", weight_T[None], points, level)
+        (mean_Q,), (half_Q,) = self._calibrated("half_width", weight_T[None], self.points(h_QxK, **scale), level)
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
 
-    def widening(
-        self,
-        h_1xK: np.ndarray,
-        weights=None,
-        level: float = LEVEL,
-        n_params=None,
-        n_tokens=None,
-        unique_tokens=None,
-    ) -> float:
+    def widening(self, h_1xK: np.ndarray, weights=None, level: float = LEVEL, **scale) -> float:
         """Factor, at least 1, by which the draws' spread at a mixture must grow to cover held-out runs.
 
         It is the weighted mean over targets: the error that the draws do not include (a law that is not quite true)
         is not shared by them.
         """
-        points = self.points(h_1xK, n_params, n_tokens, unique_tokens)
-        _, factor_Tx1 = self._calibrated("widening", np.eye(len(self.targets)), points, level)
+        points, each_TxT = self.points(h_1xK, **scale), np.eye(len(self.targets))
+        _, factor_Tx1 = self._calibrated("widening", each_TxT, points, level)
         return max(1.0, float(self.target_weights(weights) @ factor_Tx1[:, 0]))
 
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
-        """Checked weights in the order of `targets`, as `query.target_weights`, shape (T,)."""
-        return query.target_weights(self.dataset, weights)
+        """Checked weights in the order of `targets`, shape (T,)."""
+        return target_weights(self.dataset, weights)
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>`.
@@ -199,7 +185,7 @@ class LawFit:
             InputError: the domains of the table and the fit differ, a needed column is missing, a value is not a
                 number, weights are off the simplex, or the level is not between 0 and 1.
         """
-        h_QxK, *scale = query.columns(self.family, self.domains, frame)
+        h_QxK, *scale = query_columns(self.family, self.domains, frame)
         predicted_QxT = self.predict(h_QxK, *scale)
         lo_QxT, hi_QxT = self.interval(h_QxK, level, *scale)
         columns = {

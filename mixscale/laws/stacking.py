@@ -8,7 +8,7 @@ poorly, and the best for all targets together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,10 @@ SMOOTHING = 0.05
 """Errors below this share of the typical one count quadratically in the search for weights."""
 
 
+def _of_members(combine: Callable, name: str) -> property:
+    return property(lambda self: combine(getattr(m, name) for m in self.members))
+
+
 @dataclass(frozen=True, eq=False)
 class Stack:
     """A weighted mean of laws; it has the interface of `Law`.
@@ -34,6 +38,11 @@ class Stack:
 
     members: tuple[Law, ...]
     linear = False
+    uses_scale = _of_members(any, "uses_scale")
+    uses_mixture = _of_members(any, "uses_mixture")
+    uses_unique = _of_members(any, "uses_unique")
+    convex = _of_members(all, "convex")
+    exposures = _of_members(all, "exposures")
 
     @property
     def name(self) -> str:
@@ -42,26 +51,6 @@ class Stack:
     @property
     def source(self) -> str:
         return f"weighted mean of {' and '.join(m.name for m in self.members)}, by stacking (Breiman 1996)"
-
-    @property
-    def uses_scale(self) -> bool:
-        return any(m.uses_scale for m in self.members)
-
-    @property
-    def uses_mixture(self) -> bool:
-        return any(m.uses_mixture for m in self.members)
-
-    @property
-    def uses_unique(self) -> bool:
-        return any(m.uses_unique for m in self.members)
-
-    @property
-    def convex(self) -> bool:
-        return all(m.convex for m in self.members)
-
-    @property
-    def exposures(self) -> bool:
-        return all(m.exposures for m in self.members)
 
     def bound(self, points: Points) -> Stack:
         return dataclasses.replace(self, members=tuple(m.bound(points) for m in self.members))

@@ -156,10 +156,14 @@ ALIASES: dict[str, str] = {}
 """Other published names of the same set of functions."""
 
 
-def register(name: str, source: str, *blocks: Block, aliases: Sequence[str] = (), **traits: bool | int) -> Callable:
-    """Decorator that adds `f(theta_P, points) -> loss_R` to `LAWS`; the arguments are the attributes of `Law`."""
+def register(name: str, *blocks: Block, aliases: Sequence[str] = (), **traits: bool | int) -> Callable:
+    """Decorator that adds `f(theta_P, points) -> loss_R` to `LAWS`; the arguments are the attributes of `Law`.
+
+    The first paragraph of the function's docstring is the source of the law; the second describes theta.
+    """
 
     def add(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        source = " ".join((f.__doc__ or "").split("\n\n")[0].split()).removesuffix(".")
         LAWS.register(name)(Law(name, source, f, blocks, **traits))
         ALIASES.update(dict.fromkeys(aliases, name))
         return f

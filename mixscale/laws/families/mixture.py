@@ -38,51 +38,50 @@ ADDITIVE_BLOCKS = (
 )
 
 
-@register(
-    "linear",
-    "`Σ t_j h_j`: RegMix (arXiv 2407.01492); its constant c is absorbed, since the weights sum to one",
-    Block("t", True, -10.0, 10.0, 1.0, 1.0, loss),
-    linear=True,
-    auto=True,
-)
+@register("linear", Block("t", True, -10.0, 10.0, 1.0, 1.0, loss), linear=True, auto=True)
 def linear(theta, x):
-    """`Σ_j t_j h_j`, t (K,) losses at the vertices."""
+    """`Σ t_j h_j`: RegMix (arXiv 2407.01492); its constant c is absorbed, since the weights sum to one.
+
+    theta = t (K,), the losses at the vertices.
+    """
     return x.h_RxK @ theta
 
 
-# On the simplex `c + b exp(-Σ A_j h_j)` is this law with t_j = log b - A_j: the same set of functions.
 # Convex: exp of a linear function.
 @register(
     "exponential",
-    "`c + exp(Σ t_j h_j)`: M4 of Data Mixing Laws (arXiv 2403.16952); its factor k is absorbed in t. The static "
-    "law of Aioli (arXiv 2411.05735), `c + b exp(-Σ A_j h_j)`, is the same with t_j = log b - A_j",
     Block("c", False, -5.0, 2.0, 0.5, 0.5, loss),
     log_term("t", lower=-1000.0, std=30.0, natural=_log_loss),
     aliases=("m4", "static-lmo"),
     auto=True,
 )
 def exponential(theta, x):
-    """`c + exp(Σ_j t_j h_j)`, theta = c, t (K,); t_j is the log of the loss above c for domain j alone."""
+    """`c + exp(Σ t_j h_j)`: M4 of Data Mixing Laws (arXiv 2403.16952); its factor k is absorbed in t. The static law
+    of Aioli (arXiv 2411.05735), `c + b exp(-Σ A_j h_j)`, is the same with t_j = log b - A_j.
+
+    theta = c, t (K,); t_j is the log of the loss above c for domain j alone.
+    """
     return theta[0] + jnp.exp(x.h_RxK @ theta[1:])
 
 
 # Convex: exp of a linear function.
 @register(
     "log-linear",
-    "`e^c + exp(Σ A_j h_j)`: olmix (github allenai/olmix); the exponential law with a floor above zero",
     Block("c", False, -8.0, 0.7, -0.7, 1.0, _log_loss),
     log_term("A", lower=-1000.0, std=30.0, natural=_log_loss),
     aliases=("olmix",),
 )
 def log_linear(theta, x):
-    """`e^c + exp(Σ_j A_j h_j)`, theta = c, A (K,)."""
+    """`e^c + exp(Σ A_j h_j)`: olmix (github allenai/olmix); the exponential law with a floor above zero.
+
+    theta = c, A (K,).
+    """
     return jnp.exp(theta[0]) + jnp.exp(x.h_RxK @ theta[1:])
 
 
 # Convex: x^-alpha of a linear function.
 @register(
     "effective",
-    "`E + (Σ w_j h_j)^-alpha`: a simple power of effective exposure; its factor b is absorbed in w",
     floor(),
     Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
     log_term("w", natural=vertex_weights(1)),
@@ -90,21 +89,21 @@ def log_linear(theta, x):
     auto=True,
 )
 def effective(theta, x):
-    """`E + (Σ_j w_j h_j)^-alpha`, theta = E, alpha, v (K,) with w_j = e^{-v_j/alpha}."""
+    """`E + (Σ w_j h_j)^-alpha`: a simple power of effective exposure; its factor b is absorbed in w.
+
+    theta = E, alpha, v (K,) with w_j = e^{-v_j/alpha}.
+    """
     return theta[0] + power_mean(theta[2:], theta[1], x.h_RxK)
 
 
 # Convex: 1/x is convex and falls, a sum of h^gamma with gamma <= 1 is concave.
-@register(
-    "additive",
-    "`E + 1/(Σ C_j h_j^gamma_j)`, gamma <= 1: mixture term of Scaling Laws for Optimal Data Mixtures "
-    "(arXiv 2507.09404)",
-    *ADDITIVE_BLOCKS,
-    exposures=True,
-    auto=True,
-)
+@register("additive", *ADDITIVE_BLOCKS, exposures=True, auto=True)
 def additive(theta, x):
-    """`E + 1/(Σ_j C_j h_j^gamma_j)`, theta = E, v (K,), gamma (K,) with C_j = e^{-v_j}."""
+    """`E + 1/(Σ C_j h_j^gamma_j)`, gamma <= 1: mixture term of Scaling Laws for Optimal Data Mixtures (arXiv
+    2507.09404).
+
+    theta = E, v (K,), gamma (K,) with C_j = e^{-v_j}.
+    """
     k = x.h_RxK.shape[-1]
     return theta[0] + 1.0 / (power(x.h_RxK, theta[1 + k :]) @ jnp.exp(-theta[1 : 1 + k]))
 
@@ -112,7 +111,6 @@ def additive(theta, x):
 # Convex: x^-alpha is convex and falls, its argument is concave as in additive.
 @register(
     "power-additive",
-    "`E + (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes effective (gamma = 1) and additive (alpha = 1)",
     floor(),
     Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
     log_term("C", natural=vertex_weights(1)),
@@ -121,7 +119,10 @@ def additive(theta, x):
     auto=True,
 )
 def power_additive(theta, x):
-    """`E + (Σ_j C_j h_j^gamma_j)^-alpha`, theta = E, alpha, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}."""
+    """`E + (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes effective (gamma = 1) and additive (alpha = 1).
+
+    theta = E, alpha, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}.
+    """
     k = x.h_RxK.shape[-1]
     return theta[0] + power_mean(theta[2 : 2 + k], theta[1], power(x.h_RxK, theta[2 + k :]))
 
@@ -129,8 +130,6 @@ def power_additive(theta, x):
 # Convex: a sum of falling convex functions of one weight each.
 @register(
     "autoscale",
-    "`c + Σ s_j (h_j + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) at one token count; s_j > 0, and a_j, the "
-    "head start that other domains give, is positive",
     floor("c"),
     log_term("s", mean=-2.0, natural=_autoscale_factor),
     Block("a", True, -7.0, 3.0, -2.0, 1.5, lambda block, theta, units: np.exp(block)),
@@ -138,7 +137,11 @@ def power_additive(theta, x):
     exposures=True,
 )
 def autoscale(theta, x):
-    """`c + Σ_j s_j (h_j + a_j)^-gamma_j`, theta = c, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j."""
+    """`c + Σ s_j (h_j + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) at one token count; s_j > 0, and a_j, the head
+    start that other domains give, is positive.
+
+    theta = c, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j.
+    """
     k = x.h_RxK.shape[-1]
     v_K, log_a_K, gamma_K = theta[1 : 1 + k], theta[1 + k : 1 + 2 * k], theta[1 + 2 * k :]
     return theta[0] + jnp.exp(v_K - gamma_K * jnp.log1p(x.h_RxK * jnp.exp(-log_a_K))).sum(axis=-1)
@@ -163,40 +166,46 @@ _RATE = Block("t", True, -60.0, 6.0, -1.0, 3.0, as_is)
 
 @register(
     "m1",
-    "`c + Σ k_j e^{t_j h_j}`, k_j > 0: M1 of Data Mixing Laws (arXiv 2403.16952)",
     _start("c", lambda c, theta, units: (c - np.exp(theta[1:].reshape(2, -1)[0]).sum()) * units["loss"]),
     log_term("k", mean=-1.5, natural=_log_loss_factor),
     _RATE,
 )
 def m1(theta, x):
-    """`c + Σ_j k_j e^{t_j h_j}`, theta = c + Σ_j k_j, log k (K,), t (K,)."""
+    """`c + Σ k_j e^{t_j h_j}`, k_j > 0: M1 of Data Mixing Laws (arXiv 2403.16952).
+
+    theta = c + Σ_j k_j, log k (K,), t (K,).
+    """
     k = x.h_RxK.shape[-1]
     return theta[0] + jnp.expm1(x.h_RxK * theta[1 + k :]) @ jnp.exp(theta[1 : 1 + k])
 
 
 @register(
     "m2",
-    "`c + k Σ e^{t_j h_j}`, k > 0: M2 of Data Mixing Laws (arXiv 2403.16952)",
     _start("c", lambda c, theta, units: (c - (len(theta) - 2) * np.exp(theta[1])) * units["loss"]),
     Block("k", False, -12.0, 6.0, -1.5, 2.0, _log_loss_factor),
     _RATE,
 )
 def m2(theta, x):
-    """`c + k Σ_j e^{t_j h_j}`, theta = c + K k, log k, t (K,)."""
+    """`c + k Σ e^{t_j h_j}`, k > 0: M2 of Data Mixing Laws (arXiv 2403.16952).
+
+    theta = c + K k, log k, t (K,).
+    """
     return theta[0] + jnp.exp(theta[1]) * jnp.expm1(x.h_RxK * theta[2:]).sum(axis=-1)
 
 
 # A product of weights is neither convex nor concave.
 @register(
     "m3",
-    "`c + k exp(T Π K h_j)`, k > 0: M3 of Data Mixing Laws (arXiv 2403.16952), whose `Π t_j h_j` has the t_j "
-    "only in their product `T K^K`; constant wherever one weight is zero",
     Block("c", False, -5.0, 8.0, 1.0, 1.0, lambda c, theta, units: (c - np.exp(theta[1])) * units["loss"]),
     Block("k", False, -12.0, 6.0, -1.0, 2.0, _log_loss_factor),
     Block("T", False, -60.0, 6.0, -0.5, 2.0, as_is),
     convex=False,
 )
 def m3(theta, x):
-    """`c + k exp(T K^K Π_j h_j)`, theta = c + k, log k, T; the product is one at the uniform mixture."""
+    """`c + k exp(T Π K h_j)`, k > 0: M3 of Data Mixing Laws (arXiv 2403.16952), whose `Π t_j h_j` has the t_j only in
+    their product `T K^K`; constant wherever one weight is zero.
+
+    theta = c + k, log k, T; the product is one at the uniform mixture.
+    """
     k = x.h_RxK.shape[-1]
     return theta[0] + jnp.exp(theta[1]) * jnp.expm1(theta[2] * jnp.prod(k * x.h_RxK, axis=-1))

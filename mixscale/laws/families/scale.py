@@ -57,7 +57,6 @@ _SCALE_TERMS = (
 # Convex: constant in h; with repeats x^-beta of effective tokens, which are concave in h.
 @register(
     "chinchilla",
-    "`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), without the mixture",
     floor(),
     log_factor("A", times_power(2, "n")),
     exponent("alpha"),
@@ -69,14 +68,16 @@ _SCALE_TERMS = (
     exposures=True,
 )
 def chinchilla(theta, x):
-    """`E + A/N^alpha + B/D^beta`, theta = E, log A, alpha, log B, beta."""
+    """`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), without the mixture.
+
+    theta = E, log A, alpha, log B, beta.
+    """
     return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + jnp.exp(theta[3]) * x.d_R ** -theta[4]
 
 
 # Convex: exp of a linear function.
 @register(
     "exponential-scale",
-    "`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) in the token term",
     floor(),
     log_factor("A", times_power(2, "n")),
     exponent("alpha"),
@@ -87,14 +88,16 @@ def chinchilla(theta, x):
     auto=True,
 )
 def exponential_scale(theta, x):
-    """`E + A/N^alpha + exp(Σ_j t_j h_j)/D^beta`, theta = E, log A, alpha, beta, t (K,)."""
+    """`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) in the token term.
+
+    theta = E, log A, alpha, beta, t (K,).
+    """
     return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + x.d_R ** -theta[3] * jnp.exp(x.h_RxK @ theta[4:])
 
 
 # Convex: x^-beta of a linear function.
 @register(
     "effective-scale",
-    "`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w",
     floor(),
     log_factor("A", times_power(2, "n")),
     exponent("a"),
@@ -106,24 +109,19 @@ def exponential_scale(theta, x):
     auto=True,
 )
 def effective_scale(theta, x):
-    """`E + A/N^a + (D Σ_j w_j h_j)^-beta`, theta = E, log A, a, beta, v (K,) with w_j = e^{-v_j/beta}."""
+    """`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w.
+
+    theta = E, log A, a, beta, v (K,) with w_j = e^{-v_j/beta}.
+    """
     floor, log_a, a, beta = theta[0], theta[1], theta[2], theta[3]
     return floor + jnp.exp(log_a) * x.n_R**-a + x.d_R**-beta * power_mean(theta[4:], beta, x.h_RxK)
 
 
 # Convex: as additive, the rest is constant in h.
-@register(
-    "additive-scale",
-    "`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures "
-    "(arXiv 2507.09404)",
-    *_SCALE_TERMS,
-    *ADDITIVE_BLOCKS,
-    uses_scale=True,
-    size_at=0,
-    auto=True,
-)
+@register("additive-scale", *_SCALE_TERMS, *ADDITIVE_BLOCKS, uses_scale=True, size_at=0, auto=True)
 def additive_scale(theta, x):
-    """`E + 1/(Σ_j C_j h_j^gamma_j) + A/N^alpha + B/D^beta`.
+    """`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures (arXiv
+    2507.09404).
 
     theta = log A, alpha, log B, beta, then that of additive: E, v (K,), gamma (K,).
     """
@@ -134,8 +132,6 @@ def additive_scale(theta, x):
 # Convex: the additive law plus powers >= 1 of a positive linear function.
 @register(
     "joint",
-    "`E + 1/(Σ C_j h_j^gamma_j) + (Σ A_j h_j)^p / N^alpha + (Σ B_j h_j)^q / D^beta`, gamma <= 1: the joint law of "
-    "Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex",
     exponent("alpha"),
     exponent("beta"),
     Block("p", False, 1.0, 20.0, 1.0, 2.0, as_is),
@@ -147,7 +143,8 @@ def additive_scale(theta, x):
     auto=True,
 )
 def joint(theta, x):
-    """`E + 1/(Σ_j C_j h_j^gamma_j) + A(h)/N^alpha + B(h)/D^beta` with `A(h) = (Σ_j A_j h_j)^p`, and B(h) with q.
+    """`E + 1/(Σ C_j h_j^gamma_j) + (Σ A_j h_j)^p / N^alpha + (Σ B_j h_j)^q / D^beta`, gamma <= 1: the joint law of
+    Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex.
 
     theta = alpha, beta, p, q, log A_j^p (K,), log B_j^q (K,), E, v (K,), gamma (K,).
     """
@@ -161,8 +158,6 @@ def joint(theta, x):
 # Convex: as power-additive, the rest is constant in h.
 @register(
     "power-additive-scale",
-    "`E + A/N^a + B/D^b + D^-delta (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes additive-scale (alpha = 1, "
-    "delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0)",
     floor(),
     log_factor("A", times_power(2, "n")),
     exponent("a"),
@@ -177,7 +172,8 @@ def joint(theta, x):
     auto=True,
 )
 def power_additive_scale(theta, x):
-    """`E + A/N^a + B/D^b + D^-delta (Σ_j C_j h_j^gamma_j)^-alpha`.
+    """`E + A/N^a + B/D^b + D^-delta (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes additive-scale (alpha = 1,
+    delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0).
 
     theta = E, log A, a, log B, b, alpha, delta, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}.
     """
@@ -209,8 +205,6 @@ def _autoscale_factor(v_K, theta, units):
 # Convex: x^-alpha of a linear function, times a constant in h.
 @register(
     "bimix",
-    "`(Σ w_j h_j)^-alpha (B/D^beta + 1)`: BiMix (arXiv 2405.14908), `A/h_i^alpha (B/D^beta + C)` with the weight "
-    "of the target's domain replaced by an exposure; A and C are absorbed; no floor, no size",
     Block("B", False, -12.0, 4.0, -1.5, 1.5, _times_tokens),
     exponent("beta"),
     Block("alpha", False, 0.005, 5.0, 0.2, 0.3, as_is),
@@ -218,15 +212,17 @@ def _autoscale_factor(v_K, theta, units):
     uses_scale=True,
 )
 def bimix(theta, x):
-    """`(Σ_j w_j h_j)^-alpha (B/D^beta + 1)`, theta = log B, beta, alpha, v (K,) with w_j = e^{-v_j/alpha}."""
+    """`(Σ w_j h_j)^-alpha (B/D^beta + 1)`: BiMix (arXiv 2405.14908), `A/h_i^alpha (B/D^beta + C)` with the weight of
+    the target's domain replaced by an exposure; A and C are absorbed; no floor, no size.
+
+    theta = log B, beta, alpha, v (K,) with w_j = e^{-v_j/alpha}.
+    """
     return power_mean(theta[3:], theta[2], x.h_RxK) * (jnp.exp(theta[0]) * x.d_R ** -theta[1] + 1.0)
 
 
 # r^eta is concave for eta < 1.
 @register(
     "d-cpt",
-    "`E + A/N^alpha + B r^eta/D^beta + r^-gamma`: D-CPT (arXiv 2406.01375), with its share r of the one domain, "
-    "and its epsilon, replaced by an exposure `r = Σ w_j h_j`; its factor C is absorbed",
     floor(),
     log_factor("A", times_power(2, "n")),
     exponent("alpha"),
@@ -240,7 +236,8 @@ def bimix(theta, x):
     convex=False,
 )
 def d_cpt(theta, x):
-    """`E + A/N^alpha + B r^eta/D^beta + r^-gamma` with exposure `r = Σ_j w_j h_j`.
+    """`E + A/N^alpha + B r^eta/D^beta + r^-gamma`: D-CPT (arXiv 2406.01375), with its share r of the one domain, and
+    its epsilon, replaced by an exposure `r = Σ w_j h_j`; its factor C is absorbed.
 
     theta = E, log A, alpha, log B, beta, eta, gamma, v (K,) with w_j = e^{-v_j/gamma}; B is at the mean exposure of
     the vertices.
@@ -256,8 +253,6 @@ def d_cpt(theta, x):
 # Convex: a sum of falling convex functions of one weight each.
 @register(
     "autoscale-scale",
-    "`c + A/N^alpha + Σ s_j (h_j D + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) over tokens of each domain; its "
-    "published form has no size",
     floor("c"),
     log_factor("A", times_power(2, "n")),
     exponent("alpha"),
@@ -268,9 +263,11 @@ def d_cpt(theta, x):
     exposures=True,
 )
 def autoscale_scale(theta, x):
-    """`c + A/N^alpha + Σ_j s_j (h_j D + a_j)^-gamma_j`.
+    """`c + A/N^alpha + Σ s_j (h_j D + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) over tokens of each domain; its
+    published form has no size.
 
-    theta = c, log A, alpha, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j is the term without the domain.
+    theta = c, log A, alpha, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j is the term without the
+    domain.
     """
     k = x.h_RxK.shape[-1]
     v_K, log_a_K, gamma_K = theta[3 : 3 + k], theta[3 + k : 3 + 2 * k], theta[3 + 2 * k :]
