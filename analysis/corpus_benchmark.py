@@ -1,11 +1,11 @@
-"""How fast a large corpus is packed, in how much memory, and whether a build that is killed gives the same store.
+"""Speed and memory of building the store of a large corpus, and whether a build that is killed gives the same store.
 
     python analysis/corpus_benchmark.py --megabytes 2000 --folder runs/corpus-benchmark --docs docs/data.md
 
-The text is made from what ships with mixscale: ten domains in JSON lines (plain, gzip, zstd) and Parquet, each
-document an embedded one with its sentences in another order and some of its words exchanged. The measure is the
-tokenizer library's own `encode_batch` on the same text, which does nothing else; it is timed before and after, since
-other work on the machine counts for both.
+The text is made from the embedded corpus: ten domains in JSON Lines (plain, gzip, zstd) and Parquet. Each document is
+an embedded one with its sentences in another order and some of its words exchanged. The yardstick is the tokenizer
+library's own `encode_batch` on the same text. It is timed before and after the builds, so that other work on the
+machine affects both.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ BEGIN, END = "<!-- corpus benchmark -->", "<!-- end of corpus benchmark -->"
 
 
 def main(megabytes: int, folder: Path, docs: Path | None = None, vocab_size: int = 8192, workers: int = 2) -> None:
-    """Makes the text where it is not there, builds its store plain and cleaned, then killed and continued.
+    """Makes the text if it is missing, and builds its store with default cleaning, with all cleaning, and with kills.
 
     Args:
         megabytes: of text, in all domains together.
-        folder: for text and stores; as much again and half is needed beside the text.
-        docs: file whose table of this benchmark is replaced.
+        folder: for text and stores; needs about 2.5 times the space of the text.
+        docs: file in which the table of this benchmark is replaced.
         vocab_size: of the BPE.
         workers: processes that read and encode.
     """
@@ -71,21 +71,22 @@ def main(megabytes: int, folder: Path, docs: Path | None = None, vocab_size: int
     size = sum(f["train_bytes"] + f["validation_bytes"] for f in plain.store.facts.values())
     lines = [
         f"{size / 1e9:.2f} GB of text in {len(domains)} domains, {workers} processes, a vocabulary of "
-        f"{plain.store.vocab_size}. The library alone, on {len(sample)} texts of it: {library.wall:.2f} MB/s (from "
-        f"{min(a.wall for a in alone):.2f} to {max(a.wall for a in alone):.2f} in {len(alone)} timings), "
-        f"{library.cpu:.2f} MB a second of processor time.",
+        f"{plain.store.vocab_size}. The tokenizer library alone, on {len(sample)} of these texts: "
+        f"{library.wall:.2f} MB/s ({min(a.wall for a in alone):.2f} to {max(a.wall for a in alone):.2f} in {len(alone)} timings), "
+        f"{library.cpu:.2f} MB per second of processor time.",
         "",
-        "| build | seconds | MB/s | of the library's | encoding alone | by processor time | peak memory |",
+        "| cleaning | seconds | MB/s | share of the library's speed | encoding step only | per processor second "
+        "| peak memory |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {name} | {m.seconds:.0f} | {size / 1e6 / m.seconds:.2f} | {size / 1e6 / m.seconds / library.wall:.0%} "
             f"| {size / 1e6 / m.encoding / library.wall:.0%} | {size / 1e6 / m.cpu / library.cpu:.0%} "
             f"| {m.memory / 1e9:.2f} GB |"
-            for name, m in (("as it is", plain), ("cleaned", with_cleaning))
+            for name, m in (("default", plain), ("everything on", with_cleaning))
         ),
         "",
-        f"Killed with SIGKILL {len(same)} times and continued, the store is "
-        f"{'the same, byte for byte' if all(same) else 'ANOTHER'}.",
+        f"Killed with SIGKILL {'twice' if len(same) == 2 else f'{len(same)} times'} and resumed, the store is "
+        f"{'the same, byte for byte' if all(same) else 'DIFFERENT'}.",
     ]
     print("\n".join(lines), flush=True)
     if docs:
@@ -166,15 +167,15 @@ class Measured:
     seconds: float
     """of the whole build, from nothing"""
     encoding: float
-    """of its last reading alone"""
+    """of the encoding step"""
     cpu: float
-    """seconds of processor time, over all of its processes"""
+    """seconds of processor time of all its processes"""
     memory: float
-    """most bytes that all of its processes held at once"""
+    """largest memory of all its processes together, in bytes"""
 
 
 def measured(corpus: Corpus) -> Measured:
-    process, started, used = begun(corpus), time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process, begin, used = started(corpus), time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     peak, first = 0.0, 0.0
     while process.poll() is None:
         peak = max(peak, held_by(process.pid))
@@ -186,17 +187,17 @@ def measured(corpus: Corpus) -> Measured:
         raise SystemExit(f"the build ended with status {process.returncode}")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    return Measured(build_store(corpus, progress=False), ended - started, ended - first, cpu, peak)
+    return Measured(build_store(corpus, progress=False), ended - begin, ended - first, cpu, peak)
 
 
-def begun(corpus: Corpus) -> subprocess.Popen[bytes]:
+def started(corpus: Corpus) -> subprocess.Popen[bytes]:
     """A build in a process of its own."""
     code = f"from mixscale.data import build_store; from mixscale.config import *; build_store({corpus!r})"
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
 def held_by(pid: int) -> float:
-    """Bytes of memory that a process and those it started hold; pages that they share are counted once for all."""
+    """Memory of a process and its children in bytes; shared pages are counted once."""
     total = 0.0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -204,7 +205,7 @@ def held_by(pid: int) -> float:
                 told = (folder / "smaps_rollup").read_text()
                 total += 1024 * int(re.search(r"^Pss: +(\d+)", told, re.MULTILINE)[1])
         except (OSError, TypeError):
-            # It has ended.
+            # The process has ended.
             continue
     return total
 
@@ -223,7 +224,7 @@ def sample_of(domains: dict[str, Source], size: int) -> list[str]:
 
 
 def library_speed(store: TokenStore, texts: list[str]) -> Speed:
-    """Of the tokenizer library on all cores, in the batches that suit it best here."""
+    """Speed of the tokenizer library on all cores, with the batch size that is fastest."""
     from tokenizers import Tokenizer as Model
 
     model = Model.from_file(str(store.path / "tokenizer.json"))
@@ -236,16 +237,16 @@ def library_speed(store: TokenStore, texts: list[str]) -> Speed:
 
 
 def killed_and_continued(corpus: Corpus, whole: Measured) -> list[bool]:
-    """Kills a build twice, at a third and at two thirds of its time; whether the store is the same in the end."""
+    """Kills a build after one and after two thirds of its time; returns whether the final store is the same."""
     shutil.rmtree(corpus.cache, ignore_errors=True)
     for _ in range(2):
-        process = begun(corpus)
+        process = started(corpus)
         killer = threading.Timer(whole.seconds / 3, os.killpg, (process.pid, signal.SIGKILL))
         killer.start()
         process.wait()
         killer.cancel()
-    if begun(corpus).wait():
-        raise SystemExit("the build that was killed did not go on")
+    if started(corpus).wait():
+        raise SystemExit("the killed build did not resume")
     mine, its = whole.store.path, Path(corpus.cache) / whole.store.path.name
     files = [p.relative_to(mine) for p in mine.rglob("*") if p.is_file()]
     same = sorted(files) == sorted(p.relative_to(its) for p in its.rglob("*") if p.is_file())
