@@ -11,12 +11,15 @@ import numpy as np
 
 from mixscale.config import Optimizer
 from mixscale.models import Compute
-from mixscale.training.step import Program, State, Work
+from mixscale.training.step import Program, State, StepInputs
+from mixscale.training.tasks import LanguageModelling
 from training.shapes import Shape
 
 
 def program_of(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Program:
-    return Program(shape.model, shape.vocab, Optimizer(), Compute(dtype=dtype, **compute), runs, 1)
+    return Program(
+        LanguageModelling(), shape.model, shape.vocab, Optimizer(), Compute(dtype=dtype, **compute), runs, 1
+    )
 
 
 def job(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Callable[[], int]:
@@ -26,7 +29,7 @@ def job(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Callable[
     steps = jax.jit(program.steps, donate_argnums=0)
     tokens_NxT1 = jnp.asarray(shape.rows())
     row_RxSxB = np.arange(runs * shape.steps * shape.batch, dtype=np.int32) % len(tokens_NxT1)
-    work = Work(
+    inputs = StepInputs(
         jnp.asarray(row_RxSxB.reshape(runs, shape.steps, shape.batch)),
         jnp.full((runs, shape.steps), 1e-3),
         jnp.full(runs, 0.1),
@@ -35,7 +38,7 @@ def job(shape: Shape, dtype: str, runs: int = 1, **compute: object) -> Callable[
     held: list[State] = [state]
 
     def once() -> int:
-        held[0], metrics = steps(held[0], tokens_NxT1, work)
+        held[0], metrics = steps(held[0], tokens_NxT1, inputs)
         jax.block_until_ready(metrics)
         return row_RxSxB.size * shape.context
 

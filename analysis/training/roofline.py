@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mixscale.models.products import multiply, over_rows
-from mixscale.models.shape import hidden_width
+from mixscale.models.kernels import multiply, over_rows
+from mixscale.models.parameters import hidden_width
 from training.ours import job, timed
 from training.shapes import Shape
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from mixscale.config import Model
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD
-from mixscale.models.shape import hidden_width
+from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, hidden_width
 from training.shapes import Shape
 
 
@@ -65,7 +64,7 @@ class Twin(nn.Module):
 
 
 def rotate(x_BxHxTxC: torch.Tensor, cos_Txc: torch.Tensor, sin_Txc: torch.Tensor) -> torch.Tensor:
-    """The same planes as `mixscale.models.attention.rotate`."""
+    """The same planes as `mixscale.models.transformer.rotate`."""
     a, b = x_BxHxTxC.chunk(2, dim=-1)
     return torch.cat([a * cos_Txc - b * sin_Txc, a * sin_Txc + b * cos_Txc], dim=-1)
 

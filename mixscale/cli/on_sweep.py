@@ -74,7 +74,7 @@ def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | 
         store: folder of the token store, if it is no longer in the cache that the run names.
     """
     from mixscale.io import check_output
-    from mixscale.training.export import export_model as export
+    from mixscale.training.hugging_face import export_model as export
 
     check_output(out, "folder")
     number = export(run, out, step, store)

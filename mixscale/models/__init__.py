@@ -1,7 +1,7 @@
-"""The proxy: a decoder-only transformer that knows nothing of data, mixtures or meshes."""
+"""The proxy: a decoder-only transformer. It knows nothing of data, mixtures, tasks or meshes."""
 
-from mixscale.models.compute import Compute
-from mixscale.models.shape import count_parameters, flops_per_token
+from mixscale.models.kernels import Compute
+from mixscale.models.parameters import count_parameters, flops_per_token
 from mixscale.models.transformer import Transformer
 
 __all__ = ["Compute", "Transformer", "count_parameters", "flops_per_token"]

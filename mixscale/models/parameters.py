@@ -1,4 +1,4 @@
-"""Parameters, how they start, and what they say of themselves to the optimizer and to the mesh.
+"""Parameters: their initial values, what they tell the optimizer and the mesh, and how many a shape has.
 
 Width transfer follows µP for Adam (Yang et al., arXiv 2203.03466, table 8): a hidden matrix starts with standard
 deviation 1/sqrt(fan-in) and learns at a rate proportional to 1/fan-in; embeddings and norms start and learn the same
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mixscale.config import Model
+
 BASE_WIDTH = 64
 EMBEDDING_STD = 0.1
 
@@ -20,9 +22,9 @@ Axes = tuple[str | None, ...]
 class Param(nnx.Param):
     """A weight with what others must know about it.
 
-    `lr_scale` is a factor on the learning rate. `decay` is true exactly for hidden matrices: they are decayed, and are
-    what Muon takes. `axes` names each dimension of the stored array (layers, embed, heads, kv_heads, mlp, vocab or
-    None); the mesh decides what a name is spread over.
+    `lr_scale` is a factor on the learning rate. `decay` is true exactly for hidden matrices: weight decay and Muon
+    apply to them. `axes` names each dimension of the stored array (layers, embed, heads, kv_heads, mlp, vocab or
+    None); the mesh decides over which devices a name is spread.
     """
 
 
@@ -45,3 +47,26 @@ def gain(*shape: int) -> Param:
     """Factors of a norm, all one: (width,), or (layers, width)."""
     axes = (None,) if len(shape) == 1 else ("layers", None)
     return Param(jnp.ones(shape), lr_scale=1.0, decay=False, axes=axes)
+
+
+def hidden_width(config: Model) -> int:
+    """Width of the SwiGLU: as given, or 8/3 of d_model rounded up to a multiple of 16."""
+    return config.d_ff or -(-8 * config.d_model // 3 // 16) * 16
+
+
+def count_parameters(config: Model, vocab: int) -> tuple[int, int]:
+    """(N without embeddings, all parameters)."""
+    D, F = config.d_model, hidden_width(config)
+    C = D // config.heads
+    attention = 2 * D * D + 2 * D * config.kv_heads * C + (2 * C if config.qk_norm else 0)
+    body = config.layers * (attention + 3 * D * F + 2 * D) + D
+    return body, body + vocab * D * (1 if config.tie_embeddings else 2)
+
+
+def flops_per_token(config: Model, vocab: int, context: int) -> float:
+    """Training FLOPs per token: six per weight that multiplies (logits included), and causal attention.
+
+    Kaplan et al., arXiv 2001.08361, with 6·L·T·D for the scores and sums over the causal half.
+    """
+    body, _ = count_parameters(config, vocab)
+    return 6.0 * (body + vocab * config.d_model) + 6.0 * config.layers * context * config.d_model

@@ -1,24 +1,38 @@
-"""A decoder-only transformer in Flax NNX, small enough to hold in mind.
+"""A decoder-only transformer in Flax NNX that you can read in one sitting.
 
 RMSNorm before each block, rotary positions, grouped-query attention with or without QK-norm, SwiGLU, tied or untied
 embeddings: Llama's layout. Parameters of all layers are stacked along a leading axis, whether they are computed in a
 loop or unrolled, so that a checkpoint does not depend on how it was computed. The module knows nothing of data or of
-training; what the optimizer and the mesh must know, its parameters say (`parameters.py`).
+training; parameters carry what the optimizer and the mesh must know (`parameters.py`).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from mixscale.config import Model
-from mixscale.models import loss
-from mixscale.models.attention import attend, rotary, rotate
-from mixscale.models.compute import Compute
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, embedding, gain, matrix
-from mixscale.models.products import activation_dtype, product
-from mixscale.models.shape import hidden_width
+from mixscale.models import kernels
+from mixscale.models.kernels import Compute, activation_dtype, attend, product
+from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, embedding, gain, hidden_width, matrix
+
+
+def rotary(T: int, C: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine, float32 (T, C/2), of position · theta^(-2i/C) (Su et al., arXiv 2104.09864)."""
+    frequency_c = theta ** (-jnp.arange(0, C, 2, dtype=jnp.float32) / C)
+    angle_Txc = jnp.arange(T, dtype=jnp.float32)[:, None] * frequency_c
+    return jnp.cos(angle_Txc), jnp.sin(angle_Txc)
+
+
+def rotate(x_BxTxHxC: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates the two halves of each head, taken as coordinates of planes, by the angles of `rotary`."""
+    cos_Tx1xc, sin_Tx1xc = (t_Txc[:, None, :] for t_Txc in table)
+    a, b = jnp.split(x_BxTxHxC.astype(jnp.float32), 2, axis=-1)
+    rotated = [a * cos_Tx1xc - b * sin_Tx1xc, a * sin_Tx1xc + b * cos_Tx1xc]
+    return jnp.concatenate(rotated, axis=-1).astype(x_BxTxHxC.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -34,7 +48,7 @@ class RMSNorm(nnx.Module):
 
 
 def project(x_BxTxD: jax.Array, weights_DxF: jax.Array, compute: Compute) -> jax.Array:
-    """x·weights (B, T, F); as plain matrices, because XLA copies and turns x and y for a gradient over two axes."""
+    """x·weights (B, T, F) as plain matrices, because XLA transposes x and y for a gradient over two axes."""
     B, T, D = x_BxTxD.shape
     return product(x_BxTxD.reshape(B * T, D), weights_DxF, compute.dtype).reshape(B, T, -1)
 
@@ -56,7 +70,7 @@ class Attention(nnx.Module):
     def __call__(self, x_BxTxD: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
         B, T, D = x_BxTxD.shape
         H, G, C, M = self.H, self.G, self.C, self.H // self.G
-        # One product for the three, joined within each key-value head so that heads may be spread over devices.
+        # One product for the three, joined within each key-value head so that heads can be spread over devices.
         parts = (
             self.query[...].reshape(D, G, M * C),
             self.key[...].reshape(D, G, C),
@@ -90,7 +104,7 @@ class SwiGLU(nnx.Module):
 
 
 class Blocks(nnx.Module):
-    """All blocks; called once it holds the parameters of one of them, it is that block."""
+    """All blocks. With the parameters of a single layer merged in, a call computes that block."""
 
     def __init__(self, config: Model, rngs: nnx.Rngs, compute: Compute):
         L, D = config.layers, config.d_model
@@ -105,7 +119,7 @@ class Blocks(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Token ids (B, T) in, float32 logits (B, T, V) out; or rows of ids in, losses out."""
+    """Token ids (B, T) in, float32 logits (B, T, V) out; or ids and targets in, losses out."""
 
     def __init__(self, config: Model, vocab: int, rngs: nnx.Rngs, compute: Compute = Compute()):  # noqa: B008
         self.config, self.compute = config, compute
@@ -118,24 +132,22 @@ class Transformer(nnx.Module):
         operands = (x.astype(self.compute.dtype) for x in self._last(ids_BxT))
         return jnp.einsum("btd,vd->btv", *operands, preferred_element_type=jnp.float32)
 
-    def losses(self, rows_BxT1: jax.Array) -> jax.Array:
-        """Mean next-token loss of each row in nats, float32 (B,)."""
-        return loss.losses(*self._asked(rows_BxT1))
+    def losses(self, ids_BxT: jax.Array, target_BxT: jax.Array, mask_BxT: jax.Array | None = None) -> jax.Array:
+        """Mean cross-entropy of each row in nats over the positions with mask 1, float32 (B,)."""
+        return kernels.losses(*self._last(ids_BxT), target_BxT, mask_BxT, self._chunked(ids_BxT))
 
-    def loss(self, rows_BxT1: jax.Array) -> jax.Array:
-        """Mean next-token loss of all rows in nats: to be trained on, since its gradient costs less than `losses`'."""
-        return loss.mean_loss(*self._asked(rows_BxT1))
+    def loss(self, ids_BxT: jax.Array, target_BxT: jax.Array, mask_BxT: jax.Array | None = None) -> jax.Array:
+        """Mean cross-entropy of all rows in nats. Train on this: its gradient costs less than that of `losses`."""
+        return kernels.mean_loss(*self._last(ids_BxT), target_BxT, mask_BxT, self._chunked(ids_BxT))
 
-    def _asked(self, rows_BxT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, loss.Head]:
-        ids_BxT1 = rows_BxT1.astype(jnp.int32)
-        h_BxTxD, table_VxD = self._last(ids_BxT1[:, :-1])
-        B, T, _ = h_BxTxD.shape
-        chunk = loss.chunk_of(self.compute.loss_chunk, -(-B // self.compute.shards), T, len(table_VxD))
-        return h_BxTxD, table_VxD, ids_BxT1[:, 1:], loss.Head(self.compute.dtype, chunk, self.compute.constrain)
+    def _chunked(self, ids_BxT: jax.Array) -> Compute:
+        (B, T), V = ids_BxT.shape, self.embed[...].shape[0]
+        rows = -(-B // self.compute.shards)
+        return replace(self.compute, loss_chunk=kernels.chunk_of(self.compute.loss_chunk, rows, T, V))
 
     def _last(self, ids_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The state (B, T, D) and the table (V, D) whose product is the logits."""
-        # Gathered over the width before it is looked up, like every weight before its product.
+        """The last hidden state (B, T, D) and the table (V, D), whose product is the logits."""
+        # Gathered over the width before the lookup, as every weight is before its product.
         embed_VxD = self.compute.constrain(self.embed[...], ("vocab", None))
         x_BxTxD = (embed_VxD[ids_BxT] / EMBEDDING_STD).astype(activation_dtype(self.compute.dtype))
         x_BxTxD = self._through(self.compute.constrain(x_BxTxD, ("batch", "length", None)))
@@ -156,7 +168,7 @@ class Transformer(nnx.Module):
         if self.compute.scan:
             return jax.lax.scan(block, x_BxTxD, stacked)[0]
         leaves, tree = jax.tree.flatten(stacked)
-        # Unstacked in one piece: the gradient of L separate slices would be a sum of L padded arrays.
+        # Unstack all layers at once: the gradient of L separate slices would be a sum of L padded arrays.
         for layer in zip(*map(jnp.unstack, leaves), strict=True):
             x_BxTxD, _ = block(x_BxTxD, jax.tree.unflatten(tree, layer))
         return x_BxTxD

@@ -17,7 +17,7 @@ import pandas as pd
 from mixscale.config import Experiment, Model, Optimizer, Train
 from mixscale.models import count_parameters, flops_per_token
 from mixscale.sweeps.directory import read_json, write_json
-from mixscale.training.schedule import segments, steps_of
+from mixscale.training.segments import segments, steps_of
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore

@@ -175,7 +175,7 @@ def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
     """Bytes of one run on each of its devices: weights, gradient, two moments, activations, a chunk of logits."""
     from mixscale.models import count_parameters
     from mixscale.training.mesh import filled
-    from mixscale.training.schedule import segments
+    from mixscale.training.segments import segments
 
     size, model = filled(machine.mesh), run.model
     positions = run.train.batch * store.context / (size["data"] * size["fsdp"] * machine.accumulate)
@@ -196,7 +196,7 @@ def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
 
 def resident_bytes(store: TokenStore, machine: Machine) -> float:
     """Bytes of the token rows on every device; 0 where they are streamed."""
-    from mixscale.training.rows import row_bytes
+    from mixscale.training.loader import row_bytes
 
     return float(row_bytes(store)) if row_bytes(store) <= machine.resident_gb * 1e9 else 0.0
 

@@ -1,12 +1,13 @@
-"""Checkpoints of a run or a population: weights, optimizer state, and where in its segments it stands.
+"""Checkpoints of a population: weights, optimizer state, and the position of every run.
 
-Orbax writes the arrays in a thread of its own while training goes on; a manifest with the checksum of every file is
-added last (`manifest.py`), and only then the checkpoint counts. A checkpoint also holds the rows measured so far, so
-that going on needs nothing but the newest one that is whole. With several processes all write their arrays to one
-shared folder, and process 0 does the rest.
+Orbax writes the arrays in a thread of its own while training continues; a manifest with the checksum of every file
+follows last (`manifest.py`) and completes the checkpoint. A checkpoint also holds the rows measured so far, so that
+the newest intact one is all that a run needs to resume. With several processes, all write their arrays to one shared
+folder, and process 0 does the rest.
 
-Nothing that may be gone on from is removed before what replaces it is whole. So a checkpoint of as many steps as one
-that is there, which a run that was stopped at the end of a segment makes when it goes on, is first written beside it.
+A checkpoint from which a run can resume is removed only when the one that replaces it is complete. A run that was
+stopped at the end of a segment saves a checkpoint with as many steps when it resumes; it is first written beside the
+old one.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ import orbax.checkpoint as ocp
 from mixscale.config import to_json
 from mixscale.errors import InputError, listed
 from mixscale.training import manifest
-from mixscale.training.hosts import alike
+from mixscale.training.hosts import alike, first
 
 if TYPE_CHECKING:
     from mixscale.training.step import State
 
 KEEP = 2
-"""Newest checkpoints that are kept while a run trains: one to go on from, and one for when it is damaged."""
+"""Newest checkpoints kept while a run trains: one to resume from, and one in case it is damaged."""
 SLACK = 1_000_000
 """Bytes that a checkpoint may take beyond its arrays."""
 
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Number(NamedTuple):
-    """What a checkpoint's folder is called: `done`, or `done.edition` until it has replaced those of as many steps."""
+    """Names a checkpoint's folder: `done`, or `done.edition` until it has replaced those with as many steps."""
 
     done: int
     """optimizer steps done in all segments together"""
@@ -62,10 +63,8 @@ class Restored:
     """optimizer steps done in all segments together"""
     live: State
     trunk: State | None
-    """the state a branch will return to, None outside of branches"""
+    """the state to which a branch will return; None outside of branches"""
     position: dict[str, Any]
-    told: tuple[str, ...]
-    """a sentence for each newer checkpoint that could not be used; they are logged as well"""
 
 
 class Checkpoints:
@@ -73,21 +72,21 @@ class Checkpoints:
 
     Args:
         directory: folder of the checkpoints; made when the first is saved.
-        about: nested JSON of what a checkpoint must have been made with to be gone on from here: the model's fields,
-            tokenizer, optimizer. Outermost fields that only the checkpoint has are not compared.
+        made_with: nested JSON of what a checkpoint must have been made with: the model's fields, tokenizer, optimizer.
+            Outermost fields that only the checkpoint has are not compared.
     """
 
-    def __init__(self, directory: Path, about: dict[str, Any] | None = None):
-        # Orbax logs what it also raises; who calls decides what is said.
+    def __init__(self, directory: Path, made_with: dict[str, Any] | None = None):
+        # Orbax logs what it also raises; the caller decides what is reported.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self._directory, self._about = directory.absolute(), to_json(about or {})
-        # Folders are made before a save returns: it takes no time on a disk, and a full one then says so at once.
+        self._directory, self._made_with = directory.absolute(), to_json(made_with or {})
+        # Make folders before a save returns: it takes no time on a disk, and a full one then fails at once.
         at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=at_once)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._newest_whole: Number | None = None
-        """the one that was restored or saved last; every process knows the same"""
+        self._newest_intact: Number | None = None
+        """the one that was restored or saved last; the same in every process"""
 
     def save(
         self,
@@ -98,16 +97,16 @@ class Checkpoints:
         best: float | None = None,
         stable: bool = False,
     ) -> None:
-        """Copies the states and returns; the files are written, checked and counted in the background.
+        """Copies the states and returns; a thread writes and completes the checkpoint.
 
         Args:
-            done: number of the checkpoint; those from here on are replaced: at once where they were not gone on from,
-                else when this one is whole.
+            done: number of the checkpoint. Those from here on are replaced: at once if this run did not resume from
+                them, otherwise when this one is complete.
             live: the state that trains; it may be donated as soon as this returns.
-            trunk: the state a branch will return to, None outside of branches.
-            position: JSON that comes back with the states.
+            trunk: the state to which a branch will return, None outside of branches.
+            position: JSON that `restore` returns with the states.
             best: the number by which the best checkpoint is kept; lower is better.
-            stable: `live` was never decayed, and others may go on from it; the last such is kept.
+            stable: `live` was never decayed, and other runs can start from it; the last such checkpoint is kept.
 
         Raises:
             OSError: the disk is full, now or in the save before.
@@ -115,31 +114,31 @@ class Checkpoints:
         self.wait()
         states = {"live": live._asdict()} | ({} if trunk is None else {"trunk": trunk._asdict()})
         self._check_room(sum(x.nbytes for x in jax.tree.leaves(states)))
-        before = self._newest_whole
+        before = self._newest_intact
         number = Number(done, before.edition + 1 if before and before.done == done else 0)
-        if jax.process_index() == 0:
+        if first():
             self._directory.mkdir(parents=True, exist_ok=True)
-            for later in self._there():
+            for later in self._existing():
                 if later >= number:
                     self._remove(later)
         facts = {
-            "about": self._about,
-            # The thread writes it, and who gave it goes on changing it.
+            "made_with": self._made_with,
+            # A copy for the thread, because the caller changes it while training continues.
             "position": copy.deepcopy(position),
             "best": best,
             "stable": stable,
             "trunk": trunk is not None,
-            "arrays": _described(live),
+            "arrays": _shapes(live),
         }
         try:
             self._orbax.save(self._folder(number), args=ocp.args.PyTreeSave(states), force=True)
         except Exception as error:
-            raise self._told(error) from error
+            raise self._as_os_error(error) from error
         self._thread = threading.Thread(target=self._finish, args=(number, facts), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Returns when what was saved is on the disk and counts.
+        """Returns when the last checkpoint is complete.
 
         Raises:
             OSError: the disk was full.
@@ -149,54 +148,50 @@ class Checkpoints:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise self._told(error) from error
+            raise self._as_os_error(error) from error
 
     def restore(self, like: State, stable: bool = False, only: int | None = None) -> Restored | None:
-        """The newest checkpoint that is whole, on the devices and meshes that `like` is on; None where there is none.
+        """The newest intact checkpoint, on the devices and meshes of `like`; None if there is none.
+
+        Logs a warning for each newer checkpoint that is damaged or was never finished.
 
         Args:
             like: arrays, or shapes with shardings; where its `opt` is None only the weights are read.
-            stable: look only at those saved as stable.
-            only: look only at this one.
+            stable: consider only those saved as stable.
+            only: consider only the checkpoint with this number.
 
         Raises:
-            InputError: it is of another model, tokenizer or optimizer, each named field by field.
-            OSError: a file of one that may be whole cannot be read just now.
+            InputError: it is of another model, tokenizer or optimizer (each field is named) or of another format.
+            OSError: a file of one that may be intact cannot be read at the moment.
         """
         self.wait()
-        number, told = self._newest(stable, only) if jax.process_index() == 0 else (None, [])
-        number = Number(*(int(n) for n in alike(np.array(number or (-1, 0), np.int32))))
-        for sentence in told:
-            log.warning(sentence)
+        found = self._newest(stable, only) if first() else None
+        number = Number(*(int(n) for n in alike(np.array(found or (-1, 0), np.int32))))
         if number.done < 0:
             return None
         facts = manifest.read(self._folder(number))
         self._check_same(number, facts, like)
         names = ("live", "trunk") if facts["trunk"] else ("live",)
-        wanted = {"params": like.params} | ({} if like.opt is None else {"opt": like.opt})
-        item = dict.fromkeys(names, wanted)
-        found = self._orbax.restore(
-            self._folder(number),
-            args=ocp.args.PyTreeRestore(
-                item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=like.opt is None
-            ),
-        )
-        states = [like._replace(**found[name]) if name in names else None for name in ("live", "trunk")]
-        self._newest_whole = number
-        return Restored(number.done, *states, facts["position"], tuple(told))
+        item = dict.fromkeys(names, {"params": like.params} | ({} if like.opt is None else {"opt": like.opt}))
+        restore_args = ocp.checkpoint_utils.construct_restore_args(item)
+        args = ocp.args.PyTreeRestore(item, restore_args=restore_args, partial_restore=like.opt is None)
+        restored = self._orbax.restore(self._folder(number), args=args)
+        states = [like._replace(**restored[name]) if name in names else None for name in ("live", "trunk")]
+        self._newest_intact = number
+        return Restored(number.done, *states, facts["position"])
 
     def numbers(self) -> list[int]:
-        """Checkpoints that are there, oldest first, whole or not."""
-        return sorted({number.done for number in self._there()})
+        """Existing checkpoints, oldest first, intact or not."""
+        return sorted({number.done for number in self._existing()})
 
     def keep_newest(self) -> None:
         """Removes all but the newest, the best and the last stable, when a run has ended."""
         self.wait()
-        if jax.process_index() == 0:
+        if first():
             self._prune(1)
 
     def close(self) -> None:
-        """Waits for what is being saved.
+        """Waits for the last checkpoint.
 
         Raises:
             OSError: the disk was full.
@@ -206,8 +201,7 @@ class Checkpoints:
         finally:
             self._orbax.close()
 
-    def _there(self) -> list[Number]:
-        """As `numbers`, those of as many steps apart."""
+    def _existing(self) -> list[Number]:
         try:
             names = [re.fullmatch(r"(\d+)(?:\.(\d+))?", path.name) for path in self._directory.iterdir()]
         except manifest.MISSING:
@@ -215,20 +209,19 @@ class Checkpoints:
         return sorted(Number(int(name[1]), int(name[2] or 0)) for name in names if name)
 
     def _finish(self, number: Number, facts: dict[str, Any]) -> None:
-        """In the thread: once the arrays are on the disk, makes the checkpoint count and removes what it replaces."""
+        """In the thread: once the arrays are on the disk, completes the checkpoint and removes what it replaces."""
         try:
             self._orbax.wait_until_finished()
-            if jax.process_index() == 0:
+            if first():
                 manifest.write(self._folder(number), facts)
                 self._prune(KEEP)
-            self._newest_whole = Number(number.done)
+            self._newest_intact = Number(number.done)
         except Exception as error:
             self._error = error
 
-    def _newest(self, stable: bool, only: int | None) -> tuple[Number | None, list[str]]:
-        """The newest checkpoint that is whole, None where there is none, and what is wrong with newer ones."""
-        spoilt = []
-        for number in reversed(self._there()):
+    def _newest(self, stable: bool, only: int | None) -> Number | None:
+        damaged, found = [], None
+        for number in reversed(self._existing()):
             if only not in (None, number.done):
                 continue
             try:
@@ -236,17 +229,21 @@ class Checkpoints:
                     continue
                 manifest.verify(self._folder(number))
             except manifest.Damaged as why:
-                spoilt.append(f"checkpoint {self._folder(number)} {why}")
+                damaged.append(f"Checkpoint {self._folder(number)} {why}")
                 continue
-            return number, [f"{sentence}; going on from checkpoint {number.name}" for sentence in spoilt]
-        return None, [
-            f"{sentence}; none is left that is whole, so a run STARTS AGAIN FROM ITS FIRST STEP" for sentence in spoilt
-        ]
+            found = number
+            break
+        instead = "No intact checkpoint remains; restarting from step 0"
+        if found:
+            instead = f"Resuming from checkpoint {found.name}"
+        for sentence in damaged:
+            log.warning(f"{sentence}. {instead}")
+        return found
 
     def _check_same(self, number: Number, facts: dict[str, Any], like: State) -> None:
-        """Raises InputError where a checkpoint was made with something else than this run."""
-        wrong = list(manifest.differences(self._about, facts["about"]))
-        wrong = wrong or list(manifest.differences(_described(like), facts["arrays"]))
+        """Raises InputError if a checkpoint was made with something else than this run."""
+        wrong = list(manifest.differences(self._made_with, facts["made_with"]))
+        wrong = wrong or list(manifest.differences(_shapes(like), facts["arrays"]))
         if wrong:
             raise InputError(
                 f"checkpoint {self._folder(number)} is of another run: {listed(wrong)}; "
@@ -254,9 +251,9 @@ class Checkpoints:
             )
 
     def _prune(self, newest: int) -> None:
-        """Removes finished checkpoints that need not be kept, and what kills have left of unfinished ones."""
+        """Removes complete checkpoints that need not be kept, and what kills have left of unfinished ones."""
         found: dict[int, dict[str, Any]] = {}
-        for number in reversed(self._there()):
+        for number in reversed(self._existing()):
             if number.done in found:
                 self._remove(number)
                 continue
@@ -265,7 +262,7 @@ class Checkpoints:
             except manifest.Damaged:
                 self._remove(number)
             except OSError:
-                # It may be whole, and is looked at again once another was saved.
+                # It may be intact; the next save looks at it again.
                 continue
         facts = dict(sorted(found.items()))
         for done, f in facts.items():
@@ -275,14 +272,13 @@ class Checkpoints:
         kept |= set([done for done, f in facts.items() if f["stable"]][-1:])
         scored = [(f["best"], -done) for done, f in facts.items() if f["best"] is not None]
         kept |= {-negative for _, negative in sorted(scored)[:1]}
-        for done in facts:
-            if done not in kept:
-                self._remove(Number(done))
+        for done in facts.keys() - kept:
+            self._remove(Number(done))
         for path in self._directory.glob("*tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _remove(self, number: Number) -> None:
-        # Without its manifest first: half of a removal must not look like damage.
+        # The manifest first: half of a removal must not look like damage.
         (self._folder(number) / manifest.FILE).unlink(missing_ok=True)
         shutil.rmtree(self._folder(number))
 
@@ -290,23 +286,23 @@ class Checkpoints:
         return self._directory / number.name
 
     def _check_room(self, needed: int) -> None:
-        """Raises OSError on a full disk, which Orbax's storage would report from its threads and in its own words."""
+        """Raises OSError on a full disk, which Orbax's storage would report from its threads and in other words."""
         parent = next(folder for folder in (self._directory, *self._directory.parents) if folder.exists())
         if shutil.disk_usage(parent).free < needed + SLACK:
-            raise self._failed(errno.ENOSPC)
+            raise self._os_error(errno.ENOSPC)
 
-    def _told(self, error: Exception) -> Exception:
-        """The error of a save; what the storage words in its own way, as the OSError that it was."""
+    def _as_os_error(self, error: Exception) -> Exception:
+        """The OSError behind an error of a save, which the storage may have wrapped."""
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             if os.strerror(number) in str(error):
-                return self._failed(number)
+                return self._os_error(number)
         return error
 
-    def _failed(self, number: int) -> OSError:
+    def _os_error(self, number: int) -> OSError:
         return OSError(number, os.strerror(number), str(self._directory))
 
 
-def _described(state: State) -> dict[str, str]:
+def _shapes(state: State) -> dict[str, str]:
     """Shape and dtype of every weight, by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(state.params)
     return {jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}" for path, x in leaves}

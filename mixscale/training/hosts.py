@@ -1,8 +1,11 @@
-"""Several processes as one: joining them, and what they must decide alike."""
+"""The processes of a run: joining several hosts, what all of them must decide alike, and signals that stop them."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import jax
@@ -10,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixscale.config import Hosts
-from mixscale.errors import InputError
+from mixscale.errors import InputError, Interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""Schedulers and clouds send SIGTERM first; `sbatch --signal=USR1@120` sends SIGUSR1 before the time limit."""
 
 
 def join(hosts: Hosts) -> None:
-    """Makes this process one of `hosts.processes`, before JAX looks for its devices; does nothing for one alone.
+    """Makes this process one of `hosts.processes`, before JAX looks for its devices; a single process needs nothing.
 
     Raises:
         InputError: the processes cannot find each other.
@@ -38,36 +44,17 @@ def first() -> bool:
 
 
 def together(flag: bool) -> bool:
-    """Process 0's flag, in every process, so that all take the same way."""
+    """Process 0's flag in every process, so that all take the same branch."""
     return bool(alike(np.array(flag)))
 
 
 def alike(values: np.ndarray) -> np.ndarray:
-    """Process 0's array, in every process."""
+    """Process 0's array in every process."""
     if jax.process_count() == 1:
         return values
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.broadcast_one_to_all(values))
-
-
-class Agreement:
-    """What any process asked for, in every process, one question late, so that no host waits for its devices.
-
-    An answer at once would come after all that the devices were given before the question.
-    """
-
-    def __init__(self) -> None:
-        self._before: jax.Array | None = None
-
-    def asked(self, flag: bool) -> bool:
-        """Whether any flag was raised at the question before this one; of a process alone, whether its own is now."""
-        if jax.process_count() == 1:
-            return flag
-        over, any_of_all = _voting()
-        mine = jax.make_array_from_callback((jax.device_count(),), over, lambda _: np.array([flag]))
-        before, self._before = self._before, any_of_all(mine)
-        return before is not None and bool(before.addressable_data(0))
 
 
 def any_of(flag: bool) -> bool:
@@ -79,9 +66,62 @@ def any_of(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
+class Agreement:
+    """Whether any process has raised a flag, one call late, so that no host waits for its devices.
+
+    An immediate answer would have to wait for everything that the devices were given before the call.
+    """
+
+    def __init__(self) -> None:
+        self._before: jax.Array | None = None
+
+    def on(self, flag: bool) -> bool:
+        """Whether any process raised its flag in the call before this one; of a single process, its flag now."""
+        if jax.process_count() == 1:
+            return flag
+        over, any_of_all = _voting()
+        mine = jax.make_array_from_callback((jax.device_count(),), over, lambda _: np.array([flag]))
+        before, self._before = self._before, any_of_all(mine)
+        return before is not None and bool(before.addressable_data(0))
+
+
 @cache
 def _voting() -> tuple[jax.sharding.NamedSharding, Any]:
-    """Where flags go, one a device, and what finds out whether any is raised."""
+    """A sharding with one flag per device, and the function that tells whether any is raised."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "device")
     each, whole = (jax.sharding.NamedSharding(mesh, spec) for spec in (jax.P("device"), jax.P()))
     return each, jax.jit(jnp.any, out_shardings=whole)
+
+
+class Interrupt:
+    """A context in which the first of `SIGNALS` is recorded and none of them ends the process.
+
+    The loop then finishes its dispatch, saves and raises; the same command resumes from there. Only the main thread of
+    a process can handle signals: entered in another thread, this records nothing and changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process has received a signal to stop."""
+        return self._number != 0
+
+    def exception(self) -> Interrupted:
+        """What to raise once everything is saved, also where only another process received the signal."""
+        return Interrupted(self._number or signal.SIGTERM)
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self._number = self._number or number

@@ -1,8 +1,8 @@
-"""What is written last into a checkpoint's folder: the checksum of every file, and what the checkpoint is of.
+"""The manifest of a checkpoint: the last file written to its folder, with its facts and a checksum of every file.
 
 A folder without a manifest is a checkpoint that was never finished; one whose files differ from its manifest is
-damaged. A file that is there and cannot be read just now makes it neither: that is an error, because a checkpoint that
-counts as damaged is replaced. The module knows files and JSON, and nothing of arrays.
+damaged. A file that exists and cannot be read at the moment is an error and neither of the two, because damaged
+checkpoints are replaced. The module knows files and JSON, and nothing of arrays.
 """
 
 from __future__ import annotations
@@ -14,63 +14,65 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mixscale.io import atomic_write
+from mixscale.io import atomic_write, check_format
 
+FORMAT = 1
+"""Of a checkpoint."""
 FILE = "manifest"
 MISSING = (FileNotFoundError, NotADirectoryError)
-"""What says that a file is not there; whatever else stops a reader may pass."""
+"""Errors which say that a file does not exist; any other error of a reader may be temporary."""
 
 
 class Damaged(Exception):
-    """A checkpoint that must not be used, and in what way it is spoilt."""
+    """A checkpoint that must not be used; the message continues its name."""
 
 
 def write(folder: Path, facts: dict[str, Any]) -> None:
-    """Adds the manifest of all files in `folder`, with `facts` (JSON) in it; from now on the checkpoint counts.
+    """Adds the manifest of all files in `folder`, with `facts` (JSON); from now on the checkpoint is complete.
 
-    Nothing is flushed to the disk: what a loss of power leaves half written has another checksum.
+    Nothing is flushed to the disk: a file that a power failure leaves half written has another checksum.
     """
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
         digests = pool.map(lambda name: _digest(folder / name), names)
-    body = json.dumps({"files": dict(zip(names, digests, strict=True)), **facts}, indent=1).encode()
+    body = json.dumps({"format": FORMAT, "files": dict(zip(names, digests, strict=True)), **facts}, indent=1).encode()
     with atomic_write(folder / FILE) as temporary:
-        # The first line vouches for the rest byte by byte, so that a flipped bit in a position is found as well.
+        # The first line is a checksum of the rest, so that a changed bit in a position is found as well.
         temporary.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The facts of a checkpoint; its other files are not looked at.
+    """The facts of a checkpoint, without a look at its other files.
 
     Raises:
-        Damaged: there is no manifest, or it is not as it was written.
-        OSError: it cannot be read just now.
+        Damaged: there is no manifest, or it has changed.
+        InputError: another version of mixscale saved the checkpoint.
+        OSError: it cannot be read at the moment.
     """
     try:
         digest, _, body = (folder / FILE).read_bytes().partition(b"\n")
     except MISSING:
         raise Damaged("was never finished") from None
     except OSError as error:
-        raise _unread(folder, FILE, error) from error
+        raise _unreadable(folder, FILE, error) from error
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise Damaged("is damaged: its manifest is not as it was written")
-    return json.loads(body)
+        raise Damaged("is damaged: its manifest has changed")
+    facts = json.loads(body)
+    check_format(facts.get("format"), FORMAT, f"checkpoint '{folder}'", f"remove '{folder.parent}' to train again")
+    return facts
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """The facts of a checkpoint whose files all are as they were written.
+def verify(folder: Path) -> None:
+    """Compares every file of a checkpoint with its manifest.
 
     Raises:
-        Damaged: a file is missing or has changed.
-        OSError: one cannot be read just now.
+        Damaged, InputError, OSError: as `read`, for all files.
     """
-    facts = read(folder)
-    files: dict[str, str] = facts["files"]
+    files: dict[str, str] = read(folder)["files"]
     with ThreadPoolExecutor() as pool:
         for name, digest in zip(files, pool.map(lambda name: _found(folder, name), files), strict=True):
             if digest != files[name]:
                 raise Damaged(f"is damaged: its file {name} " + ("has changed" if digest else "is missing"))
-    return facts
 
 
 def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
@@ -89,17 +91,17 @@ def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
 
 
 def _found(folder: Path, name: str) -> str:
-    """Checksum of a file; empty where there is none."""
+    """Checksum of a file; empty if it does not exist."""
     try:
         return _digest(folder / name)
     except MISSING:
         return ""
     except OSError as error:
-        raise _unread(folder, name, error) from error
+        raise _unreadable(folder, name, error) from error
 
 
-def _unread(folder: Path, name: str, error: OSError) -> OSError:
-    why = f"{error.strerror}; start again once it can be read, or remove {folder} to go on from the one before it"
+def _unreadable(folder: Path, name: str, error: OSError) -> OSError:
+    why = f"{error.strerror}; rerun once it can be read, or remove {folder} to resume from the checkpoint before it"
     return OSError(error.errno, why, str(folder / name))
 
 

@@ -1,12 +1,13 @@
-"""AdamW and Muon as pure functions of arrays, with the learning rate and the weight decay of each call as arguments.
+"""Optimizers as pure functions of arrays, with the learning rate and the weight decay of each call as arguments.
 
-The directions come from Optax. What is added here is the step along them: the scale that every parameter brings with
-it, the decoupled decay, and the average of the weights where one is asked for. Nothing here knows parameters by name.
+`OPTIMIZERS` holds the choices: each gives a direction, from Optax, and the scale of a step along it. `Update` adds
+clipping, decoupled weight decay and the average of the weights. Nothing here knows parameters by name.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from mixscale.config import Optimizer
+from mixscale.registry import Registry
 
 Pytree = Any
 
@@ -27,6 +29,44 @@ gave byte-level proxies, 64 and 128 wide, the smallest loss at the default rate 
 """
 
 
+class Direction(NamedTuple):
+    """What distinguishes an optimizer."""
+
+    transformation: optax.GradientTransformation
+    """from gradients to directions"""
+    scale: Callable[[jax.Array, float, bool], float]
+    """factor on a parameter's step, from the parameter, its `lr_scale` and whether it is a hidden matrix"""
+
+
+OPTIMIZERS: Registry[Callable[[Optimizer, Pytree], Direction]] = Registry("optimizer")
+"""Each takes the settings and a tree like the parameters that marks hidden matrices (..., in, out)."""
+
+
+@OPTIMIZERS.register("adamw")
+def adamw(settings: Optimizer, hidden: Pytree) -> Direction:
+    """Adam (Kingma and Ba, arXiv 1412.6980); `Update` decays the weights."""
+    return Direction(optax.scale_by_adam(b1=settings.b1, b2=settings.b2), lambda p, lr_scale, hidden: lr_scale)
+
+
+@OPTIMIZERS.register("muon")
+def muon(settings: Optimizer, hidden: Pytree) -> Direction:
+    """Muon for the hidden matrices (Jordan, kellerjordan.github.io/posts/muon), Adam for everything else.
+
+    The direction of a matrix has a known spectral norm at every width. With the factor sqrt(max(1, out/in)) an update
+    moves the outputs alike at every width (Jordan's post; Yang et al., arXiv 2310.17813), so `lr_scale` is not used.
+    """
+
+    def matrices(updates: Pytree) -> Pytree:
+        return jax.tree.map(lambda _: MuonDimensionNumbers(-2, -1), updates)
+
+    def scale(p: jax.Array, lr_scale: float, hidden: bool) -> float:
+        return MUON_SCALE * max(1.0, p.shape[-1] / p.shape[-2]) ** 0.5 if hidden else lr_scale
+
+    kinds = jax.tree.map(lambda is_hidden: "muon" if is_hidden else "adam", hidden)
+    orthogonal = scale_by_muon(beta=settings.momentum, weight_dimension_numbers=matrices)
+    return Direction(optax.partition({"muon": orthogonal, "adam": adamw(settings, hidden)[0]}, kinds), scale)
+
+
 class OptState(NamedTuple):
     """What an optimizer carries from step to step."""
 
@@ -35,7 +75,7 @@ class OptState(NamedTuple):
     step: jax.Array
     """updates made, int32 ()"""
     average: Pytree
-    """of the weights, shaped like them; None where none is asked for"""
+    """of the weights, shaped like them; None without `ema`"""
 
 
 class Update:
@@ -43,23 +83,20 @@ class Update:
 
     Args:
         optimizer: its settings; the learning rate and the weight decay in it are not read.
-        lr_scale: factor on the learning rate of each parameter, a tree like the parameters'. Muon's matrices have
-            their own: Muon's direction has a known spectral norm at every width, so that it needs none.
-        decay: whether a parameter is a hidden matrix (..., in, out), which alone are decayed and go to Muon. Leading
-            axes count matrices.
+        lr_scale: factor on the learning rate of each parameter, a tree like the parameters'.
+        decay: whether a parameter is a hidden matrix (..., in, out); only those are decayed. Leading axes count
+            matrices.
     """
 
     def __init__(self, optimizer: Optimizer, lr_scale: Pytree, decay: Pytree):
         self._lr_scale, self._decay = lr_scale, decay
-        self._kept, self._clip = optimizer.ema, optimizer.clip
-        self._muon = optimizer.name == "muon"
-        adam = optax.scale_by_adam(b1=optimizer.b1, b2=optimizer.b2)
-        self._direction = self._muon_and(adam, optimizer.momentum) if self._muon else adam
+        self._ema, self._clip = optimizer.ema, optimizer.clip
+        self._direction, self._scale = OPTIMIZERS[optimizer.name](optimizer, decay)
 
     def init(self, params: Pytree) -> OptState:
         """State before the first update."""
-        # A copy, because the caller may donate parameters and state, and a buffer can be given away only once.
-        average = jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) if self._kept else None
+        # A copy, because the caller may donate parameters and state, and a buffer can be donated only once.
+        average = jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) if self._ema else None
         return OptState(self._direction.init(params), jnp.zeros((), jnp.int32), average)
 
     def apply(
@@ -72,33 +109,32 @@ class Update:
             weight_decay: multiplied by the learning rate (decoupled; Loshchilov and Hutter, arXiv 1711.05101), ().
 
         Returns:
-            Parameters, state, and the norms of the gradient before it was clipped and of the new parameters.
+            Parameters, state, and the norms of the gradient before clipping and of the new parameters.
         """
         grad_norm = optax.tree.norm(grads)
-        # One factor, where optax.clip_by_global_norm divides every entry: XLA keeps a division's result for its three
-        # readers, and a product not.
+        # One factor, where optax.clip_by_global_norm divides every entry: XLA stores the result of a division for its
+        # three readers, and recomputes a product.
         shrunk = jnp.minimum(1.0, self._clip / grad_norm)
         direction, moments = self._direction.update(jax.tree.map(lambda g: g * shrunk, grads), opt.moments)
 
         def moved(p: jax.Array, u: jax.Array, lr_scale: float, decay: bool) -> jax.Array:
-            scale = _muon_scale(p) if decay and self._muon else lr_scale
-            return p - learning_rate * (scale * u + (weight_decay * p if decay else 0.0))
+            return p - learning_rate * (self._scale(p, lr_scale, decay) * u + (weight_decay * p if decay else 0.0))
 
         params = jax.tree.map(moved, params, direction, self._lr_scale, self._decay)
         step = opt.step + 1
-        # Of the new ones: nothing orders a norm of the old before they are overwritten, and it would cost a copy.
+        # Of the new parameters: a norm of the old ones would cost a copy, since nothing orders it before the update.
         metrics = {"grad_norm": grad_norm, "param_norm": optax.tree.norm(params)}
-        return params, OptState(moments, step, self._averaged_with(opt.average, params, step)), metrics
+        return params, OptState(moments, step, self._average(opt.average, params, step)), metrics
 
     def averaged(self, params: Pytree, opt: OptState) -> Pytree:
-        """The weights to be evaluated: their exponential average, or `params` where none is kept."""
-        return opt.average if self._kept else params
+        """The weights to evaluate: their exponential average, or `params` without `ema`."""
+        return opt.average if self._ema else params
 
     def placed(self, entries: Pytree, other: Any) -> OptState:
-        """A tree like the state, for instance of shardings: `entries` for what is shaped like the parameters.
+        """A tree like the state, for instance of shardings.
 
         Args:
-            entries: one entry a parameter, in a tree like the parameters'.
+            entries: one entry per parameter, for what is shaped like the parameters.
             other: for everything else.
         """
         by_path = dict(jax.tree_util.tree_flatten_with_path(entries)[0])
@@ -110,32 +146,12 @@ class Update:
 
         return jax.tree_util.tree_map_with_path(entry, like)
 
-    def _muon_and(self, adam: optax.GradientTransformation, momentum: float) -> optax.GradientTransformation:
-        """Muon for the hidden matrices (Jordan, kellerjordan.github.io/posts/muon), and `adam` for what is left."""
-        kinds = jax.tree.map(lambda hidden: "muon" if hidden else "adam", self._decay)
+    def _average(self, average: Pytree, params: Pytree, step: jax.Array) -> Pytree:
+        """The average of all weights since the first update, each weighted `ema` times the next one.
 
-        def matrices(updates: Pytree) -> Pytree:
-            return jax.tree.map(lambda _: MuonDimensionNumbers(-2, -1), updates)
-
-        muon = scale_by_muon(beta=momentum, weight_dimension_numbers=matrices)
-        return optax.partition({"muon": muon, "adam": adam}, kinds)
-
-    def _averaged_with(self, average: Pytree, params: Pytree, step: jax.Array) -> Pytree:
-        """The average of all weights since the first update, each counting `ema` times the one after it.
-
-        Divided by the sum of the weights, as Adam's moments are, so that a short run's average forgets where it began.
+        Divided by the sum of the weights, as Adam's moments are, so that a short run's average forgets its start.
         """
-        if not self._kept:
+        if not self._ema:
             return None
-        new = (1.0 - self._kept) / -jnp.expm1(step * math.log(self._kept))
+        new = (1.0 - self._ema) / -jnp.expm1(step * math.log(self._ema))
         return jax.tree.map(lambda a, p: a + new * (p - a), average, params)
-
-
-def _muon_scale(matrix: jax.Array) -> float:
-    """Factor on the orthogonal direction of a matrix (..., in, out).
-
-    With sqrt(max(1, out/in)) an update moves the outputs alike at every width (Jordan's post; Yang et al., arXiv
-    2310.17813), because widths grow in proportion.
-    """
-    fan_in, fan_out = matrix.shape[-2:]
-    return MUON_SCALE * max(1.0, fan_out / fan_in) ** 0.5

@@ -14,6 +14,7 @@ from mixscale.config import Model, Optimizer, Train, content_hash
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant, Schedule
+from mixscale.training.tasks import LanguageModelling, Task
 
 FORMAT = 1
 """Of `Run.config`. Raise it with every change that gives equal configs other numbers: old runs then keep their ids."""
@@ -37,6 +38,7 @@ class Run:
     """of the weights and of the order of the rows"""
     store: str
     """id of the token store"""
+    task: Task = LanguageModelling()
 
     def __post_init__(self) -> None:
         if self.train.measure_at and not isinstance(self.schedule, Constant):
@@ -56,6 +58,7 @@ class Run:
         """JSON-ready; equal configs are equal runs."""
         return {
             "format": FORMAT,
+            "task": self.task.name,
             "schedule": self.schedule.config,
             "model": self.model,
             "optimizer": self.optimizer,

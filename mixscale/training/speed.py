@@ -1,36 +1,25 @@
-"""How fast a run trains: tokens a second, and the share of the arithmetic that its devices could do."""
+"""How fast a run trains: tokens per second, the share of its devices' peak arithmetic (MFU), and traces of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 products without sparsity, FLOP/s a device as JAX counts devices; the makers' data sheets. The first
-# name found in the device's kind counts, so the longer names come first.
 PEAKS = {
-    "B200": 2.25e15,
-    "H200": 989.4e12,
-    "GH200": 989.4e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989.4e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "TPU v6": 918e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v4 lite": 138e12,
-    "TPU v4": 275e12,
-    "TPU v3": 61.5e12,
-    "TPU v2": 22.5e12,
-}
+    "B200": 2.25e15, "H200": 989.4e12, "GH200": 989.4e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989.4e12,
+    "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12,
+    "TPU v6": 918e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v4 lite": 138e12,
+    "TPU v4": 275e12, "TPU v3": 61.5e12, "TPU v2": 22.5e12,
+}  # fmt: skip
+"""Dense bfloat16 FLOP/s per device as JAX counts devices, from the makers' data sheets. The first name that is part of
+the device's kind counts, so longer names come first."""
+SKIPPED = 2
+"""Dispatches before the first that is traced: they compile, and fill the device's queue."""
 
 
 class Speed:
@@ -38,26 +27,24 @@ class Speed:
 
     Args:
         flops_per_token: training FLOPs of the model, without those of recomputation.
-        devices: that train together.
-        dtype: of the computation; on a CPU the peak is that of products of this type.
+        devices: those that train together.
+        dtype: of the computation; the peak of a CPU is that of products of this type.
 
     Attributes:
         mfu: share of the devices' peak at the latest reading (Chowdhery et al., arXiv 2204.02311); None before the
-            second, and where the peak is not known.
+            second reading, and where the peak is not known.
     """
 
     def __init__(self, flops_per_token: float, devices: Sequence[jax.Device], dtype: str):
-        self._flops = flops_per_token
-        self._peak = peak_flops(devices, dtype)
+        self._flops, self._peak = flops_per_token, peak_flops(devices, dtype)
         self._last: float | None = None
         self.mfu: float | None = None
 
     def read(self, tokens: int) -> dict[str, float]:
-        """tokens_per_second, and mfu where it is known.
+        """tokens_per_second, and mfu where it is known; nothing at the first reading, which includes compilation.
 
         Args:
-            tokens: trained since the last reading, of all runs together. Nothing is said at the first reading, before
-                which the program was compiled.
+            tokens: trained since the last reading by all runs together.
         """
         now, last = time.perf_counter(), self._last
         self._last = now
@@ -71,12 +58,12 @@ class Speed:
 
 
 def peak_flops(devices: Sequence[jax.Device], dtype: str) -> float | None:
-    """Most FLOP/s of all `devices` together; None where their kind is not in PEAKS.
+    """Peak FLOP/s of all `devices` together; None where their kind is not in PEAKS.
 
-    An accelerator's is that of dense bfloat16 products, whatever the dtype, as the field counts; a CPU's is measured.
+    An accelerator's is that of dense bfloat16 products whatever the dtype, as is usual; a CPU's is measured.
     """
     if devices[0].platform == "cpu":
-        # However many devices XLA is told to make of it, it is one CPU.
+        # All devices that XLA makes of a CPU share its cores.
         return _measured(dtype)
     kind = devices[0].device_kind
     return next((peak * len(devices) for name, peak in PEAKS.items() if name in kind), None)
@@ -94,3 +81,36 @@ def _measured(dtype: str, size: int = 1024, times: int = 5) -> float:
         product(x, x).block_until_ready()
         seconds.append(time.perf_counter() - began)
     return 2.0 * size**3 / min(seconds)
+
+
+class Profile:
+    """Traces dispatches SKIPPED to SKIPPED + `dispatches` of this process, for TensorBoard and Perfetto.
+
+    Args:
+        directory: of the trace: .xplane.pb and perfetto_trace.json.gz.
+        dispatches: how many are traced; 0 for none.
+    """
+
+    def __init__(self, directory: Path, dispatches: int):
+        self._directory, self._first, self._last = directory, SKIPPED, SKIPPED + dispatches
+        self._seen, self._tracing = 0, False
+
+    def __enter__(self) -> Profile:
+        return self
+
+    def step(self) -> None:
+        """Call after each dispatch, while the device works on it."""
+        self._seen += 1
+        if self._seen == self._first < self._last:
+            jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
+            self._tracing = True
+        elif self._seen == self._last:
+            self._stop()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()

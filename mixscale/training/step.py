@@ -1,8 +1,8 @@
 """The compiled inner loop: gradient, update and evaluation of a population, as pure functions of arrays.
 
-Everything that tells two runs of a shape apart (weights, rows, learning rates, weight decay, how far it has to go)
-arrives as an array with a leading axis R, so that one compilation serves a whole grid. Several steps run per dispatch,
-in a loop whose trip count is an argument. Nothing here touches files.
+Everything that differs between two runs of a shape (weights, rows, learning rates, weight decay, number of steps) is
+an array with a leading axis R, so that one compilation serves a whole grid. Several steps run per dispatch, in a loop
+whose trip count is an argument. Nothing here reads or writes files.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from flax import nnx
 from mixscale.config import Model, Optimizer
 from mixscale.models import Compute, Transformer
 from mixscale.training.optimizers import Update
+from mixscale.training.tasks import Task
 
 Pytree = Any
 METRICS = ("loss", "grad_norm", "param_norm")
 
 
 class State(NamedTuple):
-    """What a population carries from step to step, and what a checkpoint holds; every leaf begins with R runs."""
+    """What a population carries from step to step and a checkpoint holds; the first axis of every leaf is R runs."""
 
     params: Pytree
     opt: Pytree
 
 
-class Work(NamedTuple):
-    """What one dispatch is asked to do, S steps at most of each of R runs."""
+class StepInputs(NamedTuple):
+    """Inputs of one dispatch: at most S steps of each of R runs."""
 
     rows: jax.Array
-    """int32 (R, S, B): which rows of the resident tokens; or the rows themselves, (R, S, B, T+1)"""
+    """int32 (R, S, B), numbers of rows of the resident tokens; or the rows themselves, (R, S, B, T+1)"""
     learning_rate: jax.Array
     """float32 (R, S)"""
     weight_decay: jax.Array
@@ -44,18 +45,22 @@ class Work(NamedTuple):
 
 
 class Program:
-    """Model, loss and optimizer of one shape, as functions to be jitted by the caller.
+    """Model, task and optimizer of one shape, as functions to be jitted by the caller.
 
     Args:
+        task: gives the loss and what is measured.
         model: shape of the transformer.
         vocab: V, tokens of the vocabulary.
-        optimizer: its settings other than the learning rate and the weight decay, which come with each dispatch.
+        optimizer: its learning rate and weight decay are not read; they come with each dispatch.
         compute: how the model is computed.
         runs: R.
-        accumulate: parts that a batch is computed in.
+        accumulate: number of parts in which a batch is computed; the loss is the mean over the parts.
     """
 
-    def __init__(self, model: Model, vocab: int, optimizer: Optimizer, compute: Compute, runs: int, accumulate: int):
+    def __init__(
+        self, task: Task, model: Model, vocab: int, optimizer: Optimizer, compute: Compute, runs: int, accumulate: int
+    ):
+        self._task = task
         self._build = partial(Transformer, model, vocab, compute=compute)
         abstract = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
         self._graph, self._annotated = nnx.split(abstract)
@@ -67,47 +72,49 @@ class Program:
         """Fresh weights and optimizer state from integer seeds."""
         return self._each(self._init)(seed_R)
 
-    def steps(self, state: State, tokens_NxT1: jax.Array | None, work: Work) -> tuple[State, dict[str, jax.Array]]:
-        """Each run's share of S steps; metrics (R, S) are zero after a run's count.
+    def steps(
+        self, state: State, tokens_NxT1: jax.Array | None, inputs: StepInputs
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """Up to S steps of each run; metrics (R, S) are zero after a run's count.
 
-        Runs that have taken theirs wait for the others unchanged. Rows are numbers of rows in `tokens_NxT1`, or the
-        rows themselves where there are no resident tokens.
+        Runs that have taken their steps wait for the others unchanged. `inputs.rows` are numbers of rows in
+        `tokens_NxT1`, or the rows themselves where there are no resident tokens.
         """
         alone = self._runs == 1
         step = self._step if alone else self._each(self._step)
         if alone:
-            # Before the loop: where the axis is taken off inside it, XLA copies the whole state at every step.
-            state, work = jax.tree.map(lambda x: x[0], (state, work))
-        row_SxRxB = work.rows if alone else work.rows.swapaxes(0, 1)
+            # Before the loop: if the axis is removed inside it, XLA copies the whole state at every step.
+            state, inputs = jax.tree.map(lambda x: x[0], (state, inputs))
+        row_SxRxB = inputs.rows if alone else inputs.rows.swapaxes(0, 1)
 
         def body(s: jax.Array, carry: tuple[State, dict[str, jax.Array]]) -> tuple[State, dict[str, jax.Array]]:
             state, metrics = carry
             rows_RxBxT1 = row_SxRxB[s] if tokens_NxT1 is None else tokens_NxT1[row_SxRxB[s]]
-            goes_R = s < work.count
-            state, now = step(state, rows_RxBxT1, work.learning_rate[..., s], work.weight_decay, goes_R)
+            active_R = s < inputs.count
+            state, now = step(state, rows_RxBxT1, inputs.learning_rate[..., s], inputs.weight_decay, active_R)
             return state, {name: metrics[name].at[..., s].set(now[name]) for name in METRICS}
 
-        metrics = {name: jnp.zeros(work.learning_rate.shape) for name in METRICS}
-        out = jax.lax.fori_loop(0, work.count.max(), body, (state, metrics))
+        metrics = {name: jnp.zeros(inputs.learning_rate.shape) for name in METRICS}
+        out = jax.lax.fori_loop(0, inputs.count.max(), body, (state, metrics))
         return jax.tree.map(lambda x: x[None], out) if alone else out
 
     def evaluate(self, state: State, rows_NxBxT1: jax.Array) -> jax.Array:
-        """Loss of every held-out row in nats a token, float32 (R, N, B)."""
+        """The task's measure of every held-out row, float32 (R, N, B)."""
 
         def alone(state: State) -> jax.Array:
-            params = self.update.averaged(state.params, state.opt)
-            return jax.lax.map(self._model(params).losses, rows_NxBxT1)
+            model = self._model(self.update.averaged(state.params, state.opt))
+            return jax.lax.map(partial(self._task.measure, model), rows_NxBxT1)
 
         return self._each(alone)(state)
 
     def _of_params(self, name: str) -> Pytree:
-        """What every parameter says of itself under `name`."""
+        """The attribute `name` of every parameter."""
         is_param = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
-        said = jax.tree.map(lambda p: Said(getattr(p, name)), self._annotated, is_leaf=is_param)
-        return jax.tree.map(lambda s: s.value, nnx.to_pure_dict(said), is_leaf=lambda s: isinstance(s, Said))
+        wrapped = jax.tree.map(lambda p: _Leaf(getattr(p, name)), self._annotated, is_leaf=is_param)
+        return jax.tree.map(lambda s: s.value, nnx.to_pure_dict(wrapped), is_leaf=lambda s: isinstance(s, _Leaf))
 
     def _each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` of one run, for all; a run alone is computed without the axis, which costs on a CPU."""
+        """`function` of one run, for all. A single run is computed without the axis, which costs time on a CPU."""
         if self._runs > 1:
             return jax.vmap(function, spmd_axis_name="run")
 
@@ -127,12 +134,12 @@ class Program:
         return nnx.merge(self._graph, state)
 
     def _gradient(self, params: Pytree, rows_BxT1: jax.Array) -> tuple[jax.Array, Pytree]:
-        """Mean loss and its gradient; a batch in parts has the same mean."""
-        mean = jax.value_and_grad(lambda p, rows: self._model(p).loss(rows))
+        """Loss and its gradient."""
+        mean = jax.value_and_grad(lambda p, rows: self._task.loss(self._model(p), rows))
         parts = self._accumulate
         if parts == 1:
             return mean(params, rows_BxT1)
-        # Sequences are dealt out in turn, so that every device has a share of every part.
+        # Every part takes each A-th sequence, so that every device has a share of every part.
         rows_AxbxT1 = rows_BxT1.reshape(-1, parts, rows_BxT1.shape[-1]).swapaxes(0, 1)
 
         def add(total: Any, rows_bxT1: jax.Array) -> tuple[Any, None]:
@@ -143,19 +150,19 @@ class Program:
         return jax.tree.map(lambda x: x / parts, total)
 
     def _step(
-        self, state: State, rows_BxT1: jax.Array, learning_rate: jax.Array, weight_decay: jax.Array, goes: jax.Array
+        self, state: State, rows_BxT1: jax.Array, learning_rate: jax.Array, weight_decay: jax.Array, active: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
-        """One update of one run, or none where it does not go on; the loss is that before it."""
+        """One update of one run, or none where it is not active; the loss is that before the update."""
         loss, grads = self._gradient(state.params, rows_BxT1)
         params, opt, norms = self.update.apply(grads, state.opt, state.params, learning_rate, weight_decay)
         new, metrics = State(params, opt), {"loss": loss, **norms}
         if self._runs == 1:
             return new, metrics
-        kept = jax.tree.map(lambda now, before: jnp.where(goes, now, before), new, state)
-        return kept, {name: jnp.where(goes, metrics[name], 0.0) for name in METRICS}
+        kept = jax.tree.map(lambda now, before: jnp.where(active, now, before), new, state)
+        return kept, {name: jnp.where(active, metrics[name], 0.0) for name in METRICS}
 
 
-class Said(NamedTuple):
-    """Keeps what a parameter says from being taken for a tree of its own."""
+class _Leaf(NamedTuple):
+    """Keeps a parameter's attribute from being taken for a tree of its own."""
 
     value: Any

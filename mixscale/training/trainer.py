@@ -1,11 +1,11 @@
 """`Trainer`: one shape of run, compiled once and held on the devices together with its tokens.
 
-It starts, advances and measures populations; the order in which that happens, and what is kept, is `loop.py`'s.
+It starts, advances and measures populations; `loop.py` decides in which order, and what is saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,28 +15,29 @@ import numpy as np
 from mixscale.config import Machine, content_hash
 from mixscale.errors import InputError
 from mixscale.models import Compute
-from mixscale.training.evaluation import HeldOut
+from mixscale.training.cursor import Parent, Position, RunCursor
+from mixscale.training.loader import StepRange, make_loader
 from mixscale.training.mesh import Layout, make_layout
-from mixscale.training.parent import Parent
-from mixscale.training.rows import Draw, make_rows
 from mixscale.training.run import Run
 from mixscale.training.sampler import Sampler
-from mixscale.training.schedule import steps_of
-from mixscale.training.step import Program, State, Work
+from mixscale.training.segments import steps_of
+from mixscale.training.step import Program, State, StepInputs
+from mixscale.training.tasks import HeldOut
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
 
 COMPILED = ("name", "b1", "b2", "momentum", "clip", "ema")
-"""Settings of the optimizer that are part of the program; the others reach it as arrays."""
+"""Settings of the optimizer that are part of the program; the others are arrays."""
 SCANNED = 8
-"""Layers from which one is compiled for all: compiling takes longer than a loop costs."""
+"""Number of layers from which `auto` compiles one layer for all: compiling then takes longer than a loop costs."""
 
 
 def shape_of(run: Run) -> str:
     """Equal for runs that one compiled program can train, alone or together."""
     compiled = [getattr(run.optimizer, name) for name in COMPILED]
-    return content_hash(run.model, compiled, run.train.batch, run.train.validation_rows, run.train.dtype, run.store)
+    train = run.train
+    return content_hash(run.task.name, run.model, compiled, train.batch, train.validation_rows, train.dtype, run.store)
 
 
 class Trainer:
@@ -44,17 +45,17 @@ class Trainer:
 
     Args:
         run: any run of the shape.
-        store: tokens of every domain; must be the store that the run names.
+        store: tokens of every domain; the store that the run names.
         corpus_seed: of the choice of held-out rows, which all experiments on the corpus share.
         machine: devices to use, and how.
         population: R, runs trained together in one program.
 
     Attributes:
         of_all: shapes and places of the state of a population.
-        of_one: of that of a run alone.
+        of_one: those of a single run.
 
     Raises:
-        InputError: the run was planned with another store, or its shape or mesh is impossible.
+        InputError: the run was planned with another store, or its mesh is impossible.
     """
 
     def __init__(self, run: Run, store: TokenStore, corpus_seed: int, machine: Machine, population: int = 1):
@@ -71,8 +72,10 @@ class Trainer:
             loss_chunk=machine.loss_chunk,
             constrain=self.layout.constrain,
         )
-        program = Program(run.model, store.vocab_size, run.optimizer, compute, population, machine.accumulate)
-        self._rows = make_rows(store, self.layout, corpus_seed, machine)
+        program = Program(
+            run.task, run.model, store.vocab_size, run.optimizer, compute, population, machine.accumulate
+        )
+        self._loader = make_loader(store, self.layout, corpus_seed, machine)
         self._held_out = HeldOut(store, run.train.validation_rows, corpus_seed, run.train.batch)
         self._held_out_NxBxT1 = self.layout.put(self._held_out.rows_NxBxT1, None, "batch", None)
         self.of_all = abstract(program, self.layout, population)
@@ -84,22 +87,19 @@ class Trainer:
         self._evaluate = jax.jit(program.evaluate, out_shardings=whole)
         self._merge = jax.jit(_merge, out_shardings=self._state)
 
-    def sampler(self, run: Run, seen: Mapping[str, int] | None = None) -> Sampler:
-        """The sequences that `run` draws, after those that a parent has `seen` of each domain."""
+    def cursor(self, run: Run, position: Position) -> RunCursor:
+        """The cursor of a run at `position`, whose `seen` rows its parents have drawn."""
         steps = steps_of(run.train.tokens, run.train, self.store.context)
         stages = [(length * self.batch, mixture) for length, mixture in run.schedule.spans(steps)]
-        return Sampler(stages, self.offered(run), run.seed, seen)
-
-    def offered(self, run: Run) -> dict[str, int]:
-        """Rows that each domain offers to a run."""
-        return {domain: len(rows_R) for domain, rows_R in self._rows.offered(run).items()}
+        offered = {domain: len(rows_R) for domain, rows_R in self._loader.offered(run).items()}
+        return RunCursor(run, self.store, Sampler(stages, offered, run.seed, position.seen), offered, position)
 
     def start(self, seeds: Sequence[int]) -> State:
-        """Fresh weights and optimizer state, one seed a run."""
+        """Fresh weights and optimizer state, one seed per run."""
         return self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
 
     def merge(self, where: Sequence[bool], there: State, here: State) -> State:
-        """A state of its own: of the marked runs `there`'s, of the others `here`'s."""
+        """A new state: of the marked runs `there`'s, of the others `here`'s."""
         return self._merge(self.layout.put(np.asarray(where), "run"), there, here)
 
     def alone(self, state: State, r: int) -> State:
@@ -107,49 +107,48 @@ class Trainer:
         return jax.tree.map(lambda x: x[r : r + 1], state)
 
     def inherit(self, state: State, parents: Sequence[Parent | None]) -> State:
-        """`state` with the weights and moments of those runs that have parents."""
+        """`state` with the weights and moments of the parents of those runs that have one."""
         if not any(parents):
             return state
         rows = [p.state if p else self.alone(state, r) for r, p in enumerate(parents)]
         rows += [self.alone(state, r) for r in range(len(parents), self.population)]
         return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
 
-    def about(self, runs: Sequence[Run]) -> dict[str, Any]:
-        """What a checkpoint must have been made with for `runs` to go on from it."""
+    def made_with(self, runs: Sequence[Run]) -> dict[str, Any]:
+        """What a checkpoint must have been made with for `runs` to resume from it."""
         return {"runs": [run.id for run in runs]} | self.kind(runs[0])
 
     def kind(self, run: Run) -> dict[str, Any]:
-        """What a checkpoint must have been made with for another run to begin from it."""
+        """What a checkpoint must have been made with for another run to start from it."""
         optimizer = {name: getattr(run.optimizer, name) for name in COMPILED}
         tokenizer = {"hash": self.store.tokenizer_hash, "vocab_size": self.store.vocab_size}
         return {"model": run.model, "optimizer": optimizer, "tokenizer": tokenizer}
 
     def advance(
-        self, state: State, draws: Sequence[Draw], weight_decay: Sequence[float]
+        self, state: State, ranges: Sequence[StepRange], weight_decay: Sequence[float]
     ) -> tuple[State, dict[str, jax.Array]]:
-        """Trains what each run draws; consumes `state`.
+        """Trains a range of steps of each run; consumes `state`.
 
         Returns without waiting for the device; metrics (R, S) have the shape of a whole dispatch.
         """
-        R, S = self.population, self.machine.steps_per_dispatch
-        rate_RxS, count_R = np.zeros((R, S), np.float32), np.zeros(R, np.int32)
-        for r, draw in enumerate(draws):
-            count_R[r] = len(draw.learning_rate_S)
-            rate_RxS[r, : count_R[r]] = draw.learning_rate_S
-        work = Work(
-            self._rows.dispatch(draws, self.batch, S),
+        S = self.machine.steps_per_dispatch
+        rate_RxS = np.zeros((self.population, S), np.float32)
+        for r, part in enumerate(ranges):
+            rate_RxS[r, : part.steps] = part.learning_rate_S
+        inputs = StepInputs(
+            self._loader.dispatch(ranges, self.batch, S),
             self.layout.put(rate_RxS, "run", None),
             self.layout.put(np.asarray(weight_decay, np.float32), "run"),
-            self.layout.put(count_R, "run"),
+            self.layout.put(np.array([part.steps for part in ranges], np.int32), "run"),
         )
         with jax.transfer_guard("disallow"):
-            return self._steps(state, self._rows.resident, work)
+            return self._steps(state, self._loader.resident, inputs)
 
-    def held_out_losses(self, state: State) -> list[dict[str, float]]:
-        """Of every run, the loss on each domain's held-out rows in nats a token."""
+    def held_out(self, state: State) -> list[dict[str, float]]:
+        """For every run, the mean of the task's measure over each domain's held-out rows."""
         with jax.transfer_guard("disallow"):
-            loss_RxNxB = self._evaluate(state, self._held_out_NxBxT1)
-        return [self._held_out.by_domain(loss_NxB) for loss_NxB in jax.device_get(loss_RxNxB)]
+            measured_RxNxB = self._evaluate(state, self._held_out_NxBxT1)
+        return [self._held_out.by_domain(measured_NxB) for measured_NxB in jax.device_get(measured_RxNxB)]
 
 
 def abstract(program: Program, layout: Layout, runs: int) -> State:

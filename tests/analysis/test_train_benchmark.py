@@ -30,7 +30,8 @@ def test_the_twin_has_the_same_loss_and_gradient(benchmark_of):
     twin_of = benchmark_of("training.twin")
     graph, state = nnx.split(nnx.jit(lambda: Transformer(CONFIG, 40, nnx.Rngs(0)))())
     rows_BxT1 = np.random.default_rng(0).integers(0, 40, (3, 11))
-    loss, gradient = jax.jit(jax.value_and_grad(lambda state: nnx.merge(graph, state).loss(rows_BxT1)))(state)
+    split = rows_BxT1[:, :-1], rows_BxT1[:, 1:]
+    loss, gradient = jax.jit(jax.value_and_grad(lambda state: nnx.merge(graph, state).loss(*split)))(state)
     twin, expected = twin_of.Twin(CONFIG, 40, 10), twin_of.Twin(CONFIG, 40, 10)
     twin_of.copy_weights(twin, nnx.to_pure_dict(state))
     twin_of.copy_weights(expected, nnx.to_pure_dict(gradient))

@@ -10,7 +10,7 @@ from flax import nnx
 from mixscale.config import Model
 from mixscale.errors import InputError
 from mixscale.models import Compute, Transformer, count_parameters
-from mixscale.models.attention import rotary, rotate
+from mixscale.models.transformer import rotary, rotate
 
 VOCAB = 40
 GROUPED = Model(d_model=32, layers=2, heads=4, kv_heads=2)
@@ -35,9 +35,16 @@ def rows(batch: int = 4, length: int = 13) -> jax.Array:
     return jax.random.randint(jax.random.key(1), (batch, length), 0, VOCAB)
 
 
+def examples(rows_BxT1: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ids and the tokens that follow them."""
+    return rows_BxT1[:, :-1], rows_BxT1[:, 1:]
+
+
 def loss_and_gradient(config: Model, compute: Compute, name: str = "loss") -> tuple[float, nnx.State]:
     graph, state = made(config, compute)
-    return jax.jit(jax.value_and_grad(lambda state: getattr(nnx.merge(graph, state), name)(rows()).mean()))(state)
+    return jax.jit(jax.value_and_grad(lambda state: getattr(nnx.merge(graph, state), name)(*examples(rows())).mean()))(
+        state
+    )
 
 
 def assert_close(found: nnx.State, expected: nnx.State, tolerance: float) -> None:
@@ -86,7 +93,7 @@ def test_a_population_is_its_members():
     models = [made(GROUPED, seed=seed) for seed in range(3)]
     states = [state for _, state in models]
     rows_RxBxT1 = jax.random.randint(jax.random.key(2), (3, 2, 9), 0, VOCAB)
-    one = jax.value_and_grad(lambda state, rows_BxT1: nnx.merge(models[0][0], state).loss(rows_BxT1))
+    one = jax.value_and_grad(lambda state, rows_BxT1: nnx.merge(models[0][0], state).loss(*examples(rows_BxT1)))
     alone = jax.jit(one)
     loss_R, gradients = jax.jit(jax.vmap(one))(jax.tree.map(lambda *x: jnp.stack(x), *states), rows_RxBxT1)
     for r, state in enumerate(states):
@@ -108,7 +115,7 @@ def test_spread_over_devices_it_is_the_same_and_weights_are_not_put_together(ref
     graph, state = made(GROUPED, compute)
     is_param = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
     state = jax.tree.map(lambda p: p.replace(jax.device_put(p[...], placed(p.axes))), state, is_leaf=is_param)
-    step = jax.jit(jax.value_and_grad(lambda state, rows: nnx.merge(graph, state).loss(rows)))
+    step = jax.jit(jax.value_and_grad(lambda state, rows: nnx.merge(graph, state).loss(*examples(rows))))
     given = jax.device_put(rows(), placed(("batch", None)))
     loss, gradient = step(state, given)
     assert loss == pytest.approx(float(reference[0]), rel=1e-5)

@@ -24,7 +24,7 @@ from mixscale.errors import InputError
 from mixscale.launch import build_corpus, train_design
 from mixscale.sweeps.directory import collect, open_directory, read_manifests, read_rows
 from mixscale.sweeps.queue import claim
-from mixscale.training.export import weights
+from mixscale.training.hugging_face import weights
 
 CONFIG = """
 from mixscale.config import *

@@ -30,7 +30,8 @@ from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, hosts, train_run
 from mixscale.training.mesh import AXES, Layout
-from mixscale.training.rows import Draw, make_rows
+from mixscale.training.cursor import Position
+from mixscale.training.loader import make_loader
 from mixscale.training.speed import peak_flops
 
 machine, index = {machine!r}, int(sys.argv[1])
@@ -41,16 +42,16 @@ run = Run(Constant(Mixture({mixture!r})), "tiny", {run.model!r}, {run.optimizer!
 store = TokenStore.open({store!r})
 
 agreement = hosts.Agreement()
-assert [agreement.asked(flag) for flag in (index == 1, False, False)] == [False, True, False]
+assert [agreement.on(flag) for flag in (index == 1, False, False)] == [False, True, False]
 assert peak_flops(jax.devices(), "float32") < 3e13
 
 # A mesh as TPUs have them, on which no host's devices are neighbours: streamed rows against resident ones.
 devices = np.array(jax.devices())[[0, 5, 1, 4, 6, 2, 7, 3]].reshape(1, 4, 2, 1)
 layout = Layout(jax.sharding.Mesh(devices, AXES))
-resident, streamed = (make_rows(store, layout, 0, replace(machine, resident_gb=gb)) for gb in (4.0, 0.0))
+resident, streamed = (make_loader(store, layout, 0, replace(machine, resident_gb=gb)) for gb in (4.0, 0.0))
 trainer = Trainer(run, store, 0, machine)
-draw = Draw(run, trainer.sampler(run), 0, np.zeros(3, np.float32))
-numbers, rows = (each.dispatch([draw], 8, 3).addressable_shards for each in (resident, streamed))
+part = trainer.cursor(run, Position(seen={{}})).next_steps(3)
+numbers, rows = (each.dispatch([part], 8, 3).addressable_shards for each in (resident, streamed))
 for number, row in zip(numbers, rows, strict=True):
     np.testing.assert_array_equal(np.asarray(resident.resident.addressable_data(0))[number.data], row.data)
 

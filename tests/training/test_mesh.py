@@ -10,7 +10,8 @@ from mixscale.config import Mesh, Model, Optimizer
 from mixscale.errors import InputError
 from mixscale.models import Compute
 from mixscale.training.mesh import make_layout
-from mixscale.training.step import Program, Work
+from mixscale.training.step import Program, StepInputs
+from mixscale.training.tasks import LanguageModelling
 from mixscale.training.trainer import abstract
 
 MODEL = Model(d_model=32, layers=2, heads=4, kv_heads=2)
@@ -21,11 +22,13 @@ def losses(mesh: Mesh, runs: int = 1, accumulate: int = 1, name: str = "adamw", 
     """Training losses (R, S) of 20 steps, with all of the state checked to be where the mesh says."""
     layout = make_layout(mesh, MODEL, BATCH, accumulate, runs)
     optimizer = Optimizer(name=name, ema=0.9 if name == "muon" else 0.0)
-    program = Program(MODEL, VOCAB, optimizer, Compute(constrain=layout.constrain, **how), runs, accumulate)
+    program = Program(
+        LanguageModelling(), MODEL, VOCAB, optimizer, Compute(constrain=layout.constrain, **how), runs, accumulate
+    )
     places = jax.tree.map(lambda x: x.sharding, abstract(program, layout, runs))
     rng = np.random.default_rng(0)
     tokens_NxT1 = rng.integers(0, VOCAB, (ROWS, LENGTH)).astype(np.uint16)
-    work = Work(
+    inputs = StepInputs(
         layout.put(rng.integers(0, ROWS, (runs, STEPS, BATCH)).astype(np.int32), "run", None, "batch"),
         layout.put(np.full((runs, STEPS), 0.01, np.float32), "run", None),
         layout.put(np.full(runs, 0.1, np.float32), "run"),
@@ -35,7 +38,7 @@ def losses(mesh: Mesh, runs: int = 1, accumulate: int = 1, name: str = "adamw", 
     tokens = layout.put(tokens_NxT1, None, None)
     step = jax.jit(program.steps, donate_argnums=0, out_shardings=(places, layout.placed()))
     with jax.transfer_guard("disallow"):
-        state, metrics = step(state, tokens, work)
+        state, metrics = step(state, tokens, inputs)
     largest = max(jax.tree.leaves(state.params), key=lambda x: x.size)
     shard = largest.addressable_shards[0].data.size
     over = mesh.run * mesh.fsdp * mesh.tensor if mesh.tensor * mesh.fsdp > 1 else mesh.run

@@ -21,12 +21,9 @@ from mixscale.config import Model, Optimizer, Train
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
-from mixscale.training.metrics import MetricLog
-from mixscale.training.observers import observers
-from mixscale.training.profile import SKIPPED, Profile
+from mixscale.training.metrics import WINDOW, MetricLog, Spikes, observers
 from mixscale.training.run import Run
-from mixscale.training.speed import Speed, peak_flops
-from mixscale.training.spikes import WINDOW, Spikes
+from mixscale.training.speed import SKIPPED, Profile, Speed, peak_flops
 
 RUN = Run(Constant(Mixture({"web": 0.5, "code": 0.5})), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
 

@@ -15,7 +15,7 @@ from mixscale.data import TokenStore
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, manifest, shape_of, train_population, train_run
-from mixscale.training.export import weights
+from mixscale.training.hugging_face import weights
 
 STEP = 32 * 8
 """tokens"""

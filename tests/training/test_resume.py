@@ -102,7 +102,7 @@ def spoil_and_go_on(trainer, run, half: Path, folder: Path, seed: int, caplog) -
     told = [r.getMessage() for r in caplog.records if r.name.startswith("mixscale")]
     assert len(told) == 1, (what, told)
     assert str(newest) in told[0], what
-    assert told[0].endswith(f"going on from checkpoint {before.name}"), (what, told)
+    assert told[0].endswith(f"Resuming from checkpoint {before.name}"), (what, told)
     return what, rows
 
 
@@ -129,7 +129,7 @@ def test_where_every_checkpoint_is_damaged_the_run_says_that_it_starts_again(
         damage(checkpoint, random.Random(0))
     with caplog.at_level(logging.WARNING, "mixscale"):
         rows = train_run(trainer, run, tmp_path / "run", lambda progress: None)
-    assert "STARTS AGAIN FROM ITS FIRST STEP" in caplog.text
+    assert "No intact checkpoint remains; restarting from step 0" in caplog.text
     assert numbers(rows) == numbers(uncut)
 
 

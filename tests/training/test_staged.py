@@ -17,6 +17,7 @@ from mixscale.mixtures.schedule import Constant, Staged
 from mixscale.run_table import RunTable
 from mixscale.sweeps.plan import plan
 from mixscale.training import Progress, Run, Trainer, train_population, train_run
+from mixscale.training.cursor import Position
 
 SCHEDULE = Staged(((0.6, Mixture({"code": 0.2, "fiction": 0.8})), (0.4, Mixture({"code": 0.5, "romance": 0.5}))))
 
@@ -55,7 +56,7 @@ def test_the_row_has_the_aggregate_the_stages_and_what_was_drawn(uncut, run, sto
 
 
 def test_each_step_draws_from_the_mixture_of_its_stage(trainer, run):
-    sampler, batch = trainer.sampler(run), run.train.batch
+    sampler, batch = trainer.cursor(run, Position()).next_steps(1).sampler, run.train.batch
     romance = sampler.domains.index("romance")
     last_of_first = 24 * batch
     assert (sampler.draws(0, last_of_first)[0] != romance).all()

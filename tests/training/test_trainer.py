@@ -14,7 +14,7 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, train_run
-from mixscale.training.schedule import segments
+from mixscale.training.segments import segments
 
 MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
 

@@ -24,7 +24,7 @@ from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.run_state import Failure, ProgressWriter
 from mixscale.sweeps.status import SweepProgress
 from mixscale.sweeps.worker import work
-from mixscale.training.interrupt import Interrupt
+from mixscale.training.hosts import Interrupt
 
 WORKER_BYTES = 1_000_000_000
 """Memory of a worker with a small model, libraries and compiler included."""
@@ -97,14 +97,14 @@ def _messages(receivers: list[Connection], seconds: float) -> Iterator[Any]:
 def _watch(processes: list[Any], receivers: list[Connection], progress: SweepProgress, interrupt: Interrupt) -> None:
     """Shows messages until every worker has ended; raises what made one fail."""
     while True:
-        if interrupt.asked:
+        if interrupt.requested:
             raise interrupt.exception()
         alive = any(process.is_alive() for process in processes)
         messages = list(_messages(receivers, 0.5))
         for message in messages:
             if isinstance(message, Failure):
                 # A signal to the whole process group reaches workers too, and they may report it first.
-                raise interrupt.exception() if interrupt.asked else message.exception()
+                raise interrupt.exception() if interrupt.requested else message.exception()
             progress.take(message)
         if not messages and not alive:
             break

@@ -1,8 +1,8 @@
-"""A trained run as a model that others load: safetensors, config and tokenizer in Hugging Face's Llama layout.
+"""Export of a trained run for Hugging Face `transformers`: safetensors, config and tokenizer in Llama's layout.
 
-With QK-norm the layout is Qwen3's, which is Llama's with a norm on queries and keys. What our model multiplies by and
-theirs does not (embeddings by 1/EMBEDDING_STD, logits by µP's 1/width) is folded into the weights, so that an
-unchanged `transformers` computes the same logits.
+With QK-norm the layout is Qwen3's, which is Llama's with a norm on queries and keys. Factors of our model that theirs
+does not have (1/EMBEDDING_STD on embeddings, µP's 1/width on logits) are folded into the weights, so that an unchanged
+`transformers` computes the same logits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from mixscale.config import Model, Optimizer
 from mixscale.data import TokenStore
 from mixscale.data.tokenizer import write_tokenizer
 from mixscale.errors import InputError
-from mixscale.io import atomic_write, ensure_dir
+from mixscale.io import atomic_write, check_format, ensure_dir
 from mixscale.models import Compute
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD
-from mixscale.models.shape import hidden_width
+from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, hidden_width
 from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
+from mixscale.training.tasks import LanguageModelling
 
 NAMES = {
     "attention_norm.scale": "input_layernorm",
@@ -39,18 +40,18 @@ NAMES = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
-"""Of a block's weights: ours, and Hugging Face's."""
+"""Names of a block's weights: ours, and Hugging Face's."""
 
 
 def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Path | None = None) -> int:
     """Writes the model of a run's folder, DIR/runs/ID, into the folder `out`; returns the checkpoint's number.
 
     Args:
-        checkpoint: which one, by its number; the newest where none is given.
-        store: token store of the run, where it is no longer in the cache that the run names.
+        checkpoint: its number; the newest by default.
+        store: token store of the run, if it is no longer in the cache that the run names.
 
     Raises:
-        InputError: there is no run, no such checkpoint that is whole, or not the token store it was trained on.
+        InputError: there is no run, no such intact checkpoint, or not the token store it was trained on.
     """
     described = _described(run)
     model, optimizer = Model(**described["run"]["model"]), Optimizer(**described["run"]["optimizer"])
@@ -71,8 +72,8 @@ def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Pat
 def weights(
     run: Path, model: Model, optimizer: Optimizer, store: TokenStore, checkpoint: int | None
 ) -> tuple[dict[str, Any], int]:
-    """Weights of a run as they are evaluated, on the host: averaged where an average is kept. And their checkpoint."""
-    program = Program(model, store.vocab_size, optimizer, Compute(), 1, 1)
+    """Weights of a run on the host, averaged if the optimizer keeps an average, and their checkpoint's number."""
+    program = Program(LanguageModelling(), model, store.vocab_size, optimizer, Compute(), 1, 1)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((1,), np.uint32))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
@@ -81,8 +82,8 @@ def weights(
         found = checkpoints.restore(like if optimizer.ema else State(like.params, None), only=checkpoint)
         there = checkpoints.numbers()
     if found is None:
-        wanted = "no checkpoint that is whole" if checkpoint is None else f"no checkpoint {checkpoint} that is whole"
-        raise InputError(f"run '{run}' has {wanted} (found: {', '.join(map(str, there)) or 'none'})")
+        wanted = "checkpoint" if checkpoint is None else f"checkpoint {checkpoint}"
+        raise InputError(f"run '{run}' has no intact {wanted} (found: {', '.join(map(str, there)) or 'none'})")
     params = program.update.averaged(found.live.params, found.live.opt)
     return jax.tree.map(lambda x: np.asarray(x[0], np.float32), params), found.done
 
@@ -92,7 +93,7 @@ def layout(model: Model, params: dict[str, Any]) -> dict[str, np.ndarray]:
     embed_VxD, last_D = params["embed"], params["norm"]["scale"] * np.float32(BASE_WIDTH / model.d_model)
     renamed = {"model.embed_tokens.weight": embed_VxD / np.float32(EMBEDDING_STD)}
     if model.tie_embeddings:
-        # Their logits take the embedding that was divided; the last norm gives it back.
+        # Their logits use the embedding that was divided here; the last norm multiplies it back.
         last_D = last_D * np.float32(EMBEDDING_STD)
     else:
         renamed["lm_head.weight"] = params["unembed"]
@@ -109,7 +110,7 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
 
     Args:
         context: longest sequence it was trained on.
-        end: id of the token that ends a document, and so stands before every one as well.
+        end: id of the token that ends a document, and so also precedes every document.
     """
     kind = "Qwen3" if model.qk_norm else "Llama"
     return {
@@ -126,7 +127,7 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
         "max_position_embeddings": context,
         "rms_norm_eps": 1e-6,
         "rope_theta": model.rope_theta,
-        # The same once more: transformers reads it here from version 5.
+        # transformers reads the same value here from version 5.
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
         "attention_bias": False,
         "tie_word_embeddings": model.tie_embeddings,
@@ -137,18 +138,20 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
 
 
 def _described(run: Path) -> dict[str, Any]:
-    """What config.json says of a run."""
+    """The config.json of a run."""
     path = run / "config.json"
     if not path.is_file():
-        raise InputError(f"'{run}' is no run's folder: it has no config.json; give DIR/runs/ID")
-    return json.loads(path.read_text("utf-8"))
+        raise InputError(f"'{run}' is not the folder of a run: it has no config.json; give DIR/runs/ID")
+    described = json.loads(path.read_text("utf-8"))
+    check_format(described["run"].get("format"), FORMAT, f"run '{run}'", "train it again")
+    return described
 
 
 def _opened(path: Path, described: dict[str, Any]) -> TokenStore:
     wanted = described["run"]["store"]
     if not path.is_dir():
         raise InputError(
-            f"the tokenizer of run {described['id']} is that of token store {wanted}, which is not at '{path}'; "
+            f"token store {wanted}, which has the tokenizer of run {described['id']}, is not at '{path}'; "
             "give its folder with --store, or build it again with `mixscale corpus`"
         )
     store = TokenStore.open(path)

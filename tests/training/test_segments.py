@@ -3,7 +3,7 @@ import pytest
 
 from mixscale.config import Optimizer, Train
 from mixscale.errors import InputError
-from mixscale.training.schedule import learning_rates, segments
+from mixscale.training.segments import learning_rates, segments
 
 CONTEXT = 10
 TRAIN = Train(tokens=10_000, batch=1, measure_at=(4_000,))

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mixscale.models.attention import attend
-from mixscale.models.products import product
+from mixscale.models.kernels import attend, product
 
 
 def close(found: jax.Array, expected: jax.Array, tolerance: float) -> bool:

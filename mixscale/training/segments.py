@@ -1,8 +1,8 @@
 """Learning rates, and the order in which the segments of one run are trained.
 
-A run with the stable-then-decay schedule is a trunk at full rate from which a branch decays for every token count to
-be measured (Hu et al., arXiv 2404.06395), so that one run gives several honest points in D. Everything is computed
-on the host from step numbers; the compiled step only sees the resulting rates.
+A run with the warm-up, stable, decay schedule (wsd) is a trunk at full rate, from which a branch decays for every
+token count to be measured (Hu et al., arXiv 2404.06395). So one run gives several valid points in D. Everything is
+computed on the host from step numbers; the compiled step only receives the rates.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from mixscale.errors import InputError
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps `first` to `last` (excluded), at the end of which the held-out losses are measured or not."""
+    """Steps `first` to `last` (excluded)."""
 
     first: int
     last: int
     branch: bool
-    """trained from a copy of the trunk, which goes on where it forked"""
+    """trained on a copy of the trunk, which continues from where it forked"""
     measure: bool
+    """whether the held-out losses are measured at its end"""
 
 
 def steps_of(tokens: int, train: Train, context: int) -> int:
@@ -41,21 +42,23 @@ def segments(optimizer: Optimizer, train: Train, context: int) -> tuple[Segment,
     """The run as segments in the order they are trained, ending with the measurement at `train.tokens`.
 
     Raises:
-        InputError: a token count of `measure_at` is so early that the run would decay within warm-up.
+        InputError: a token count of `measure_at` is beyond the run, or would decay within the warm-up.
     """
     total = steps_of(train.tokens, train, context)
     points = sorted({*(steps_of(t, train, context) for t in train.measure_at), total})
+    if points[-1] > total:
+        raise InputError(f"measure_at {max(train.measure_at)} is beyond the run's {train.tokens} tokens")
     if optimizer.schedule != "wsd":
         starts = [0, *points[:-1]]
         return tuple(Segment(a, b, branch=False, measure=True) for a, b in zip(starts, points, strict=True))
     planned: list[Segment] = []
-    trunk = 0
+    trunk, warmup = 0, _warmup_steps(optimizer, total)
     for point in points:
         fork = point - _decay_steps(optimizer, point)
-        if fork < _warmup_steps(optimizer, total):
+        if fork < warmup:
             raise InputError(
-                f"measuring at step {point} would decay from step {fork}, within the warm-up of "
-                f"{_warmup_steps(optimizer, total)} steps; measure later or warm up for less"
+                f"measuring at step {point} would decay from step {fork}, within the warm-up of {warmup} steps; "
+                "measure later or warm up for less"
             )
         if fork > trunk:
             planned.append(Segment(trunk, fork, branch=False, measure=False))
@@ -66,22 +69,17 @@ def segments(optimizer: Optimizer, train: Train, context: int) -> tuple[Segment,
 
 def learning_rates(optimizer: Optimizer, total: int, segment: Segment) -> np.ndarray:
     """Rate of each step of a segment, float32 (last - first,), in a run of `total` steps."""
-    return (optimizer.learning_rate * _factors(optimizer, total, segment)).astype(np.float32)
-
-
-def _factors(optimizer: Optimizer, total: int, segment: Segment) -> np.ndarray:
-    """Share of the peak rate at each step of a segment, float64 (last - first,)."""
     step_S = np.arange(segment.first, segment.last)
     warmup = _warmup_steps(optimizer, total)
-    warm_S = np.minimum(1.0, (step_S + 1) / warmup)
+    share_S = np.minimum(1.0, (step_S + 1) / warmup)
     if optimizer.schedule == "cosine":
-        return warm_S * (0.55 + 0.45 * np.cos(np.pi * step_S / total))
-    if optimizer.schedule == "linear":
+        share_S = share_S * (0.55 + 0.45 * np.cos(np.pi * step_S / total))
+    elif optimizer.schedule == "linear":
         # One more than the steps that fall, so that the first of them is below the peak and the last above zero.
-        return np.minimum(warm_S, (total - step_S) / (total - warmup + 1))
-    if segment.measure:
-        return warm_S * (segment.last - step_S) / (_decay_steps(optimizer, segment.last) + 1)
-    return warm_S
+        share_S = np.minimum(share_S, (total - step_S) / (total - warmup + 1))
+    elif segment.measure:
+        share_S = share_S * (segment.last - step_S) / (_decay_steps(optimizer, segment.last) + 1)
+    return (optimizer.learning_rate * share_S).astype(np.float32)
 
 
 def _warmup_steps(optimizer: Optimizer, total: int) -> int:

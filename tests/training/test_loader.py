@@ -16,8 +16,8 @@ from mixscale.data.store import flat_rows
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run
+from mixscale.training.loader import StepRange, Wanted, make_loader, offered
 from mixscale.training.mesh import AXES, Layout, make_layout
-from mixscale.training.rows import Draw, Wanted, make_rows, offered
 from mixscale.training.sampler import Sampler
 
 
@@ -29,17 +29,17 @@ def run(small, store) -> Run:
 
 def test_streamed_rows_are_the_resident_ones(run, small, store):
     layout = make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1)
-    resident = make_rows(store, layout, 0, small.machine)
-    streamed = make_rows(store, layout, 0, replace(small.machine, resident_gb=0.0))
+    resident = make_loader(store, layout, 0, small.machine)
+    streamed = make_loader(store, layout, 0, replace(small.machine, resident_gb=0.0))
     assert resident.resident is not None
     assert streamed.resident is None
     offered = {domain: len(rows_R) for domain, rows_R in resident.offered(run).items()}
     sampler = Sampler([(40 * 8, run.mixture)], offered, run.seed)
     # In order, then back to where a checkpoint was, as a run does that goes on.
     for first in (0, 3, 6, 3, 33):
-        draw = Draw(run, sampler, first, np.zeros(3, np.float32))
-        row_1xSxB = np.asarray(resident.dispatch([draw], 8, 4))
-        rows_1xSxBxT1 = np.asarray(streamed.dispatch([draw], 8, 4))
+        part = StepRange(run, sampler, first, np.zeros(3, np.float32))
+        row_1xSxB = np.asarray(resident.dispatch([part], 8, 4))
+        rows_1xSxBxT1 = np.asarray(streamed.dispatch([part], 8, 4))
         np.testing.assert_array_equal(rows_1xSxBxT1[0, :3], np.asarray(resident.resident)[row_1xSxB[0, :3]])
 
 
@@ -63,12 +63,12 @@ def test_a_host_reads_what_its_devices_hold_wherever_they_stand_on_the_mesh(axes
 
 def test_the_readers_of_runs_that_stopped_early_end_with_them(run, small, store):
     layout = make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1)
-    rows = make_rows(store, layout, 0, replace(small.machine, resident_gb=0.0))
+    rows = make_loader(store, layout, 0, replace(small.machine, resident_gb=0.0))
     sampler = Sampler([(40 * 8, run.mixture)], {d: len(rows_R) for d, rows_R in rows.offered(run).items()}, 1)
     threads = []
     for seed in range(8):
         # As of a run that diverges at once; the next one comes.
-        rows.dispatch([Draw(replace(run, seed=seed), sampler, 0, np.zeros(2, np.float32))], 8, 2)
+        rows.dispatch([StepRange(replace(run, seed=seed), sampler, 0, np.zeros(2, np.float32))], 8, 2)
         threads.append(threading.active_count())
     until = time.monotonic() + 30
     while threading.active_count() > threads[0] and time.monotonic() < until:

@@ -17,7 +17,9 @@ from mixscale.config import Corpus, Experiment, Model, Optimizer, Tokenizer, to_
 from mixscale.data import TokenStore, build_store
 from mixscale.models import Compute, Transformer
 from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
+from mixscale.training.tasks import LanguageModelling
 
 SHAPES = {
     "qwen3": Model(d_model=32, layers=2, heads=4, kv_heads=2),
@@ -35,13 +37,13 @@ TEXTS = [
 
 def trained(model: Model, store: TokenStore, experiment: Experiment, folder: Path, ema: float = 0.0) -> State:
     """A run's folder with weights, norms and averages that are all at random."""
-    program = Program(model, store.vocab_size, Optimizer(ema=ema), Compute(), 1, 1)
+    program = Program(LanguageModelling(), model, store.vocab_size, Optimizer(ema=ema), Compute(), 1, 1)
     rng = np.random.default_rng(0)
     state = jax.tree.map(
         lambda x: jax.numpy.asarray(0.2 * rng.standard_normal(x.shape), x.dtype),
         jax.eval_shape(program.init, jax.ShapeDtypeStruct((1,), np.uint32)),
     )
-    run = {"model": model, "optimizer": Optimizer(ema=ema), "store": store.id}
+    run = {"format": FORMAT, "model": model, "optimizer": Optimizer(ema=ema), "store": store.id}
     folder.mkdir()
     described = to_json({"id": "0123456789", "run": run, "experiment": experiment})
     (folder / "config.json").write_text(json.dumps(described))
@@ -194,7 +196,7 @@ def test_what_cannot_be_exported_is_named(small, store, tmp_path, capsys):
     trained(SHAPES["llama"], store, small, tmp_path / "run")
     command = ["export-model", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert main([*command, "--step", "8"]) == 2
-    assert "no checkpoint 8 that is whole (found: 7)" in capsys.readouterr().err
+    assert "no intact checkpoint 8 (found: 7)" in capsys.readouterr().err
     assert main([*command, "--store", str(tmp_path / "gone")]) == 2
     assert "gone" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
