@@ -10,8 +10,8 @@ import pytest
 
 from mixscale.config import Machine, Mesh, Model
 from mixscale.models import count_parameters
-from mixscale.sweeps.populations import run_bytes
 from mixscale.sweeps.plan import plan
+from mixscale.sweeps.populations import run_bytes
 from mixscale.sweeps.worker import work
 
 
