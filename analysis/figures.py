@@ -21,7 +21,7 @@ from mixscale import laws
 from mixscale import plots as figures
 from mixscale.errors import InputError, did_you_mean
 from mixscale.laws import LawFit
-from mixscale.optimization import Optimum, solve
+from mixscale.optimization import Optimum, optimize
 from mixscale.run_table import RunTable
 
 NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "drift", "parallel")
@@ -94,7 +94,7 @@ def main(asked: Figures) -> None:
 
 def best(fitted: LawFit, weights: dict[str, float] | None):
     """The optimum at the largest scale of the fit."""
-    return solve(fitted, weights, **figures.scale_of(fitted)).mixture
+    return optimize(fitted, weights=weights, **figures.scale_of(fitted)).mixture
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mixscale import plots as plots
     from mixscale.api import design as design
-    from mixscale.api import optimize as optimize
     from mixscale.api import predict as predict
     from mixscale.constraints import Constraints as Constraints
     from mixscale.constraints import Group as Group
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mixscale.mixtures import baselines as baselines
     from mixscale.objective import Objective as Objective
     from mixscale.optimization import Optimum as Optimum
+    from mixscale.optimization import optimize as optimize
     from mixscale.run_table import RunTable as RunTable
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _MODULE_OF = {
     "design": "api",
     "export": "interop.exporters",
     "fit": "laws",
-    "optimize": "api",
+    "optimize": "optimization",
     "predict": "api",
 }
 

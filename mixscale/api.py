@@ -10,16 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mixscale.constraints import EPOCHS, Constraints, Group
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
 from mixscale.mixture import Mixture
-from mixscale.mixture_file import Written, as_mixture, table_weights
+from mixscale.mixture_file import as_mixture, table_weights
 from mixscale.mixtures.acquisition import law_prior, next_runs
 from mixscale.mixtures.designs import optimal_design, optimal_subset
-from mixscale.objective import Objective
-from mixscale.optimization import solve
-from mixscale.optimization.result import Optimum
 
 Weights = Mapping[str, float]
 
@@ -55,65 +51,6 @@ def predict(
         frame = pd.DataFrame(rows_QxK, columns=[f"mix/{d}" for d in fit.domains])
     scale = {name: value for name, value in (("n_params", n_params), ("n_tokens", n_tokens)) if value is not None}
     return fit.predict_table(frame.assign(**scale), level=level)
-
-
-def optimize(
-    fit: LawFit,
-    weights: Weights | None = None,
-    *,
-    lower: Weights | None = None,
-    upper: Weights | None = None,
-    fixed: Weights | None = None,
-    groups: Mapping[str, Group] | None = None,
-    available: Weights | None = None,
-    epochs: float | Weights = EPOCHS,
-    keep: Weights | Iterable[str] = (),
-    prior: Written | None = None,
-    max_kl: float | None = None,
-    max_tv: float | None = None,
-    kl_weight: float = 0.0,
-    goal: Objective | None = None,
-    current: Written | None = None,
-    n_params: float | None = None,
-    n_tokens: float | None = None,
-    seed: int = 0,
-) -> Optimum:
-    """The best mixture by a fit, under the constraints that a person has.
-
-    Args:
-        weights: of the targets in their mean, by name; all alike where none are given. `goal` says more.
-        lower, upper, fixed, groups, available, epochs, prior, max_kl, max_tv, kl_weight: as `Constraints` has them.
-        keep: targets that must not be worse than at `current`, or by how much they may be.
-        current: the mixture in use, as a dict of weights or the path of a JSON or CSV file; `prior` likewise.
-        n_params, n_tokens: where to solve a law with scale; n_tokens also where `available` caps weights.
-        seed: of the starts.
-
-    Raises:
-        InputError: as `mixscale.optimization.solve`.
-    """
-    constraints = Constraints(
-        lower=lower or {},
-        upper=upper or {},
-        fixed=fixed or {},
-        groups=groups or {},
-        available=available or {},
-        epochs=epochs,
-        keep=keep if isinstance(keep, Mapping) else dict.fromkeys(keep, 0.0),
-        prior=as_mixture(prior, "prior"),
-        max_kl=max_kl,
-        max_tv=max_tv,
-        kl_weight=kl_weight,
-    )
-    return solve(
-        fit,
-        weights,
-        n_params=n_params,
-        n_tokens=n_tokens,
-        seed=seed,
-        goal=goal,
-        constraints=constraints,
-        current=as_mixture(current, "current"),
-    )
 
 
 def design(

@@ -1,123 +1,249 @@
-"""`Constraints`: what a mixture must keep, by name, and the rows of inequalities that this means.
+"""What a mixture must satisfy: `Constraints` is what a person writes, `Constraint` objects are what it expands to.
 
-Arrays come out in the order of the fit's domains. Every row carries the name by which an error, a shadow price and
-the summary speak of it. It knows nothing of laws, goals or of how a programme is solved.
+`Constraints` is the same class in a config, in Python and on the command line. Each `Constraint` knows its residual,
+its derivative and its description, and has one of three forms that the solver composes: linear in the weights, a limit
+on a fitted target, or a convex function of the weights. To add one, add a field and yield its object in `expand`.
+Nothing here knows laws, objectives or how a problem is solved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture, unknown_domain
+from mixscale.objective import sign_of, target_index
+from mixscale.validation import Validated, setting
 
 EPOCHS = 4.0
-"""Passes over a text that are nearly as good as new text (arXiv 2305.16264); the cap where none is given."""
+"""Default of `Constraints.epochs`: so many passes over a text are nearly as good as new text (arXiv 2305.16264)."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Domains whose weights are constrained together.
-
-    Attributes:
-        domains: their names. low, high: least and greatest sum of their weights.
-        tied: whether they keep, among each other, the proportions of the prior (or of the current mixture where
-            there is no prior), so that only their sum is free.
-    """
+class Group(Validated, section="constraints.groups"):
+    """Domains whose weights are constrained together."""
 
     domains: tuple[str, ...]
-    low: float = 0.0
-    high: float = 1.0
+    low: float = setting(0.0, least=0, most=1)
+    """least sum of their weights"""
+    high: float = setting(1.0, least=0, most=1)
+    """greatest sum of their weights"""
     tied: bool = False
+    """whether they keep the proportions that they have in the prior (without a prior: in the current mixture), so that
+    only their sum is free"""
 
 
 @dataclass(frozen=True)
-class Constraints:
-    """What the mixture must keep. Domains and targets are named; what is not named is free.
+class Constraints(Validated, section="constraints"):
+    """What the mixture must satisfy. Domains and targets that are not named are free."""
 
-    Attributes:
-        lower, upper: least and greatest weight of a domain. fixed: its exact weight. groups: by a name of the group.
-        available: unique tokens that a domain has. epochs: how often each may be drawn, for all or by domain; with D
-            tokens to train on, `h_j <= epochs_j available_j / D`. Infinity caps nothing (a law of repeated text then
-            weighs the repetition itself).
-        keep: targets that must not become worse than at the current mixture, with the tolerance in the target's unit.
-        prior: a mixture to stay near. max_kl: greatest `KL(h || prior)`, in nats. max_tv: greatest total variation
-            distance, 0 to 1. kl_weight: loss added for each nat of `KL(h || prior)`.
-    """
-
-    lower: dict[str, float] = field(default_factory=dict)
-    upper: dict[str, float] = field(default_factory=dict)
-    fixed: dict[str, float] = field(default_factory=dict)
-    groups: dict[str, Group] = field(default_factory=dict)
-    available: dict[str, float] = field(default_factory=dict)
-    epochs: float | dict[str, float] = EPOCHS
-    keep: dict[str, float] = field(default_factory=dict)
-    prior: dict[str, float] | None = None
-    max_kl: float | None = None
-    max_tv: float | None = None
-    kl_weight: float = 0.0
+    lower: dict[str, float] = setting(factory=dict, least=0, most=1)
+    """least weight of a domain"""
+    upper: dict[str, float] = setting(factory=dict, least=0, most=1)
+    """greatest weight of a domain"""
+    fixed: dict[str, float] = setting(factory=dict, least=0, most=1)
+    """exact weight of a domain"""
+    groups: dict[str, Group] = setting(factory=dict)
+    """bounds on a sum of weights, or proportions that stay as they are, by a name of the group"""
+    available: dict[str, float] = setting(factory=dict, least=0)
+    """unique tokens that a domain has; caps its weight at epochs × available / n_tokens"""
+    epochs: float | dict[str, float] = setting(EPOCHS, above=0)
+    """how often available tokens may be repeated, for all domains or by domain; infinity caps nothing, and a law that
+    counts repeats then weighs them itself"""
+    keep: dict[str, float] | tuple[str, ...] = setting(factory=dict, least=0)
+    """targets that must not become worse than at the current mixture, with a tolerance in the target's unit"""
+    prior: dict[str, float] | None = setting(None, least=0)
+    """a mixture to stay near"""
+    max_kl: float | None = setting(None, least=0)
+    """greatest divergence KL(mixture || prior), in nats"""
+    max_tv: float | None = setting(None, least=0, most=1)
+    """greatest total variation distance from the prior"""
+    kl_weight: float = setting(0.0, least=0)
+    """loss added to the objective for each nat of KL(mixture || prior)"""
 
     def __post_init__(self) -> None:
-        # The command line reads an override as the type it finds, so a whole number in a config must not stay one.
-        for name in ("lower", "upper", "fixed", "available", "keep"):
-            object.__setattr__(self, name, {k: float(v) for k, v in getattr(self, name).items()})
-        if self.prior is not None:
-            object.__setattr__(self, "prior", dict(self.prior) or None)
-        distances = {"max_kl": self.max_kl, "max_tv": self.max_tv, "kl_weight": self.kl_weight or None}
-        for name, value in distances.items():
-            if value is not None and self.prior is None:
-                raise InputError(f"{name} is {value:g}, but there is no prior to be near; give prior")
-            if value is not None and not (np.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value:g}; it must be finite and not negative")
-        if self.max_tv is not None and self.max_tv > 1:
-            raise InputError(f"max_tv is {self.max_tv:g}; a total variation distance lies in 0 to 1")
-        for target, tolerance in self.keep.items():
-            if not (np.isfinite(tolerance) and tolerance >= 0):
-                raise InputError(f"keep allows '{target}' to be worse by {tolerance:g}; give 0 or more")
+        if not isinstance(self.keep, Mapping) and not isinstance(self.keep, str):
+            object.__setattr__(self, "keep", dict.fromkeys(self.keep, 0.0))
+        object.__setattr__(self, "prior", None if self.prior is None else dict(self.prior) or None)
+        super().__post_init__()
+
+    def check(self) -> None:
+        for domain, low in self.lower.items():
+            if low > self.upper.get(domain, 1.0):
+                raise InputError(f"bounds of '{domain}' contradict each other: constraints.lower {low:g} is above "
+                                 f"constraints.upper {self.upper[domain]:g}")  # fmt: skip
+        for domain, value in self.fixed.items():
+            for name, sign in (("lower", 1), ("upper", -1)):
+                bound = getattr(self, name).get(domain)
+                if bound is not None and sign * bound > sign * value:
+                    raise InputError(f"'{domain}' has two contradicting values: constraints.fixed is {value:g}, and "
+                                     f"constraints.{name} is {bound:g}; remove one of them")  # fmt: skip
+        for name, group in self.groups.items():
+            if not group.domains:
+                raise InputError(f"group '{name}' has no domain; name at least one in domains")
+            if twice := [d for d in group.domains if group.domains.count(d) > 1]:
+                raise InputError(f"group '{name}' names '{twice[0]}' twice; name each domain once")
+            if group.low > group.high:
+                raise InputError(
+                    f"bounds of group '{name}' contradict each other: {group.low:g} is above {group.high:g}"
+                )
+        if sum(self.lower.values()) > 1 + 1e-9:
+            raise InputError(f"lower bounds contradict each other: {_sum(self.lower)}, which is more than 1")
+        for name, value in (("max_kl", self.max_kl), ("max_tv", self.max_tv), ("kl_weight", self.kl_weight or None)):
+            if value is not None and not self.prior:
+                raise InputError(f"constraints.{name} is {value:g}, but there is no prior; give constraints.prior")
+            if value is not None and not np.isfinite(value):
+                raise InputError(f"constraints.{name} is {value:g}; it must be finite")
+        if self.prior and not (
+            self.near_prior or self.max_tv is not None or any(g.tied for g in self.groups.values())
+        ):
+            raise InputError("constraints.prior has no effect without max_kl, max_tv, kl_weight or a tied group")
+        if self.epochs != EPOCHS and not self.available:
+            raise InputError("constraints.epochs has no effect without constraints.available")
 
     def epochs_of(self, domain: str) -> float:
         return float(self.epochs.get(domain, EPOCHS) if isinstance(self.epochs, Mapping) else self.epochs)
 
     @property
-    def pulls(self) -> bool:
-        """Whether the divergence from the prior matters."""
+    def near_prior(self) -> bool:
+        """Whether the divergence from the prior is limited or penalized."""
         return self.max_kl is not None or self.kl_weight > 0
 
+    def prior_K(self, domains: Sequence[str]) -> np.ndarray | None:
+        """The prior in the order of `domains`, shape (K,)."""
+        return None if self.prior is None else as_array(self.prior, domains, "constraints.prior")
 
-def to_json(constraints: Constraints) -> dict[str, Any]:
-    """What JSON can hold of them, without what is None; an infinite number of epochs is written "inf"."""
-    epochs = constraints.epochs
-    written = str(epochs) if isinstance(epochs, float | int) else {d: str(float(e)) for d, e in epochs.items()}
-    told = {f.name: getattr(constraints, f.name) for f in fields(constraints) if f.name != "groups"}
-    told = {name: dict(v) if isinstance(v, Mapping) else v for name, v in told.items() if v is not None}
-    return told | {"epochs": written, "groups": {name: asdict(group) for name, group in constraints.groups.items()}}
+    def expand(
+        self,
+        domains: Sequence[str],
+        n_tokens: float | None = None,
+        current_K: np.ndarray | None = None,
+        unused: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        current_cost_T: np.ndarray | None = None,
+    ) -> tuple[Constraint, ...]:
+        """The objects that these constraints mean.
+
+        Args:
+            current_K: the mixture in use, which ties without a prior and kept targets refer to.
+            unused: domains that must have no weight because no fitted run used them.
+            targets, columns, current_cost_T: fitted targets, and their costs at the current mixture, for kept targets.
+
+        Raises:
+            InputError: a name is unknown, or something that a constraint refers to is missing.
+        """
+        bounds(domains, self.lower, self.upper)
+        prior_K = self.prior_K(domains)
+        return (
+            *_bounds(self, domains), *_groups(self, domains), *_epoch_caps(self, domains, n_tokens),
+            *_ties(self, domains, current_K if prior_K is None else prior_K), *_unused(domains, unused),
+            *_distances(self, domains, prior_K), *_kept(self, targets, columns, current_cost_T),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON can hold of them; an infinite number of epochs is written "inf"."""
+        epochs = self.epochs
+        written = {d: str(e) for d, e in epochs.items()} if isinstance(epochs, Mapping) else str(epochs)
+        return asdict(self) | {"epochs": written}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Constraints:
+        """The constraints that `to_json` wrote."""
+        epochs = written["epochs"]
+        epochs = {d: float(e) for d, e in epochs.items()} if isinstance(epochs, Mapping) else float(epochs)
+        groups = {name: Group(**group) for name, group in written["groups"].items()}
+        return cls(**{**written, "epochs": epochs, "groups": groups})
 
 
-def from_json(written: Mapping[str, Any]) -> Constraints:
-    """The constraints that `to_json` wrote."""
-    told = dict(written)
-    if (epochs := told.pop("epochs", None)) is not None:
-        told["epochs"] = {d: float(e) for d, e in epochs.items()} if isinstance(epochs, Mapping) else float(epochs)
-    groups = told.pop("groups", {})
-    return Constraints(**told, groups={n: Group(**{**g, "domains": tuple(g["domains"])}) for n, g in groups.items()})
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Constraint:
+    """One condition on a mixture: it holds where `residual <= 0`.
 
+    Attributes:
+        kind: the field of `Constraints` that it comes from. name: unique among the constraints of a problem.
+        text: the constraint in words. bound: the value that was given, None if there was none (and so no dual value).
+        unit: of the bound: weight, nats, or the target's own (target).
+        sign: derivative of the solver's limit by the bound.
+        domains, target: what it is about.
+    """
 
-@dataclass(frozen=True)
-class Row:
-    """`coefficient_K · h <= limit`; `said` is the constraint in words, with its value."""
-
+    kind: str
     name: str
-    said: str
-    coefficient_K: np.ndarray
+    text: str
+    bound: float | None = None
+    unit: str = "weight"
+    sign: float = 1.0
+    domains: tuple[str, ...] = ()
+    target: str | None = None
+
+    def describe(self) -> str:
+        """The constraint in words, with its value."""
+        return self.text
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Linear(Constraint):
+    """`rows_JxK · h + excess_JxK · max(h - above_K, 0) <= limit_J` (or equal to it)."""
+
+    rows_JxK: np.ndarray
+    limit_J: np.ndarray
+    equal: bool = False
+    excess_JxK: np.ndarray | None = None
+    above_K: np.ndarray | None = None
+
+    def residual(self, h_QxK: np.ndarray) -> np.ndarray:
+        """By how much each mixture exceeds it, shape (Q,)."""
+        over_QxJ = h_QxK @ self.rows_JxK.T - self.limit_J
+        if self.excess_JxK is not None:
+            over_QxJ = over_QxJ + np.maximum(h_QxK - self.above_K, 0.0) @ self.excess_JxK.T
+        return (np.abs(over_QxJ) if self.equal else over_QxJ).max(axis=1)
+
+    def derivative(self, h_K: np.ndarray) -> np.ndarray:
+        """Derivative of the left-hand side by the weights, shape (J, K)."""
+        if self.excess_JxK is None:
+            return self.rows_JxK
+        return self.rows_JxK + self.excess_JxK * (h_K > self.above_K)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TargetLimit(Constraint):
+    """The cost of target number `index` is at most `limit`, by the fitted law."""
+
+    index: int
     limit: float
-    bound: float
-    """the value that was asked for, of which `limit` is perhaps the negative"""
-    sign: float
-    """derivative of `limit` by `bound`"""
+
+    def residual(self, cost_QxT: np.ndarray) -> np.ndarray:
+        """By how much the costs of each mixture exceed it, shape (Q,)."""
+        return cost_QxT[:, self.index] - self.limit
+
+
+Curve = Callable[..., Any]
+"""A convex function `curve(h_QxK, parameter_K, xp)` of mixtures, shape (Q,), in NumPy or JAX (`xp`)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Curved(Constraint):
+    """`curve(h, parameter_K) <= limit` for a convex function; the solver differentiates it."""
+
+    curve: Curve
+    parameter_K: np.ndarray
+    limit: float
+
+    def residual(self, h_QxK: np.ndarray) -> np.ndarray:
+        """By how much each mixture exceeds it, shape (Q,)."""
+        return self.curve(h_QxK, self.parameter_K) - self.limit
+
+
+def kl_divergence(h_QxK, prior_K, xp=np):
+    """KL(h || prior) in nats over the domains that both have, shape (Q,)."""
+    both = (h_QxK > 0) & (prior_K > 0)
+    ratio = xp.where(both, h_QxK, 1.0) / xp.where(both, prior_K, 1.0)
+    return xp.where(both, h_QxK * xp.log(ratio), 0.0).sum(axis=-1)
 
 
 def bounds(
@@ -126,42 +252,16 @@ def bounds(
     """Least and greatest weight of every domain in the order of `domains`, shapes (K,), (K,).
 
     Raises:
-        InputError: an unknown domain, a bound outside 0..1, or bounds that no mixture can keep.
+        InputError: an unknown domain, a bound outside 0..1, or bounds that no mixture satisfies.
     """
-    low_K, high_K = np.zeros(len(domains)), np.ones(len(domains))
-    for kind, given, bound_K in (("lower", lower, low_K), ("upper", upper, high_K)):
-        for domain, value in (given or {}).items():
-            bound_K[_index(domain, domains, f"the {kind} bound")] = _share(value, f"{kind} bound of '{domain}'")
-    for domain, low, high in zip(domains, low_K, high_K, strict=True):
-        if low > high:
-            raise InputError(f"bounds of '{domain}' contradict each other: lower {low:g} is above upper {high:g}")
-    if low_K.sum() > 1 + 1e-9:
-        shown = " + ".join(f"{d} {v:g}" for d, v in zip(domains, low_K, strict=True) if v > 0)
-        raise InputError(f"lower bounds contradict each other: {shown} = {low_K.sum():.4g}, which is more than 1")
-    if high_K.sum() < 1 - 1e-9:
-        shown = " + ".join(f"{d} {v:g}" for d, v in zip(domains, high_K, strict=True))
-        raise InputError(f"upper bounds contradict each other: {shown} = {high_K.sum():.4g}, which is less than 1")
-    return low_K, high_K
-
-
-def rows(constraints: Constraints, domains: Sequence[str], n_tokens: float | None) -> list[Row]:
-    """The named linear inequalities, but for the distance from a prior and ties, which need more than one row.
-
-    Raises:
-        InputError: an unknown domain or a value that cannot be.
-    """
-    bounds(domains, constraints.lower, constraints.upper)
-    return [
-        *_bound_rows(constraints, domains),
-        *_fixed_rows(constraints, domains),
-        *_group_rows(constraints, domains),
-        *_available_rows(constraints, domains, n_tokens),
-    ]
-
-
-def reference(constraints: Constraints, domains: Sequence[str]) -> np.ndarray | None:
-    """The prior in the order of `domains`, shape (K,)."""
-    return None if constraints.prior is None else as_array(constraints.prior, domains, "the prior")
+    given = Constraints(lower=dict(lower or {}), upper=dict(upper or {}))
+    for name in ("lower", "upper"):
+        for domain in getattr(given, name):
+            _index(domain, domains, f"constraints.{name}")
+    high = {d: given.upper.get(d, 1.0) for d in domains}
+    if sum(high.values()) < 1 - 1e-9:
+        raise InputError(f"upper bounds contradict each other: {_sum(high)}, which is less than 1")
+    return np.array([given.lower.get(d, 0.0) for d in domains]), np.array(list(high.values()))
 
 
 def as_array(weights: Mapping[str, float], domains: Sequence[str], what: str) -> np.ndarray:
@@ -174,101 +274,123 @@ def as_array(weights: Mapping[str, float], domains: Sequence[str], what: str) ->
         raise InputError(f"{what}: {error}") from error
 
 
-def ties(constraints: Constraints, domains: Sequence[str], model_K: np.ndarray | None) -> dict[str, np.ndarray]:
-    """For each tied group the rows of `rows_JxK · h = 0` that keep the proportions of `model_K`, by name.
+WORDS = {">=": "at least", "<=": "at most", "==": "exactly"}
 
-    Raises:
-        InputError: there is no mixture to take proportions from, or it has nothing of a group.
-    """
-    tied = {}
-    for name, group in constraints.groups.items():
+
+def _sum_of(kind: str, name: str, domains, members, sense: str, bound: float, subject: str, more: str = "") -> Linear:
+    """A sum of weights that is at least, at most or exactly `bound`."""
+    coefficient_K = np.isin(domains, members).astype(float)
+    sign = -1.0 if sense == ">=" else 1.0
+    return Linear(
+        kind=kind, name=name, text=f"{subject} {WORDS[sense]} {100 * bound:.4g}%{more}", bound=bound, sign=sign,
+        domains=tuple(members), rows_JxK=sign * coefficient_K[None], limit_J=np.array([sign * bound]),
+        equal=sense == "==",
+    )  # fmt: skip
+
+
+def _bounds(given: Constraints, domains: Sequence[str]) -> Iterator[Linear]:
+    exact = {d: low for d, low in given.lower.items() if given.upper.get(d) == low} | given.fixed
+    for domain, value in given.lower.items():
+        if value > 0 and domain not in exact:
+            yield _sum_of("lower", f"lower {domain}", domains, [domain], ">=", value, domain)
+    for domain, value in given.upper.items():
+        if value < 1 and domain not in exact:
+            yield _sum_of("upper", f"upper {domain}", domains, [domain], "<=", value, domain)
+    for domain, value in exact.items():
+        _index(domain, domains, "constraints.fixed")
+        yield _sum_of("fixed", f"fixed {domain}", domains, [domain], "==", value, domain)
+
+
+def _groups(given: Constraints, domains: Sequence[str]) -> Iterator[Linear]:
+    for name, group in given.groups.items():
+        for domain in group.domains:
+            _index(domain, domains, f"group '{name}'")
+        subject = f"{name} ({' + '.join(group.domains)})"
+        if group.low == group.high:
+            senses = [("==", "", group.low)]
+        else:
+            senses = [(">=", " at least", group.low)] if group.low > 0 else []
+            senses += [("<=", " at most", group.high)] if group.high < 1 else []
+        for sense, which, bound in senses:
+            yield _sum_of("groups", f"group {name}{which}", domains, group.domains, sense, bound, subject)
+
+
+def _epoch_caps(given: Constraints, domains: Sequence[str], n_tokens: float | None) -> Iterator[Linear]:
+    if given.available and n_tokens is None:
+        raise InputError("constraints.available caps weights by the number of training tokens; give n_tokens")
+    for domain in given.epochs if isinstance(given.epochs, Mapping) else ():
+        _index(domain, domains, "constraints.epochs")
+    for domain, tokens in given.available.items():
+        _index(domain, domains, "constraints.available")
+        if not np.isfinite(tokens):
+            raise InputError(f"constraints.available of '{domain}' is {tokens:g}; leave out a domain without a limit")
+        epochs = given.epochs_of(domain)
+        share = epochs * tokens / n_tokens
+        if share < 1:
+            more = f" ({epochs:g} epochs of {tokens:.3g} unique tokens in {n_tokens:.3g} training tokens)"
+            yield _sum_of("available", f"available {domain}", domains, [domain], "<=", share, domain, more)
+
+
+def _ties(given: Constraints, domains: Sequence[str], model_K: np.ndarray | None) -> Iterator[Linear]:
+    source = "current mixture" if given.prior is None else "prior"
+    for name, group in given.groups.items():
         if not group.tied:
             continue
         if model_K is None:
-            raise InputError(f"group '{name}' is tied, but to no proportions; give prior or current")
+            raise InputError(f"group '{name}' is tied, but there are no proportions to keep; give prior or current")
         index_J = [_index(d, domains, f"group '{name}'") for d in group.domains]
         total = model_K[index_J].sum()
         if total <= 0:
-            raise InputError(f"group '{name}' is tied, but the mixture it takes its proportions from has none of it")
+            raise InputError(f"group '{name}' is tied, but the {source} has none of its domains")
         rows_JxK = np.zeros((len(index_J), len(domains)))
         rows_JxK[:, index_J] = -(model_K[index_J] / total)[:, None]
         rows_JxK[np.arange(len(index_J)), index_J] += 1
-        tied[f"tie {name}"] = rows_JxK[:-1]
-    return tied
+        yield Linear(
+            kind="tied", name=f"tie {name}", text=f"{', '.join(group.domains)} in the proportions of the {source}",
+            bound=0.0, domains=group.domains, rows_JxK=rows_JxK[:-1], limit_J=np.zeros(len(index_J) - 1), equal=True,
+        )  # fmt: skip
 
 
-def _bound_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Row]:
-    eye_KxK = np.eye(len(domains))
-    for domain, value in constraints.lower.items():
-        if constraints.upper.get(domain) == value:
-            yield from _exactly(f"fixed {domain}", eye_KxK[domains.index(domain)], value)
-        elif value > 0:
-            yield _at_least(f"lower {domain}", eye_KxK[domains.index(domain)], value)
-    for domain, value in constraints.upper.items():
-        if value < 1 and constraints.lower.get(domain) != value:
-            yield _at_most(f"upper {domain}", eye_KxK[domains.index(domain)], value)
-
-
-def _fixed_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Row]:
-    for domain, value in constraints.fixed.items():
-        one_K = np.eye(len(domains))[_index(domain, domains, "a fixed weight")]
-        yield from _exactly(f"fixed {domain}", one_K, _share(value, f"fixed weight of '{domain}'"))
-
-
-def _group_rows(constraints: Constraints, domains: Sequence[str]) -> Iterable[Row]:
-    for name, group in constraints.groups.items():
-        if not group.domains:
-            raise InputError(f"group '{name}' has no domain")
-        if twice := [d for d in group.domains if group.domains.count(d) > 1]:
-            raise InputError(f"group '{name}' names '{twice[0]}' twice; name each domain once")
-        sum_K = np.zeros(len(domains))
-        for domain in group.domains:
-            sum_K[_index(domain, domains, f"group '{name}'")] = 1
-        low, high = (_share(v, f"bound of group '{name}'") for v in (group.low, group.high))
-        if low > high:
-            raise InputError(f"bounds of group '{name}' contradict each other: {low:g} is above {high:g}")
-        listed = " + ".join(group.domains)
-        if low == high:
-            yield from _exactly(f"group {name}", sum_K, low, f" ({listed})")
-            continue
-        if low > 0:
-            yield _at_least(f"group {name} at least", sum_K, low, f" ({listed})")
-        if high < 1:
-            yield _at_most(f"group {name} at most", sum_K, high, f" ({listed})")
-
-
-def _available_rows(constraints: Constraints, domains: Sequence[str], n_tokens: float | None) -> Iterable[Row]:
-    if constraints.available and n_tokens is None:
-        raise InputError(
-            "available tokens cap a weight only where it is known how many will be trained on; give n_tokens"
+def _unused(domains: Sequence[str], unused: Sequence[str]) -> Iterator[Linear]:
+    for domain in unused:
+        text = f"no weight on {domain}, which no fitted run used"
+        yield replace(
+            _sum_of("unused", f"unused {domain}", domains, [domain], "==", 0.0, domain), text=text, bound=None
         )
-    if isinstance(constraints.epochs, Mapping):
-        for domain in constraints.epochs:
-            _index(domain, domains, "a cap on epochs")
-    for domain, tokens in constraints.available.items():
-        one_K = np.eye(len(domains))[_index(domain, domains, "available text")]
-        epochs = constraints.epochs_of(domain)
-        if not (np.isfinite(tokens) and tokens >= 0):
-            raise InputError(f"available tokens of '{domain}' are {tokens:g}; give a number from 0 up")
-        if not epochs > 0:
-            raise InputError(f"epochs of '{domain}' are {epochs:g}; they must be positive")
-        share = epochs * tokens / n_tokens
-        if share < 1:
-            told = f" ({epochs:g} epochs of {tokens:.3g} in {n_tokens:.3g} tokens)"
-            yield _at_most(f"available {domain}", one_K, share, told)
 
 
-def _at_most(name: str, coefficient_K: np.ndarray, value: float, more: str = "") -> Row:
-    return Row(name, f"{name} {value:.4g}{more}", coefficient_K, value, value, 1.0)
+def _distances(given: Constraints, domains: Sequence[str], prior_K: np.ndarray | None) -> Iterator[Constraint]:
+    if prior_K is None:
+        return
+    if given.near_prior and (absent := [d for d, p in zip(domains, prior_K, strict=True) if p == 0]):
+        text = f"no weight on {', '.join(absent)}, which the prior does not have"
+        yield replace(_sum_of("prior", "prior", domains, absent, "==", 0.0, ""), text=text, bound=None)
+    if (most := given.max_tv) is not None:
+        yield Linear(
+            kind="max_tv", name="max_tv", text=f"at most {100 * most:.4g}% of the weight moved away from the prior",
+            bound=most, rows_JxK=np.zeros((1, len(domains))), limit_J=np.array([most]),
+            excess_JxK=np.ones((1, len(domains))), above_K=prior_K,
+        )  # fmt: skip
+    if (most := given.max_kl) is not None:
+        yield Curved(
+            kind="max_kl", name="max_kl", text=f"KL divergence from the prior at most {most:.4g} nats", bound=most,
+            unit="nats", curve=kl_divergence, parameter_K=prior_K, limit=most,
+        )  # fmt: skip
 
 
-def _at_least(name: str, coefficient_K: np.ndarray, value: float, more: str = "") -> Row:
-    return Row(name, f"{name} {value:.4g}{more}", -coefficient_K, -value, value, -1.0)
-
-
-def _exactly(name: str, coefficient_K: np.ndarray, value: float, more: str = "") -> Iterable[Row]:
-    for sign in (1.0, -1.0):
-        yield Row(name, f"{name} {value:.4g}{more}", sign * coefficient_K, sign * value, value, sign)
+def _kept(given: Constraints, targets, columns, current_cost_T: np.ndarray | None) -> Iterator[TargetLimit]:
+    if given.keep and current_cost_T is None:
+        raise InputError("constraints.keep compares targets with the current mixture; give current")
+    for name, tolerance in dict(given.keep).items():
+        t = target_index(name, targets, columns, "constraints.keep: ")
+        if not np.isfinite(tolerance):
+            raise InputError(f"constraints.keep of '{name}' is {tolerance:g}; leave out a target without a limit")
+        room = f"at most {tolerance:.4g} worse" if tolerance else "no worse"
+        limit = float(current_cost_T[t]) + tolerance
+        yield TargetLimit(
+            kind="keep", name=f"keep {targets[t]}", bound=tolerance, unit="target", target=targets[t], index=t,
+            limit=limit, text=f"{targets[t]} {room} than at the current mixture ({sign_of(columns[t]) * limit:.4f})",
+        )  # fmt: skip
 
 
 def _index(domain: str, domains: Sequence[str], what: str) -> int:
@@ -277,8 +399,5 @@ def _index(domain: str, domains: Sequence[str], what: str) -> int:
     return list(domains).index(domain)
 
 
-def _share(value: float, what: str) -> float:
-    if not 0 <= value <= 1:
-        kind = "bounds of weights" if "bound" in what else "weights"
-        raise InputError(f"{what} is {value:g}; {kind} lie in 0 to 1")
-    return float(value)
+def _sum(weights: Mapping[str, float]) -> str:
+    return f"{' + '.join(f'{d} {v:g}' for d, v in weights.items() if v > 0)} = {sum(weights.values()):.4g}"

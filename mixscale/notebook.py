@@ -61,7 +61,7 @@ def of_optimum(best: Optimum) -> str:
         cells = (domain, f"{weight:.1%}", f"{low:.1%} to {high:.1%}", _bar(weight, low, high, most))
         rows.append(cells if now is None else (*cells, f"{now[domain]:.1%}"))
     header = ("domain", "weight", "90 % region", "", *(() if now is None else ("now",)))
-    value, lo, hi = best.objective
+    value, lo, hi = best.mean
     told = [f"predicted {value:.4f}, {lo:.4f} to {hi:.4f} for a new run; law {best.law}"]
     if best.gain is not None:
         gain, least, greatest = best.gain

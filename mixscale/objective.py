@@ -1,71 +1,105 @@
-"""`Goal`: which number a mixture should make small, and that number as linear rows over losses.
+"""`Objective`: the number that a mixture should make small. It is computed here and nowhere else.
 
-Costs are losses turned so that smaller is better (a score's sign is changed), in the targets' units. A scenario is one
-set of costs that the law allows: its point fit, or a resample. Nothing here knows how a programme is solved.
+`Objective` is what a person writes (a config section, an argument, command-line options). `Objective.bind` joins it to
+the targets of one table or fit: the `BoundObjective` gives its value for measured or predicted losses, its interval,
+its name, the best mixture of a grid, and its rows for a solver. Scores are better when higher, so every target is
+first turned into a *cost* by its sign. Nothing here knows laws or solvers.
+
+For a fit, `optimum.problem` binds it with the right references: `optimum.problem.objective` is the `BoundObjective`,
+`optimum.problem.observed(y_QxT, **scale)` its value for measured losses, and
+`optimum.problem.predicted(h_QxK, level, **scale)` its prediction with an interval.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mixscale.errors import InputError
+from mixscale.errors import InputError, did_you_mean
+from mixscale.validation import Validated, setting
 
+Kind = Literal["mean", "worst", "guardrails"]
 Robust = Literal["point", "mean", "quantile", "worst"]
+LEVEL = 0.9
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is minimized.
+class Objective(Validated, section="objective"):
+    """What the optimum minimizes."""
 
-    Attributes:
-        weights: of the targets, by name; all equal where none is given.
-        worst: minimize the worst target (minimax) in place of the weighted mean. Each target is then multiplied by its
-            weight over the mean weight; those of weight zero are left out.
-        relative_to: what the worst target is counted from: None is zero; 'current' is its loss at the current mixture;
-            'best' is the lowest loss it could have under the constraints.
-        robust: over the fit's resamples. 'point' takes the fitted law alone; 'mean' the mean over resamples;
-            'quantile' the mean of the worst `1 - level` of them (the conditional value at risk, CVaR, which is convex
-            and no smaller than the quantile); 'worst' the worst of them.
-        level: of 'quantile'.
-    """
-
-    weights: dict[str, float] = field(default_factory=dict)
-    worst: bool = False
+    weights: dict[str, float] = setting(factory=dict, least=0)
+    """weight of each target; a target that is not named has weight zero, and all are equal if none is named"""
+    kind: Kind = "mean"
+    """mean: the weighted mean of the targets. worst: the worst target (minimax), each multiplied by its weight over
+    the mean weight. guardrails: the weighted mean gain over the current mixture, minus a penalty for each guardrail
+    target that becomes worse than at the current mixture by more than its noise"""
     relative_to: Literal["current", "best"] | None = None
+    """what the worst target is measured from: zero, its value at the current mixture, or the best it can be under the
+    constraints; guardrails are always relative to the current mixture"""
+    guardrails: dict[str, float] = setting(factory=dict, least=0)
+    """for kind guardrails: penalty for each unit by which this target becomes worse than its noise explains"""
     robust: Robust = "point"
-    level: float = 0.9
+    """point: the fitted law alone. mean, worst: mean or maximum over the bootstrap laws. quantile: mean of the worst
+    1 - level of them (conditional value at risk)"""
+    level: float = setting(LEVEL, above=0, below=1)
+    """of robust quantile: 0.9 averages the worst tenth of the bootstrap laws"""
 
-    def __post_init__(self) -> None:
-        # The command line reads an override as the type it finds, so a whole number in a config must not stay one.
-        object.__setattr__(self, "weights", {name: float(w) for name, w in (self.weights or {}).items()})
-        if self.robust not in ("point", "mean", "quantile", "worst"):
-            raise InputError(f"robust is '{self.robust}'; it is one of point, mean, quantile, worst")
-        if self.relative_to not in (None, "current", "best"):
-            raise InputError(f"relative_to is '{self.relative_to}'; it is 'current', 'best' or nothing")
-        if self.relative_to and not self.worst:
-            raise InputError("relative_to counts only for the worst target; give worst, or leave it out")
-        if not 0 < self.level < 1:
-            raise InputError(f"level is {self.level:g}; give a share between 0 and 1, such as 0.9")
+    def check(self) -> None:
+        if self.weights and not any(self.weights.values()):
+            raise InputError("all weights of targets are zero; at least one must be positive")
+        if self.relative_to and self.kind == "mean":
+            raise InputError("objective.relative_to has no effect with kind 'mean'; set kind 'worst' or leave it out")
+        if self.relative_to == "best" and self.kind == "guardrails":
+            raise InputError("objective.relative_to is 'best', but guardrails are relative to the current mixture")
+        if bool(self.guardrails) != (self.kind == "guardrails"):
+            raise InputError(
+                "objective.guardrails has no effect without kind 'guardrails'; set it"
+                if self.guardrails
+                else "objective.kind is 'guardrails', but no guardrail is given; name targets in objective.guardrails"
+            )
+        if self.level != LEVEL and self.robust != "quantile":
+            raise InputError("objective.level has no effect without robust 'quantile'; set it or leave level out")
 
-    def of_scenario(self, cost_SxQxT: np.ndarray, reference_SxT: np.ndarray, weight_T: np.ndarray) -> np.ndarray:
-        """What a scenario's costs amount to, shape (S, Q)."""
-        if not self.worst:
-            return cost_SxQxT @ weight_T
-        counted_T, factor_T = _factors(weight_T)
-        return (factor_T * (cost_SxQxT - reference_SxT[:, None])[..., counted_T]).max(axis=-1)
+    @property
+    def reference(self) -> Literal["current", "best"] | None:
+        """What costs are measured from: the current mixture, each target's own best, or zero."""
+        return "current" if self.kind == "guardrails" else self.relative_to
 
-    def tail(self, count: int) -> float:
-        """How many of so many scenarios decide, where only the worst do; not a whole number for a quantile."""
-        return 1.0 if self.robust == "worst" else (1 - self.level) * count
-
-    def of_all(self, value_SxQ: np.ndarray, count: int | None = None) -> np.ndarray:
-        """What the scenarios' values amount to, shape (Q,).
+    def bind(
+        self, targets: Sequence[str], columns: Sequence[str], noise_T: np.ndarray | None = None
+    ) -> BoundObjective:
+        """The objective over these targets.
 
         Args:
-            count: of all scenarios, where these are only the worst of them.
+            targets: bare names (`code`). columns: the same with their prefix (`loss/code`), which decides their sign.
+            noise_T: standard deviation between seeds, in each target's unit; only guardrails use it.
+
+        Raises:
+            InputError: a weight or guardrail names a target that is not among them.
+        """
+        slope_T = np.zeros(len(targets))
+        for name, slope in self.guardrails.items():
+            slope_T[target_index(name, targets, columns, "objective.guardrails: ")] += slope
+        weights: Mapping[str, float] = self.weights
+        if not weights and self.guardrails and not slope_T.all():
+            weights = {target: 1.0 for target, slope in zip(targets, slope_T, strict=True) if not slope}
+        noise_T = np.zeros(len(targets)) if noise_T is None else np.asarray(noise_T, dtype=np.float64)
+        weight_T, sign_T = target_weights(targets, columns, weights), np.array([sign_of(c) for c in columns])
+        return BoundObjective(self, tuple(targets), sign_T, weight_T, slope_T, noise_T)
+
+    def tail(self, count: int) -> float:
+        """How many of `count` scenarios the value depends on if only the worst count; fractional for a quantile."""
+        return 1.0 if self.robust == "worst" else (1 - self.level) * count
+
+    def over_scenarios(self, value_SxQ: np.ndarray, count: int | None = None) -> np.ndarray:
+        """One value of the values of all scenarios, shape (Q,).
+
+        Args:
+            count: number of all scenarios if these are only the worst of them.
         """
         if self.robust == "worst":
             return value_SxQ.max(axis=0)
@@ -73,25 +107,26 @@ class Objective:
             return tail_mean(value_SxQ, self.tail(count or len(value_SxQ)))
         return value_SxQ.mean(axis=0)
 
-    def said(self) -> str:
-        """In words, as in 'the weighted mean over targets'."""
-        inner = "the mean over targets by weight"
-        if self.worst:
-            inner = "the worst target" + {
-                None: "", "current": " counted from the current mixture", "best": " counted from its own best"
-            }[self.relative_to]  # fmt: skip
+    def describe(self) -> str:
+        """A phrase such as 'the weighted mean over targets'."""
+        inner = {
+            "mean": "the weighted mean over targets" if self.weights else "the mean over targets",
+            "worst": "the worst target",
+            "guardrails": "the mean over targets relative to the current mixture, with guardrails",
+        }[self.kind]
+        since = {"current": " relative to the current mixture", "best": " relative to its own best"}
+        inner += since.get(self.relative_to or "", "") if self.kind == "worst" else ""
         return inner + {
-            "point": "", "mean": ", mean over the resamples", "worst": ", in the worst resample",
-            "quantile": f", mean over the worst {1 - self.level:.0%} of the resamples (CVaR)",
+            "point": "", "mean": ", mean over the bootstrap laws", "worst": ", for the worst bootstrap law",
+            "quantile": f", mean over the worst {1 - self.level:.0%} of the bootstrap laws (CVaR)",
         }[self.robust]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A goal as `minimize price_F · f + slope_E · e + shift` with `share_CxF · f - lift_CxE · e <= limit_C`.
+class ObjectiveRows(NamedTuple):
+    """An objective as `minimize price_F · f + slope_E · e + shift` with `share_CxF · f - lift_CxE · e <= limit_C`.
 
-    f are the scaled losses of S scenarios and T targets in one row, e are E variables of the goal's own, of which the
-    last `positive` are not negative.
+    f are the scaled losses of S scenarios and T targets in one row, e are E variables of the objective's own, of which
+    the last `positive` are not negative. `start_E · a` satisfies every row that is exceeded by less than a at e = 0.
     """
 
     price_F: np.ndarray
@@ -100,45 +135,161 @@ class Rows:
     share_CxF: np.ndarray
     lift_CxE: np.ndarray
     limit_C: np.ndarray
+    start_E: np.ndarray
     positive: int = 0
 
 
-def as_rows(
-    goal: Objective,
-    weight_T: np.ndarray,
-    unit_T: np.ndarray,
-    offset_T: np.ndarray,
-    reference_SxT: np.ndarray,
-    count: int | None = None,
-) -> Rows:
-    """The goal over scenarios of costs `unit_T f + offset_T`; `count` is as in `Goal.of_all`.
+@dataclass(frozen=True)
+class BoundObjective:
+    """An `Objective` over the T targets of one table or fit.
 
-    The largest of several is an upper bound that is minimized; the mean of the worst share q of S values is
-    `min over z of z + Σ max(value_s - z, 0) / (q S)` (Rockafellar and Uryasev 2000).
+    Losses `y` are in the targets' own units; costs are `y * sign_T`, so that lower is better. A *reference* is what
+    costs are measured from (zero by default); it broadcasts against the costs.
+
+    Attributes:
+        sign_T: -1 for a score, else 1. weight_T: sums to one. slope_T, noise_T: of the guardrails.
     """
-    s, t = reference_SxT.shape
-    if not goal.worst:
-        share_SxF = np.kron(np.eye(s), weight_T * unit_T)
-        limit_S, scenario_C = np.full(s, -float(weight_T @ offset_T)), np.arange(s)
-    else:
-        counted_T, factor_T = _factors(weight_T)
-        picked_JxT = np.eye(t)[counted_T] * (factor_T * unit_T[counted_T])[:, None]
-        share_SxF = np.kron(np.eye(s), picked_JxT)
-        limit_S = (factor_T * (reference_SxT - offset_T)[:, counted_T]).reshape(-1)
-        scenario_C = np.repeat(np.arange(s), len(counted_T))
-    if not goal.worst and goal.robust in ("point", "mean"):
-        return Rows(
-            share_SxF.mean(axis=0), np.zeros(0), -float(limit_S.mean()), np.zeros((0, s * t)), np.zeros((0, 0)),
-            np.zeros(0),
+
+    objective: Objective
+    targets: tuple[str, ...]
+    sign_T: np.ndarray
+    weight_T: np.ndarray
+    slope_T: np.ndarray
+    noise_T: np.ndarray
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every target by name; they sum to one."""
+        return dict(zip(self.targets, map(float, self.weight_T), strict=True))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether targets have different weights."""
+        return not np.allclose(self.weight_T, self.weight_T[0])
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the mean over targets of equal weight."""
+        return self.objective.kind == "mean" and not self.weighted
+
+    @property
+    def losses_only(self) -> bool:
+        """Whether no target is a score."""
+        return bool((self.sign_T > 0).all())
+
+    @property
+    def name(self) -> str:
+        """What its value is called on an axis or in a table; lower is better."""
+        kind, reference = self.objective.kind, self.objective.reference
+        if kind == "worst":
+            since = {None: "", "current": " above current", "best": " above its own best"}[reference]
+            name = f"worst {'loss' if self.losses_only else 'target (scores negated)'}{since}"
+        else:
+            name = "mean loss" if self.losses_only else "mean objective (scores negated)"
+        name = f"weighted {name}" if self.weighted else name
+        return f"{name} above current, with guardrails" if kind == "guardrails" else name
+
+    @cached_property
+    def counted_T(self) -> np.ndarray:
+        """Indices of the targets of positive weight."""
+        return np.flatnonzero(self.weight_T > 0)
+
+    @cached_property
+    def _factor_T(self) -> np.ndarray:
+        """What the counted targets are multiplied by if the worst counts."""
+        return self.weight_T[self.counted_T] / self.weight_T[self.counted_T].mean()
+
+    def value(self, cost_SxQxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
+        """Value of each scenario's costs, shape (S, Q) (the leading axes of the costs)."""
+        rise_SxQxT = cost_SxQxT - reference
+        if self.objective.kind == "worst":
+            return (self._factor_T * rise_SxQxT[..., self.counted_T]).max(axis=-1)
+        value_SxQ = rise_SxQxT @ self.weight_T
+        if self.objective.kind == "guardrails":
+            value_SxQ = value_SxQ + np.maximum(rise_SxQxT - self.noise_T, 0.0) @ self.slope_T
+        return value_SxQ
+
+    def observed(self, y_RxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
+        """Value of measured (or predicted) losses, shape (R,). A target that does not count may be missing (NaN)."""
+        idle_T = (self.weight_T == 0) & (self.slope_T == 0)
+        return self.value(np.where(idle_T, 0.0, y_RxT * self.sign_T), np.where(idle_T, 0.0, reference))
+
+    def best_of_grid(
+        self, y_RxT: np.ndarray, h_RxK: np.ndarray, reference: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, float]:
+        """The mixture (K,) of the lowest value observed, repeats of a mixture averaged, and that value.
+
+        Args:
+            y_RxT: measured losses. h_RxK: the mixture of each row; rows of equal mixtures are repeats.
+        """
+        h_GxK, group_R = np.unique(np.round(h_RxK, 9), axis=0, return_inverse=True)
+        group_R = group_R.reshape(-1)
+        mean_G = np.bincount(group_R, self.observed(y_RxT, reference)) / np.bincount(group_R)
+        best = int(mean_G.argmin())
+        return h_RxK[np.flatnonzero(group_R == best)[0]], float(mean_G[best])
+
+    def interval(
+        self,
+        predicted_QxT: np.ndarray,
+        draws_SxQxT: np.ndarray,
+        low_QxT: np.ndarray,
+        high_QxT: np.ndarray,
+        level: float,
+        reference: np.ndarray | float = 0.0,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Value of predicted losses and its interval for a new run, from a law's draws: (value, low, high), each (Q,).
+
+        The draws of each target are stretched to the width of its own calibrated interval `low` to `high`. The worst
+        of several uncertain targets tends to lie above the worst of their predictions, so this interval reaches
+        further up than down. A weighted mean has a calibrated interval of its own (`LawFit.objective`).
+        """
+        ends = ((1 - level) / 2, 0.5, (1 + level) / 2)
+        lo_QxT, median_QxT, hi_QxT = np.quantile(draws_SxQxT, ends, axis=0)
+        wider_QxT = (high_QxT - low_QxT) / np.maximum(hi_QxT - lo_QxT, 1e-12)
+        stretched_SxQxT = predicted_QxT + wider_QxT * (draws_SxQxT - median_QxT)
+        value_Q = self.value(predicted_QxT * self.sign_T, reference)
+        low_Q, high_Q = np.quantile(self.value(stretched_SxQxT * self.sign_T, reference), ends[::2], axis=0)
+        return value_Q, np.minimum(low_Q, value_Q), np.maximum(high_Q, value_Q)
+
+    def rows(
+        self, unit_T: np.ndarray, offset_T: np.ndarray, reference_SxT: np.ndarray, count: int | None = None
+    ) -> ObjectiveRows:
+        """The objective over S scenarios of costs `unit_T f + offset_T`; `count` is as in `Objective.over_scenarios`.
+
+        The largest of several is an upper bound that is minimized; the mean of the worst share q of S values is
+        `min over z of z + Σ max(value_s - z, 0) / (q S)` (Rockafellar and Uryasev 2000). A hinge is a variable that is
+        not negative and not below what it is the hinge of.
+        """
+        (s, t), robust, above_SxT = reference_SxT.shape, self.objective.robust, reference_SxT - offset_T
+        if worst := self.objective.kind == "worst":
+            piece_JxT = np.eye(t)[self.counted_T] * (self._factor_T * unit_T[self.counted_T])[:, None]
+            limit_SxJ = self._factor_T * above_SxT[:, self.counted_T]
+        else:
+            piece_JxT, limit_SxJ = (self.weight_T * unit_T)[None], (above_SxT @ self.weight_T)[:, None]
+        guard_G = np.flatnonzero(self.slope_T)
+        hinge_GxT = np.eye(t)[guard_G] * (self.slope_T * unit_T)[guard_G, None]
+        hinge_limit_H = (self.slope_T * (above_SxT + self.noise_T))[:, guard_G].reshape(-1)
+        value_CxF, hinge_HxF = np.kron(np.eye(s), piece_JxT), np.kron(np.eye(s), hinge_GxT)
+        h, scenario_C = len(hinge_HxF), np.repeat(np.arange(s), len(piece_JxT))
+        if not worst and robust in ("point", "mean"):
+            return ObjectiveRows(
+                value_CxF.mean(axis=0), np.full(h, 1 / s), -float(limit_SxJ.mean()), hinge_HxF, np.eye(h),
+                hinge_limit_H, np.ones(h), h,
+            )  # fmt: skip
+        if robust == "worst" or s == 1:
+            slope_E, lift_CxE, positive = np.ones(1), np.ones((len(scenario_C), 1)), 0
+        elif robust == "quantile":
+            slope_E = np.r_[1.0, np.full(s, 1 / self.objective.tail(count or s))]
+            lift_CxE, positive = np.column_stack([np.ones(len(scenario_C)), np.eye(s)[scenario_C]]), s
+        else:
+            slope_E, lift_CxE, positive = np.full(s, 1 / s), np.eye(s)[scenario_C], 0
+        of_hinge_CxH = np.repeat(np.eye(s), len(guard_G), axis=1)[scenario_C]
+        lift_CxE = np.block([[lift_CxE, -of_hinge_CxH], [np.zeros((h, len(slope_E))), np.eye(h)]])
+        return ObjectiveRows(
+            np.zeros(s * t), np.r_[slope_E, np.zeros(h)], 0.0, np.concatenate([value_CxF, hinge_HxF]), lift_CxE,
+            np.r_[limit_SxJ.reshape(-1), hinge_limit_H], np.r_[np.full(len(slope_E), 1.0 + len(guard_G)), np.ones(h)],
+            positive + h,
         )  # fmt: skip
-    if goal.robust == "worst" or s == 1:
-        slope_E, lift_CxE, positive = np.ones(1), np.ones((len(scenario_C), 1)), 0
-    elif goal.robust == "quantile":
-        slope_E = np.r_[1.0, np.full(s, 1 / goal.tail(count or s))]
-        lift_CxE, positive = np.column_stack([np.ones(len(scenario_C)), np.eye(s)[scenario_C]]), s
-    else:
-        slope_E, lift_CxE, positive = np.full(s, 1 / s), np.eye(s)[scenario_C], 0
-    return Rows(np.zeros(s * t), slope_E, 0.0, share_SxF, lift_CxE, limit_S, positive)
 
 
 def tail_mean(value_SxQ: np.ndarray, tail: float) -> np.ndarray:
@@ -147,7 +298,36 @@ def tail_mean(value_SxQ: np.ndarray, tail: float) -> np.ndarray:
     return share_S @ -np.sort(-value_SxQ, axis=0) / share_S.sum()
 
 
-def _factors(weight_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which targets count, and by how much more than the mean of those that do."""
-    counted_T = np.flatnonzero(weight_T > 0)
-    return counted_T, weight_T[counted_T] / weight_T[counted_T].mean()
+def sign_of(column: str) -> float:
+    """-1 for a score, which is better when higher; 1 for losses and metrics."""
+    return -1.0 if column.startswith("score/") else 1.0
+
+
+def target_index(name: str, targets: Sequence[str], columns: Sequence[str], where: str = "") -> int:
+    """Place of a target that is given by its bare name or by its column.
+
+    Raises:
+        InputError: it was not fitted; `where` begins the sentence.
+    """
+    bare = dict(zip(columns, targets, strict=True)).get(name, name)
+    if bare not in targets:
+        raise InputError(f"{where}target '{name}' was not fitted{did_you_mean(name, targets)}")
+    return list(targets).index(bare)
+
+
+def target_weights(targets: Sequence[str], columns: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
+    """Weights in the order of the targets, non-negative and summing to one, shape (T,); all equal if none is given.
+
+    Raises:
+        InputError: a name is unknown, a weight is negative or not finite, or all are zero.
+    """
+    if not weights:
+        return np.full(len(targets), 1 / len(targets))
+    weight_T = np.zeros(len(targets))
+    for name, value in weights.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise InputError(f"target '{name}' has weight {value}; weights of targets are finite and non-negative")
+        weight_T[target_index(name, targets, columns)] += value
+    if weight_T.sum() == 0:
+        raise InputError("all weights of targets are zero; at least one must be positive")
+    return weight_T / weight_T.sum()

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from rich.console import Console
 
 from mixscale import laws, optimization, report
@@ -46,7 +45,7 @@ def run_all(experiment: Experiment) -> None:
         optimum.save(experiment.directory / OPTIMUM_FILE)
         print(optimum.summary())
     with _step("verification"):
-        verify(experiment, store, optimum, best_of(experiment, table, fitted))
+        verify(experiment, store, optimum, best_of(experiment, table, fitted, optimum))
     with _step("report"):
         page = report.write(experiment.directory)
         print((experiment.directory / SUMMARY_FILE).read_text())
@@ -80,9 +79,9 @@ def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
     rows = table.frame[table.frame["role"] == "fit"]
     caps = {"n_tokens"} if experiment.constraints.available else set()
     scale = {"n_params", "n_tokens"} if fitted.uses_scale else caps
-    return optimization.solve(
+    return optimization.optimize(
         fitted,
-        goal=experiment.objective,
+        objective=experiment.objective,
         constraints=experiment.constraints,
         current=experiment.current or None,
         seed=experiment.seed,
@@ -97,13 +96,16 @@ def verify(experiment: Experiment, store: TokenStore, optimum: Optimum, best: Mi
     return train(experiment, store, planned)
 
 
-def best_of(experiment: Experiment, table: RunTable, fitted: LawFit) -> Mixture:
+def best_of(experiment: Experiment, table: RunTable, fitted: LawFit, optimum: Optimum) -> Mixture:
     """The fitted mixture of the largest size with the best observed objective, its seeds averaged."""
     frame = table.final().complete().frame
     frame = frame[(frame["role"] == "fit") & (frame["size"] == largest(experiment))]
-    loss_R = frame[list(fitted.dataset.columns)].to_numpy() @ fitted.target_weights(experiment.objective.weights)
-    by_mixture = frame.assign(objective=loss_R).groupby([f"mix/{d}" for d in table.domains], sort=False)
-    return Mixture.from_array(table.domains, np.array(by_mixture["objective"].mean().idxmin()))
+    y_RxT = frame[list(fitted.dataset.columns)].to_numpy(float)
+    scale = {name: frame[name].to_numpy(float) for name in ("n_params", "n_tokens") if fitted.uses_scale}
+    reference_RxT = optimum.problem.reference_at(len(frame), **scale)
+    h_RxK = frame[[f"mix/{d}" for d in table.domains]].to_numpy(float)
+    best_K, _ = optimum.problem.objective.best_of_grid(y_RxT, h_RxK, reference_RxT)
+    return Mixture.from_array(table.domains, best_K)
 
 
 @contextmanager

@@ -267,11 +267,6 @@ def is_complete(frame: pd.DataFrame) -> np.ndarray:
     return (frame["status"].isna() | frame["status"].isin([Status.COMPLETE, ""])).to_numpy(dtype=bool)
 
 
-def sign_of(target: str) -> float:
-    """1 for a target (full name) for which lower is better, -1 for a score."""
-    return -1.0 if target.startswith(SCORE) else 1.0
-
-
 def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.DataFrame:
     """The rows of a .csv or .parquet file, unchecked.
 

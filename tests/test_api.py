@@ -59,7 +59,8 @@ def test_a_room_of_the_interfaces_name_can_be_called_whatever_was_imported_first
     )
     assert python(code).split() == ["2", "True"]
     assert (
-        python(f"{first}\nfrom mixscale.optimization import solve, pareto; print(solve.__name__)").strip() == "solve"
+        python(f"{first}\nfrom mixscale.optimization import optimize, pareto; print(optimize.__name__)").strip()
+        == "optimize"
     )
 
 

@@ -243,7 +243,7 @@ def test_a_prior_that_lacks_a_domain_and_does_not_pull_leaves_no_gaps(fitted, tm
 
 def test_a_size_that_the_law_does_not_know_is_told(fitted, tmp_path, capsys):
     assert main(["optimize", str(fitted), "--n-params", "1e9", "--out", str(tmp_path / "o.json")]) == 0
-    assert "at the table's size and not at 1e+09" in capsys.readouterr().out
+    assert "at the table's size, not at 1e+09" in capsys.readouterr().out
 
 
 def test_what_is_missing_on_disk_is_named(fitted, tmp_path, capsys):
@@ -272,6 +272,7 @@ def test_mappings_are_merged_and_single_values_changed():
     replaced = load_config("plan", "", [CONFIG, "--objective.weights", "code", "7"])
     assert replaced.objective.weights == {"code": 7.0}
     typed = "--constraints.keep code wiki 0.1 --constraints.epochs code 3 wiki inf --constraints.prior docs 1"
+    typed += " --constraints.available code 1e6 --constraints.max-kl 1"
     constraints = load_config("plan", "", [CONFIG, *typed.split()]).constraints
     assert constraints.keep == {"code": 0.0, "wiki": 0.1}
     assert constraints.epochs == {"code": 3.0, "wiki": float("inf")}

@@ -11,7 +11,8 @@ import pytest
 from mixscale.errors import InputError
 from mixscale.io import atomic_write
 from mixscale.mixture import Mixture
-from mixscale.run_table import RunTable, sign_of
+from mixscale.objective import sign_of
+from mixscale.run_table import RunTable
 
 
 @pytest.fixture

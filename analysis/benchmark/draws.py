@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from mixscale.laws import LawFit
-from mixscale.optimization import Constraints, solve
+from mixscale.optimization import Constraints, optimize
 
 COUNT = 1_000_000
 PART = 100_000
@@ -21,7 +21,7 @@ PART = 100_000
 def against_draws(fit: LawFit, constraints: Constraints, current: dict[str, float], n_tokens: float) -> dict:
     """By how much the optimum's goal lies below that of the best draw, as the negative `excess`; draws as `trials`."""
     began = time.perf_counter()
-    best = solve(fit, constraints=constraints, current=current, n_tokens=n_tokens)
+    best = optimize(fit, constraints=constraints, current=current, n_tokens=n_tokens)
     current_K = np.array([current[domain] for domain in fit.domains])
     limit_T = fit.predict(current_K[None])[0]
     optimum_K = best.mixture.array()

@@ -17,10 +17,10 @@ import pandas as pd
 from benchmark.cells import Cell
 from benchmark.methods import LEVEL
 from mixscale import laws
-from mixscale import optimization as optimum
 from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
 from mixscale.laws.result import LawFit
+from mixscale.optimization import optimize
 from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "news", "web", "wiki")
@@ -59,7 +59,7 @@ def trial(name: str, seed: int) -> dict:
     table, new = (_table(law, theta_TxP, count, rng) for count in (RUNS, NEW))
     fit = laws.fit(table, law=name, seed=seed, bootstrap=RESAMPLES)
     at = {"n_params": 4e6, "n_tokens": 3e8} if law.uses_scale else {}
-    ours, true = optimum.solve(fit, **at), optimum.solve(_exact(fit, theta_TxP), **at)
+    ours, true = optimize(fit, **at), optimize(_exact(fit, theta_TxP), **at)
     inside_K = [lo - 1e-4 <= true.mixture[d] <= hi + 1e-4 for d, (lo, hi) in ours.interval.items()]
     scale = [new.frame[c].to_numpy() for c in ("n_params", "n_tokens")] if law.uses_scale else []
     lo_QxT, hi_QxT = fit.interval(new.mixtures_RxK, LEVEL, *scale)

@@ -19,7 +19,7 @@ from benchmark.cells import Cell
 from benchmark.methods import losses, named
 from benchmark.trees import Trees
 from mixscale import laws
-from mixscale import optimization as optimum
+from mixscale.optimization import optimize
 from mixscale.run_table import RunTable
 
 DRAWS, TOP = 100_000, 128
@@ -79,7 +79,7 @@ def _proposals(table: RunTable, seed: int, bootstrap: int) -> dict[str, np.ndarr
         "the Pile's own shares": prior_K / prior_K.sum(),
         "best run that was fitted": h_RxK[y_R.argmin()],
         "RegMix: LightGBM, top 128 of 100,000": draws_NxK[np.argsort(predicted_N)[:TOP]].mean(axis=0),
-        "ours: optimum of auto": optimum.solve(fit, seed=seed).mixture.array(),
+        "ours: optimum of auto": optimize(fit, seed=seed).mixture.array(),
     }
 
 

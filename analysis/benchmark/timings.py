@@ -14,8 +14,7 @@ from benchmark import tables
 from benchmark.cells import Cell
 from benchmark.draws import against_draws
 from mixscale import laws
-from mixscale import optimization as optimum
-from mixscale.optimization import Constraints, Group, Objective
+from mixscale.optimization import Constraints, Group, Objective, optimize
 from mixscale.run_table import RunTable
 
 RESAMPLES = 200
@@ -70,13 +69,18 @@ def _scaled(rows: int, bootstrap: int) -> Callable:
 def _solved(data: Path, bootstrap: int) -> Callable:
     fit = laws.fit(tables.regmix(data, "train"), law="additive", bootstrap=bootstrap)
     constraints = Constraints(lower=dict.fromkeys(fit.domains, 0.005), upper=dict.fromkeys(fit.domains, 0.3))
-    return lambda: optimum.solve(fit, constraints=constraints)
+    return lambda: optimize(fit, constraints=constraints)
 
 
 def _constrained(data: Path, bootstrap: int, robust: str = "point") -> Callable:
     fit, constraints, uniform, n_tokens = _everything(data, bootstrap)
-    asked = {"goal": Objective(robust=robust), "constraints": constraints, "current": uniform, "n_tokens": n_tokens}
-    return lambda: optimum.solve(fit, **asked)
+    asked = {
+        "objective": Objective(robust=robust),
+        "constraints": constraints,
+        "current": uniform,
+        "n_tokens": n_tokens,
+    }
+    return lambda: optimize(fit, **asked)
 
 
 def _everything(data: Path, bootstrap: int) -> tuple[laws.LawFit, Constraints, dict[str, float], float]:

@@ -221,7 +221,9 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         if not isinstance(value, Mapping):
             return [] if value is None else [f"{value:g}"]
         if item is Group:
-            return [f"{name}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" for name, g in value.items()]
+            return [
+                f"{name}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" + f":{TIED}" * g.tied for name, g in value.items()
+            ]
         return [w for name, number in value.items() for w in (name, str(number))]
 
     return PrimitiveConstructorSpec(

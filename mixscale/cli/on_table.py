@@ -137,7 +137,7 @@ def optimize(
     fitted, path = LawFit.load(fit), out or fit.parent / OPTIMUM_FILE
     check_output(path, "file")
     scale = {"n_params": n_params, "n_tokens": n_tokens, "current": current or None, "seed": seed}
-    solved = optimization.solve(fitted, goal=objective, constraints=constraints, **scale)
+    solved = optimization.optimize(fitted, objective, constraints, **scale)
     solved.save(path)
     print(f"{solved.summary()}\n\noptimum saved to {path}")
     # The front of an earlier problem does not belong to this optimum.

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixscale.errors import InputError, did_you_mean, listed
+from mixscale.errors import InputError, listed
 from mixscale.laws.families import UNLIMITED, Law, Points
 from mixscale.mixture import ROUNDING, unknown_domain
 from mixscale.mixture_file import table_weights
-from mixscale.run_table import RunTable, numeric, off_simplex, sign_of
+from mixscale.objective import sign_of
+from mixscale.run_table import RunTable, numeric, off_simplex
 
 USED = 1e-9
 """Weight above which a mixture uses a domain."""
@@ -417,26 +418,3 @@ def _query_unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.n
     return np.column_stack(
         [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.nan) for c in names]
     )
-
-
-def target_weights(dataset: Dataset, weights: Mapping[str, float] | None) -> np.ndarray:
-    """Weights in the order of the targets, non-negative and summing to one, shape (T,); all equal for None.
-
-    Raises:
-        InputError: a name is unknown, a weight is negative or not finite, or all are zero.
-    """
-    targets = dataset.targets
-    if not weights:
-        return np.full(len(targets), 1 / len(targets))
-    weight_T = np.zeros(len(targets))
-    bare_of = dict(zip(dataset.columns, targets, strict=True))
-    for name, value in weights.items():
-        bare = bare_of.get(name, name)
-        if bare not in targets:
-            raise InputError(f"target '{name}' was not fitted{did_you_mean(name, targets)}")
-        if not (np.isfinite(value) and value >= 0):
-            raise InputError(f"target '{name}' has weight {value}; give a finite weight of 0 or more")
-        weight_T[targets.index(bare)] += value
-    if weight_T.sum() == 0:
-        raise InputError("all weights of targets are zero; give at least one that is positive")
-    return weight_T / weight_T.sum()

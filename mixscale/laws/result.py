@@ -18,12 +18,12 @@ import pandas as pd
 from mixscale.laws import fitting, storage, uncertainty
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.cross_validation import hull_weights
-from mixscale.laws.dataset import Dataset, Scale, query_columns, query_points, target_weights
+from mixscale.laws.dataset import Dataset, Scale, query_columns, query_points
 from mixscale.laws.diagnostics import Diagnostics, diagnose
 from mixscale.laws.families import Law, Points
 from mixscale.laws.skill import MIN_MIXTURES, Skill
 from mixscale.laws.uncertainty import DEFAULT_INTERVAL, INTERVALS, LEVEL
-from mixscale.run_table import sign_of
+from mixscale.objective import sign_of, target_weights
 
 ARRAYS = (
     "theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "oof_extrapolation_TxR", "slopes_2xT"
@@ -169,8 +169,8 @@ class LawFit:
         return max(1.0, float(self.target_weights(weights) @ factor_Tx1[:, 0]))
 
     def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
-        """Checked weights in the order of `targets`, shape (T,)."""
-        return target_weights(self.dataset, weights)
+        """Checked weights in the order of `targets`, as `mixscale.objective.target_weights`, shape (T,)."""
+        return target_weights(self.targets, self.dataset.columns, weights)
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
         """Predictions for the rows of a table with `mix/<domain>`.

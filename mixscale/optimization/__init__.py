@@ -1,217 +1,238 @@
-"""Solves a fitted law for the best mixture under the constraints that people have, with its doubt and its price.
+"""Solves a fitted law for the best mixture under constraints, with its uncertainty and the constraints' dual values.
 
-Reads a `LawFit` and nothing else. `constraints` and `goal` say what is wanted, `polytope` and `programme` turn it into
-arrays, `solver` minimizes, `answer` runs it, and `prices` and `result` say what came out. The optimum is solved once
-more for each resample of the fit, which gives the region of weights that the data cannot tell apart.
+Reads a `LawFit` and nothing else. `problem` joins a fit, an objective and constraints and turns them into arrays,
+`polytope` handles the linear constraints, `solver` minimizes, `solution` runs it, and `dual_values` and `result` hold
+the outcome. The optimum is also solved for each bootstrap law of the fit, which gives the region of weights that the
+data cannot tell apart.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
 from mixscale.constraints import Constraints, Group, bounds
-from mixscale.errors import InputError
+from mixscale.errors import InputError, did_you_mean
 from mixscale.laws.result import LawFit
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
 from mixscale.objective import Objective
-from mixscale.optimization.answer import EXCEEDED, Answer, Job, answers, check_possible, under
+from mixscale.optimization.dual_values import SolvedConstraint, dual_values
 from mixscale.optimization.pareto import pareto
-from mixscale.optimization.prices import prices
-from mixscale.optimization.question import Question, ask
+from mixscale.optimization.problem import Problem, build_problem
 from mixscale.optimization.result import Optimum, widened
-from mixscale.optimization.robust import robust, weighed
-from mixscale.optimization.starts import AFTER, affordable, starts
+from mixscale.optimization.solution import (
+    EXCEEDED,
+    Job,
+    Solution,
+    check_feasible,
+    scenarios,
+    solve_jobs,
+    solve_robust,
+    solve_under,
+)
 
-__all__ = ["Constraints", "Goal", "Group", "Optimum", "bounds", "pareto", "solve"]
+__all__ = [
+    "Constraints", "Group", "Objective", "Optimum", "Problem", "SolvedConstraint", "build_problem", "optimize",
+    "pareto",
+]  # fmt: skip
+
+AFTER = 2
+"""Ends of the fitted law's descents from which each bootstrap law starts, if the law is not convex."""
+BUDGET = 5e6
+"""Parameters times weights differentiated at each Newton step over all bootstrap laws: about 2 s on two cores."""
+FEWEST = 20
+"""Bootstrap laws that are always solved."""
 
 
-def solve(
+def optimize(
     fit: LawFit,
-    weights: Mapping[str, float] | None = None,
-    lower: Mapping[str, float] | None = None,
-    upper: Mapping[str, float] | None = None,
+    objective: Objective | None = None,
+    constraints: Constraints | None = None,
+    current: Mapping[str, float] | None = None,
     n_params: float | None = None,
     n_tokens: float | None = None,
     seed: int = 0,
-    *,
-    goal: Objective | None = None,
-    constraints: Constraints | None = None,
-    current: Mapping[str, float] | None = None,
+    **short: Any,
 ) -> Optimum:
-    """The mixture that keeps the constraints and minimizes the goal.
+    """The mixture that satisfies the constraints and minimizes the objective.
 
     Args:
-        weights, lower, upper: short for `goal=Goal(weights)` and `constraints=Constraints(lower=..., upper=...)`.
-        n_params, n_tokens: where to solve a law with scale; n_tokens also where available tokens cap weights.
+        objective: what is minimized; the mean over targets by default. constraints: none by default.
+        current: the mixture in use, which the optimum is compared with and which kept targets, ties, guardrails and
+            `relative_to` refer to.
+        n_params, n_tokens: where to solve a law with scale; n_tokens also for available tokens.
         seed: of the random starts, for laws that are not convex.
-        goal: what is minimized; the weighted mean of the targets where nothing is said.
-        current: the mixture in use, which the optimum is compared with and which `keep` and `relative_to` speak of.
+        short: fields of `Objective` and `Constraints` in place of the objects: `weights={"code": 2}`,
+            `upper={"web": 0.3}`, `keep=["wiki"]`.
 
     Raises:
         InputError: a domain or target is unknown; constraints contradict each other (a smallest set that does is
-            named); a scale is missing; something is said twice; the seed is negative.
+            named); a scale is missing; something is given twice; the seed is negative.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
-    question = ask(fit, weights, lower, upper, n_params, n_tokens, goal, constraints, current)
+    objective, constraints = (
+        _from_fields(cls, given, name, short)
+        for cls, given, name in ((Objective, objective, "objective"), (Constraints, constraints, "constraints"))
+    )
+    if short:
+        known = [f.name for cls in (Objective, Constraints) for f in fields(cls)]
+        raise InputError(f"optimize has no option '{next(iter(short))}'{did_you_mean(next(iter(short)), known)}")
+    problem = build_problem(fit, objective, constraints, current, n_params, n_tokens)
     rng = np.random.default_rng(seed)
-    begin_QxK = starts(question, rng)
-    question = _with_bests(question, begin_QxK)
-    free = _without_constraints(question)
-    main, draws, own, unbound = _solved(question, begin_QxK, free, rng)
-    return _described(question, main, draws, own, unbound)
+    starts_QxK = problem.starts(rng)
+    problem = _with_bests(problem, starts_QxK)
+    main, draws, own, free = _solved(problem, starts_QxK, _unconstrained(problem), rng)
+    return _optimum(problem, main, draws, own, free)
 
 
-def _with_bests(question: Question, begin_QxK: np.ndarray) -> Question:
-    """The question with the lowest cost that each target can have, where the goal counts from that."""
-    if question.goal.relative_to != "best":
-        return question
-    theta_1x1xTxP = question.fit.theta_TxP[None, None]
-    alone = [dataclasses.replace(question, goal=Objective({target: 1.0})) for target in question.fit.targets]
-    found = answers(*(Job(q, theta_1x1xTxP, begin_QxK, q.ceilings) for q in alone))
-    for one, best in zip(alone, found, strict=True):
-        check_possible(one, best)
-    h_TxK = np.concatenate([best.h_BxK for best in found])
-    return dataclasses.replace(question, best_TxK=h_TxK)
+def _from_fields(cls: type, given: Any, name: str, short: dict[str, Any]) -> Any:
+    """The object that was given, or one made of the short forms that are its fields."""
+    own = {f.name: short.pop(f.name) for f in fields(cls) if f.name in short}
+    own = {field: value for field, value in own.items() if value is not None}
+    if given is not None and own:
+        raise InputError(f"{next(iter(own))} is given beside {name}; set it in {name}")
+    return cls(**own) if given is None else given
+
+
+def _with_bests(problem: Problem, starts_QxK: np.ndarray) -> Problem:
+    """The problem with the mixture of each target's lowest cost, if the objective is relative to that."""
+    if problem.asked.reference != "best":
+        return problem
+    theta_1x1xTxP = problem.fit.theta_TxP[None, None]
+    alone = [replace(problem, asked=Objective({target: 1.0})) for target in problem.fit.targets]
+    jobs = [Job(p, theta_1x1xTxP, starts_QxK, p.limits) for p in alone]
+    found = solve_jobs(*jobs)
+    for job, best in zip(jobs, found, strict=True):
+        check_feasible(job, best)
+    return replace(problem, best_TxK=np.concatenate([best.h_BxK for best in found]))
+
+
+def _unconstrained(problem: Problem) -> Problem | None:
+    """The problem without its constraints, None if there are none."""
+    if not (any(c.bound is not None for c in problem.parts) or problem.constraints.near_prior):
+        return None
+    # Text stays as scarce as it is for a law that counts repeats; only the cap on repeats goes.
+    available = problem.constraints.available
+    return replace(
+        problem, constraints=Constraints(available=available, epochs=np.inf) if available else Constraints()
+    )
 
 
 def _solved(
-    question: Question, begin_QxK: np.ndarray, free: Question | None, rng: np.random.Generator
-) -> tuple[Answer, Answer, Answer, Answer | None]:
-    """The optimum, that of each resample by itself (twice), and that without constraints where there are any.
+    problem: Problem, starts_QxK: np.ndarray, free: Problem | None, rng: np.random.Generator
+) -> tuple[Solution, Solution, Solution, Solution | None]:
+    """The optimum, that of each bootstrap law (twice), and that without constraints if there are any.
 
-    First a target is kept by the fitted law, so that all resamples choose among the same mixtures and regrets can be
-    told; then by the resample's own law, since what keeps it is as much in doubt as what is best. A convex law needs
-    no other start for a resample, so that all are one batch.
+    First a target is kept by the fitted law, so that all bootstrap laws choose among the same mixtures and regrets are
+    comparable; then by the bootstrap law itself, since what keeps it is as uncertain as what is best. A convex law
+    needs no other start for a bootstrap law, so that all are one batch.
     """
-    fit, few = question.fit, 1 if question.fit.family.convex else AFTER
-    theta_Sx1xTxP = fit.theta_SxTxP[affordable(fit, few)][:, None]
-    asked = [question] if free is None else [question, free]
-    begin = [begin_QxK, *(starts(q, rng) for q in asked[1:])]
-    single = [dataclasses.replace(q, goal=dataclasses.replace(q.goal, robust="point")) for q in asked]
-    jobs = [Job(q, fit.theta_TxP[None, None], b, q.ceilings) for q, b in zip(single, begin, strict=True)]
-    own = question.ceilings_by(theta_Sx1xTxP[:, 0])
+    fit, few = problem.fit, 1 if problem.fit.family.convex else AFTER
+    theta_Sx1xTxP = fit.theta_SxTxP[: _affordable(fit, few)][:, None]
+    problems = [problem] if free is None else [problem, free]
+    starts = [starts_QxK, *(p.starts(rng) for p in problems[1:])]
+    single = [replace(p, asked=replace(p.asked, robust="point", level=LEVEL)) for p in problems]
+    jobs = [Job(p, fit.theta_TxP[None, None], s, p.limits) for p, s in zip(single, starts, strict=True)]
+    own = problem.limits_by(theta_Sx1xTxP[:, 0])
     if fit.family.convex:
-        each = Job(single[0], theta_Sx1xTxP, begin_QxK, question.ceilings)
-        *points, alike = answers(*jobs, each)
-        check_possible(question, points[0])
-        draws = [alike, *([under(each, alike, own)] if own else [])]
+        each = Job(single[0], theta_Sx1xTxP, starts_QxK, problem.limits)
+        *points, alike = solve_jobs(*jobs, each)
+        check_feasible(jobs[0], points[0])
+        draws = [alike, *([solve_under(each, alike, own)] if own else [])]
     else:
-        points = answers(*jobs)
-        check_possible(question, points[0])
-        kept = [question.ceilings, *([own] if own else [])]
-        draws = answers(*(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], c) for c in kept))
-    if question.goal.robust != "point":
-        # Many laws at once make a descent dear, so it starts where the fitted law alone ended.
-        begin = begin if fit.family.convex else [p.best_QxK[:few] for p in points]
-        points = robust(asked, theta_Sx1xTxP[:, 0], begin, points[0].h_BxK)
+        points = solve_jobs(*jobs)
+        check_feasible(jobs[0], points[0])
+        kept = [problem.limits, *([own] if own else [])]
+        draws = solve_jobs(*(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], limits) for limits in kept))
+    if problem.asked.robust != "point":
+        # Many laws at once make a descent expensive, so it starts where the fitted law alone ended.
+        starts = starts if fit.family.convex else [p.best_QxK[:few] for p in points]
+        points = solve_robust(problems, theta_Sx1xTxP[:, 0], starts, points[0].h_BxK)
     return points[0], draws[0], draws[-1], None if free is None else points[1]
 
 
-def _without_constraints(question: Question) -> Question | None:
-    """The question without its constraints, None where there are none."""
-    asked = question.constraints
-    if not (question.ceilings or asked.pulls or any(p.name and p.bound is not None for p in question.polytope.pieces)):
-        return None
-    # Text stays as scarce as it is for a law that counts repeats; only the cap on them goes.
-    return dataclasses.replace(question, constraints=Constraints(available=asked.available, epochs=np.inf))
+def _affordable(fit: LawFit, each: int) -> int:
+    """How many bootstrap laws are solved if each takes so many descents: all, or as many as the budget allows."""
+    _, targets, parameters = fit.theta_SxTxP.shape
+    return max(FEWEST, int(BUDGET / (each * targets * parameters * len(fit.domains))))
 
 
-def _described(question: Question, main: Answer, draws: Answer, own: Answer, free: Answer | None) -> Optimum:
-    fit, at = question.fit, question.at
-    best_K, draws_SxK = main.h_BxK[0], _region(draws, own)
-    mixture = Mixture.from_array(fit.domains, best_K)
+def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, free: Solution | None) -> Optimum:
+    fit, scale, weights = problem.fit, problem.scale, problem.objective.weights
+    mixture = Mixture.from_array(fit.domains, main.h_BxK[0])
     h_1xK = mixture.array()[None]
-    weights = dict(zip(fit.targets, map(float, question.weight_T), strict=True))
-    predicted_T = fit.predict(h_1xK, **at)[0]
-    lo_1xT, hi_1xT = fit.interval(h_1xK, LEVEL, **at)
-    low_K, high_K = bounds(fit.domains, question.constraints.lower, question.constraints.upper)
-    edges_2xK = np.clip(widened(fit.widening(h_1xK, weights, LEVEL, **at), best_K, draws_SxK, LEVEL), low_K, high_K)
+    possible_S = own.excess_B <= EXCEEDED
+    samples_SxK = own.h_BxK[possible_S] if possible_S.any() else draws.h_BxK
+    predicted_T = fit.predict(h_1xK, **scale)[0]
+    lo_1xT, hi_1xT = fit.interval(h_1xK, LEVEL, **scale)
+    low_K, high_K = bounds(fit.domains, problem.constraints.lower, problem.constraints.upper)
+    region_2xK = widened(fit.widening(h_1xK, weights, LEVEL, **scale), h_1xK[0], samples_SxK, LEVEL)
+    # A descent that ended short of the optimum itself must not count as a gain.
+    value_S = problem.values(fit.theta_SxTxP[: len(draws.value_B)], h_1xK)[:, 0]
+    regret_S = np.maximum(value_S - draws.value_B, 0.0)
     best = Optimum(
         mixture=mixture,
-        objective=tuple(float(v[0]) for v in fit.objective(h_1xK, weights, LEVEL, **at)),  # type: ignore
-        predicted={
-            t: (float(predicted_T[i]), float(lo_1xT[0, i]), float(hi_1xT[0, i])) for i, t in enumerate(fit.targets)
-        },
-        interval={d: (float(edges_2xK[0, k]), float(edges_2xK[1, k])) for k, d in enumerate(fit.domains)},
-        draws_SxK=draws_SxK,
+        mean=tuple(float(v[0]) for v in fit.objective(h_1xK, weights, LEVEL, **scale)),  # type: ignore
+        predicted={t: (float(predicted_T[i]), float(lo_1xT[0, i]), float(hi_1xT[0, i]))
+                   for i, t in enumerate(fit.targets)},
+        interval={d: (float(lo), float(hi))
+                  for d, lo, hi in zip(fit.domains, *np.clip(region_2xK, low_K, high_K), strict=True)},
+        samples_SxK=samples_SxK,
         convex=bool(fit.family.convex and main.converged_B[0]),
         law=fit.law,
         weights=weights,
-        lower=dict(zip(fit.domains, map(float, low_K), strict=True)),
-        upper=dict(zip(fit.domains, map(float, high_K), strict=True)),
-        n_params=question.n_params,
-        n_tokens=question.n_tokens,
-        goal=question.goal,
+        objective=problem.asked,
+        constraints=problem.constraints,
         value=float(main.value_B[0]),
-        prices=prices(question, main),
+        solved=dual_values(problem, main),
         unconstrained=None if free is None else Mixture.from_array(fit.domains, free.h_BxK[0]),
-        given_up=None if free is None else float(main.value_B[0] - free.value_B[0]),
-        expected_regret=_expected_regret(question, best_K, draws),
-        notes=_notes(question, main, own),
-        skill=question.skill(),
-        constraints=question.constraints,
-        counted_from=_counted_from(question),
-        question=question,
-    )
-    return best if question.current_K is None else _compared(question, best)
+        cost_of_constraints=None if free is None else float(main.value_B[0] - free.value_B[0]),
+        expected_regret=(float(regret_S.mean()), float(np.quantile(regret_S, 0.95))),
+        skill=problem.skill(),
+        n_params=problem.n_params,
+        n_tokens=problem.n_tokens,
+        notes=_notes(problem, main, own),
+        reference={} if problem.best_TxK is None else {
+            t: Mixture.from_array(fit.domains, h_K) for t, h_K in zip(fit.targets, problem.best_TxK, strict=True)
+        },
+        problem=problem,
+    )  # fmt: skip
+    return best if problem.current_K is None else _compared(problem, best)
 
 
-def _counted_from(question: Question) -> dict[str, Mixture]:
-    if question.best_TxK is None:
-        return {}
-    each = zip(question.fit.targets, question.best_TxK, strict=True)
-    return {target: Mixture.from_array(question.fit.domains, h_K) for target, h_K in each}
-
-
-def _expected_regret(question: Question, best_K: np.ndarray, draws: Answer) -> tuple[float, float]:
-    """Mean over the resamples, and 0.95 quantile, of what the optimum costs more than the resample's own."""
-    value_S = question.values(question.fit.theta_SxTxP[: len(draws.value_B)], best_K[None])[:, 0]
-    # A descent that ended short of the optimum itself must not count as a gain.
-    regret_S = np.maximum(value_S - draws.value_B, 0.0)
-    return float(regret_S.mean()), float(np.quantile(regret_S, 0.95))
-
-
-def _compared(question: Question, best: Optimum) -> Optimum:
-    """The optimum beside the current mixture."""
-    fit, current_K = question.fit, question.current_K
+def _compared(problem: Problem, best: Optimum) -> Optimum:
+    """The optimum compared with the current mixture."""
+    fit, current_K = problem.fit, problem.current_K
     current = Mixture.from_array(fit.domains, current_K)
-    h_2xK = np.stack([current_K, best.mixture.array()])
-    cost_SxT, ours_SxT = question.costs(fit.theta_SxTxP, h_2xK).transpose(1, 0, 2)
-    kept = {}
-    for name, tolerance in question.constraints.keep.items():
-        t = question.target(name)
-        kept[fit.targets[t]] = float(np.mean(ours_SxT[:, t] <= cost_SxT[:, t] + tolerance))
-    return dataclasses.replace(
-        best, current=current, gain=best.regret(current), kept=kept, current_breaks=question.broken(current_K)
-    )
+    now_SxT, then_SxT = problem.costs(fit.theta_SxTxP, np.stack([current_K, best.mixture.array()])).transpose(1, 0, 2)
+    kept = {c.target: c for c in problem.limits.constraints} if problem.limits else {}
+    shares = {t: float(np.mean((then_SxT - now_SxT)[:, c.index] <= c.bound)) for t, c in kept.items()}
+    violated = tuple(c.name for c in problem.violated(current_K))
+    return replace(best, current=current, gain=best.regret(current), kept=shares, violated_by_current=violated)
 
 
-def _region(draws: Answer, own: Answer) -> np.ndarray:
-    """Optima of the resamples by whose own law some mixture keeps every target, or of all where there is none."""
-    possible_S = own.excess_B <= EXCEEDED
-    return own.h_BxK[possible_S] if possible_S.any() else draws.h_BxK
-
-
-def _notes(question: Question, main: Answer, own: Answer) -> tuple[str, ...]:
-    notes = []
+def _notes(problem: Problem, main: Solution, own: Solution) -> tuple[str, ...]:
+    notes, fit = [], problem.fit
     count, lost = len(own.h_BxK), int((own.excess_B > EXCEEDED).sum())
     if lost:
-        rest = "regions are without these" if lost < count else "regions are of what keeps them by the fitted law"
-        notes.append(f"by {lost} of {count} resamples no mixture keeps every target; {rest}")
-    all_draws = len(question.fit.theta_SxTxP)
+        rest = "regions leave them out" if lost < count else "regions use targets kept by the fitted law instead"
+        notes.append(f"by {lost} of {count} bootstrap laws no mixture keeps every target; {rest}")
+    all_draws = len(fit.theta_SxTxP)
     if count < all_draws:
-        notes.append(f"the law is large, so regions and regrets are from {count} of {all_draws} resamples")
-    theta_SxTxP = question.fit.theta_SxTxP[:count]
-    if question.goal.robust != "point" and (few := len(weighed(question, theta_SxTxP))) < all_draws:
-        notes.append(f"the goal is over {few} of {all_draws} resamples")
-    asked, size = question.n_params, question.fit.dataset.scale.n
-    if not question.fit.uses_scale and asked is not None and not np.isclose(asked, size, rtol=0.01):
-        notes.append(f"the law has no scale, so this is the optimum at the table's size and not at {asked:.4g}")
+        notes.append(f"the law is large, so regions and regrets use {count} of {all_draws} bootstrap laws")
+    few = len(scenarios(problem, fit.theta_SxTxP[:count]))
+    if problem.asked.robust != "point" and few < all_draws:
+        notes.append(f"the objective uses {few} of {all_draws} bootstrap laws")
+    wanted, size = problem.n_params, fit.dataset.scale.n
+    if not fit.uses_scale and wanted is not None and not np.isclose(wanted, size, rtol=0.01):
+        notes.append(
+            f"the law has no scale, so this is the optimum at the table's size, not at {wanted:.4g} parameters"
+        )
     if not main.converged_B[0]:
-        notes.append("Newton's method did not converge; the optimum is the best mixture it met")
+        notes.append("Newton's method did not converge; the optimum is the best mixture it found")
     return tuple(notes)

@@ -1,252 +1,168 @@
-"""The mixtures that keep all linear constraints: is there one, where is the middle, and if not, which contradict.
+"""The mixtures that satisfy all linear constraints: are there any, where is the centre, which constraints contradict.
 
-A point is `x = (h_K, v_V)`: the weights and, where a total variation distance is capped, how far each weight lies
-above the prior's. Constraints that leave a weight no room are found and taken out, so that what remains has an
-interior.
+A point is `x = (h_K, v_V)`: the weights and, if a total variation distance is limited, how far each weight lies above
+the prior's. Inequalities that no mixture satisfies strictly become equalities, so that what remains has an interior.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import qr
 from scipy.optimize import linprog
 
-from mixscale.constraints import Constraints, Row, rows, ties
+from mixscale.constraints import Constraint, Linear
 from mixscale.errors import InputError
 
-EMPTY = 1e-9
-"""Room below which an inequality is taken for an equality."""
-NEAR = 1e-6
+FEASIBILITY_TOL = 1e-9
+"""Room below which an inequality counts as an equality."""
+ASKED_ROOM = 1e-6
 """Room that the search for such inequalities asks of every row."""
 ORDERS = 8
-"""Orders in which the deletion filter is run; the smallest set it finds is named."""
+"""Orders in which the deletion filter runs; the smallest set it finds is named."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows over x that one constraint means: `rows_JxX · x <= limit_J`, or equal to it. Without a name: always kept.
+class Rows(NamedTuple):
+    """`rows_JxX · x <= limit_J`, or equal to it, of one constraint; those of the simplex have no owner."""
 
-    `bound` is the value that was asked for, if there was one, and `sign` the derivative of the limit by it.
-    """
-
-    name: str | None
-    said: str
+    owner: Constraint | None
     rows_JxX: np.ndarray
     limit_J: np.ndarray
     equal: bool = False
-    bound: float | None = None
-    sign: float = 1.0
 
 
 @dataclass(frozen=True)
 class Polytope:
-    """The linear constraints over the coordinates of x that are free, F of them.
+    """Mixtures that satisfy linear constraints.
 
     Attributes:
-        free_X: whether a coordinate varies. whole_X: the values of those that do not, zeros elsewhere.
-        rows_LxF, limit_L, piece_L: inequalities that have room, and what each belongs to.
-        equal_QxF, equal_Q: equalities, of full rank.
-        centre_F: a point inside of all inequalities.
-        held_NxX, held_N: all rows that hold with equality wherever everything is kept, for their prices.
-        pieces: everything that was asked for. prior_K: from which v is counted.
+        all_rows: of every constraint and of the simplex. above_K: what v is measured from, None without v.
+        rows_LxX, limit_L, owner_L: inequalities that have room.
+        equal_QxX, equal_Q: independent equalities. pinned_X: which coordinates they determine.
+        centre_X: a point inside of all inequalities.
+        held_NxX, held_N: all rows that hold with equality wherever all constraints do, for dual values, and owners.
     """
 
-    domains: tuple[str, ...]
-    free_X: np.ndarray
-    whole_X: np.ndarray
-    rows_LxF: np.ndarray
+    all_rows: tuple[Rows, ...]
+    above_K: np.ndarray | None
+    rows_LxX: np.ndarray
     limit_L: np.ndarray
-    piece_L: tuple[Piece, ...]
-    equal_QxF: np.ndarray
+    owner_L: tuple[Constraint | None, ...]
+    equal_QxX: np.ndarray
     equal_Q: np.ndarray
-    centre_F: np.ndarray
+    pinned_X: np.ndarray
+    centre_X: np.ndarray
     held_NxX: np.ndarray
-    held_N: tuple[Piece, ...]
-    pieces: tuple[Piece, ...]
-    prior_K: np.ndarray | None
-
-    @property
-    def lift_KxF(self) -> np.ndarray:
-        """`h = lift_KxF · x_F + whole_K`."""
-        return np.eye(len(self.free_X))[: len(self.domains), self.free_X]
-
-    @property
-    def whole_K(self) -> np.ndarray:
-        return self.whole_X[: len(self.domains)]
-
-    def free(self, h_QxK: np.ndarray) -> np.ndarray:
-        """Free coordinates of mixtures, shape (Q, F)."""
-        return self._whole(h_QxK)[:, self.free_X]
-
-    def mixtures(self, x_QxF: np.ndarray) -> np.ndarray:
-        return x_QxF @ self.lift_KxF.T + self.whole_K
+    held_N: tuple[Rows, ...]
 
     def inside(self, h_QxK: np.ndarray, share: float = 1.0) -> np.ndarray:
-        """Each mixture pulled towards the centre until it keeps everything, shape (Q, F).
+        """Each mixture moved towards the centre until it satisfies everything, shape (Q, X).
 
         Args:
             share: how far to go from the centre towards the first constraint met; below 1 stays inside.
         """
-        x_QxF = self.free(h_QxK)
-        if len(self.equal_Q) and x_QxF.size:
-            miss_QxQ = x_QxF @ self.equal_QxF.T - self.equal_Q
-            x_QxF = x_QxF - miss_QxQ @ np.linalg.pinv(self.equal_QxF).T
-        way_QxF = x_QxF - self.centre_F
-        use_QxL = way_QxF @ self.rows_LxF.T
-        room_L = self.limit_L - self.rows_LxF @ self.centre_F
+        x_QxX = h_QxK
+        if self.above_K is not None:
+            x_QxX = np.concatenate([h_QxK, np.maximum(h_QxK - self.above_K, 0)], axis=1)
+        x_QxX = x_QxX - (x_QxX @ self.equal_QxX.T - self.equal_Q) @ np.linalg.pinv(self.equal_QxX).T
+        way_QxX = x_QxX - self.centre_X
+        use_QxL = way_QxX @ self.rows_LxX.T
+        room_L = self.limit_L - self.rows_LxX @ self.centre_X
         with np.errstate(divide="ignore"):
             reach_QxL = np.where(use_QxL > 1e-15, room_L / np.maximum(use_QxL, 1e-300), np.inf)
-        length_Qx1 = share * np.minimum(1.0, reach_QxL.min(axis=1, initial=np.inf))[:, None]
-        return self.centre_F + length_Qx1 * way_QxF
+        return self.centre_X + share * np.minimum(1.0, reach_QxL.min(axis=1, initial=np.inf))[:, None] * way_QxX
 
-    def broken(self, h_K: np.ndarray, tolerance: float = 1e-6) -> list[str]:
-        """The constraints, in words, that a mixture does not keep."""
-        x_X = self._whole(h_K[None])[0]
-        told = {}
-        for piece in self.pieces:
-            miss_J = piece.rows_JxX @ x_X - piece.limit_J
-            if piece.name and (np.abs(miss_J) if piece.equal else miss_J).max(initial=0.0) > tolerance:
-                told[piece.name] = piece.said
-        return list(told.values())
-
-    def _whole(self, h_QxK: np.ndarray) -> np.ndarray:
-        if len(self.free_X) == len(self.domains):
-            return h_QxK
-        return np.concatenate([h_QxK, np.maximum(h_QxK - self.prior_K, 0)], axis=1)
+    def projected(self, x_X: np.ndarray, held_L: np.ndarray) -> np.ndarray:
+        """The nearest point on the equalities and on the inequalities `held_L`."""
+        rows_HxX = np.concatenate([self.equal_QxX, self.rows_LxX[held_L]])
+        limit_H = np.r_[self.equal_Q, self.limit_L[held_L]]
+        return x_X + np.linalg.lstsq(rows_HxX, limit_H - rows_HxX @ x_X, rcond=1e-10)[0]
 
 
-def polytope(
-    constraints: Constraints,
-    domains: Sequence[str],
-    n_tokens: float | None,
-    prior_K: np.ndarray | None,
-    current_K: np.ndarray | None,
-    unknown: Sequence[str] = (),
-) -> Polytope:
-    """The mixtures that keep the linear constraints.
-
-    Args:
-        unknown: domains that must have no weight, because nothing is known of them.
+def polytope(linear: Sequence[Linear], domains: int) -> Polytope:
+    """The mixtures that satisfy linear constraints.
 
     Raises:
         InputError: there is none; the message names a smallest set of constraints that contradict each other.
     """
-    pieces = _pieces(constraints, domains, n_tokens, prior_K, current_K, unknown)
-    rows_LxX, limit_L, piece_L = _stacked([p for p in pieces if not p.equal])
-    equal_QxX, equal_Q, held_Q = _stacked([p for p in pieces if p.equal])
+    above_K = next((c.above_K for c in linear if c.above_K is not None), None)
+    all_rows = _all_rows(linear, domains, above_K)
+    rows_LxX, limit_L, owner_L = _stacked([r for r in all_rows if not r.equal])
+    equal_QxX, equal_Q, held_Q = _stacked([r for r in all_rows if r.equal])
     room, _ = _widest(rows_LxX, limit_L, equal_QxX, equal_Q)
-    if room < -EMPTY:
-        raise contradiction(pieces)
+    if room < -FEASIBILITY_TOL:
+        raise contradiction(all_rows)
     tight_L = np.zeros(len(limit_L), dtype=bool)
-    if room < 10 * EMPTY:
+    if room < 10 * FEASIBILITY_TOL:
         tight_L = _without_room(rows_LxX, limit_L, equal_QxX, equal_Q)
         equal_QxX = np.concatenate([equal_QxX, rows_LxX[tight_L]])
         equal_Q = np.concatenate([equal_Q, limit_L[tight_L]])
-    held = (*held_Q, *(p for p, tight in zip(piece_L, tight_L, strict=True) if tight))
-    free_X, whole_X = _settled(equal_QxX, equal_Q)
-    left_QxF, left_Q = _independent(equal_QxX[:, free_X], equal_Q - equal_QxX @ whole_X)
-    kept_L = ~tight_L & (np.abs(rows_LxX[:, free_X]).max(axis=1, initial=0.0) > 0)
-    rows_LxF, limit_L = rows_LxX[kept_L][:, free_X], (limit_L - rows_LxX @ whole_X)[kept_L]
-    centre_F = _widest(rows_LxF, limit_L, left_QxF, left_Q)[1] if free_X.any() else np.zeros(0)
-    piece_L = tuple(p for p, kept in zip(piece_L, kept_L, strict=True) if kept)
+    held_N = (*held_Q, *(r for r, tight in zip(owner_L, tight_L, strict=True) if tight))
+    left_QxX, left_Q, pinned_X = _independent(equal_QxX, equal_Q)
+    kept_L = ~tight_L & (np.abs(rows_LxX[:, ~pinned_X]).max(axis=1, initial=0.0) > 0)
+    centre_X = _widest(rows_LxX[kept_L], limit_L[kept_L], left_QxX, left_Q)[1]
+    centre_X[pinned_X] = left_Q[: pinned_X.sum()]
+    kept = tuple(r.owner for r, kept in zip(owner_L, kept_L, strict=True) if kept)
     return Polytope(
-        tuple(domains), free_X, whole_X, rows_LxF, limit_L, piece_L, left_QxF, left_Q, centre_F, equal_QxX, held,
-        tuple(pieces), prior_K,
+        tuple(all_rows), above_K, rows_LxX[kept_L], limit_L[kept_L], kept, left_QxX, left_Q, pinned_X, centre_X,
+        equal_QxX, held_N,
     )  # fmt: skip
 
 
-def contradiction(pieces: Sequence[Piece]) -> InputError:
-    """The error that names a smallest set of pieces that no mixture can keep together.
+def contradiction(rows: Sequence[Rows]) -> InputError:
+    """The error that names a smallest set of constraints that no mixture satisfies together.
 
     A deletion filter (Chinneck and Dravnieks 1991) in several orders: what can be left out without the rest becoming
     possible is left out for good, so that of what remains every single one is needed for the contradiction.
     """
-    names = list(dict.fromkeys(p.name for p in pieces if p.name))
+    owners = {r.owner.name: r.owner for r in rows if r.owner is not None}
     rng = np.random.default_rng(0)
-    found = min((_filtered(pieces, list(rng.permutation(names))) for _ in range(ORDERS)), key=len)
-    said = list(dict.fromkeys(p.said for p in pieces if p.name in found))
-    if len(said) == 1:
-        return InputError(f"no mixture keeps '{said[0]}'; loosen it")
+    found = min((_filtered(rows, list(rng.permutation(list(owners)))) for _ in range(ORDERS)), key=len)
+    texts = [owner.describe() for name, owner in owners.items() if name in found]
+    if len(texts) == 1:
+        return InputError(f"no mixture satisfies the constraint '{texts[0]}'; loosen it")
     return InputError(
-        f"constraints contradict each other: no mixture keeps all of: {'; '.join(said)}; loosen one of them"
+        f"constraints contradict each other: no mixture satisfies all of: {'; '.join(texts)}; loosen one of them"
     )
 
 
-def _filtered(pieces: Sequence[Piece], order: list[str]) -> set[str]:
+def _filtered(rows: Sequence[Rows], order: list[str]) -> set[str]:
     kept = set(order)
     for name in order:
-        if not possible([p for p in pieces if p.name is None or p.name in kept - {name}]):
+        left = [r for r in rows if r.owner is None or r.owner.name in kept - {name}]
+        inequalities, equalities = _stacked([r for r in left if not r.equal]), _stacked([r for r in left if r.equal])
+        if _widest(*inequalities[:2], *equalities[:2])[0] < -FEASIBILITY_TOL:
             kept.discard(name)
     return kept
 
 
-def possible(pieces: Sequence[Piece]) -> bool:
-    """Whether some x keeps all pieces."""
-    rows_LxX, limit_L, _ = _stacked([p for p in pieces if not p.equal])
-    equal_QxX, equal_Q, _ = _stacked([p for p in pieces if p.equal])
-    return _widest(rows_LxX, limit_L, equal_QxX, equal_Q)[0] >= -EMPTY
-
-
-def _pieces(constraints, domains, n_tokens, prior_K, current_K, unknown) -> list[Piece]:
-    """All linear constraints over x; the simplex first."""
-    k = len(domains)
-    v = 0 if constraints.max_tv is None else k
+def _all_rows(linear: Sequence[Linear], k: int, above_K: np.ndarray | None) -> list[Rows]:
+    """Rows over x; those of the simplex first."""
+    v = 0 if above_K is None else k
     eye_XxX = np.eye(k + v)
-    pieces = [
-        Piece(None, "weights sum to one", np.r_[np.ones(k), np.zeros(v)][None], np.ones(1), equal=True),
-        Piece(None, "weights are not negative", -eye_XxX, np.zeros(k + v)),
-    ]
-    for row in rows(constraints, domains, n_tokens):
-        pieces.append(_piece(row, v))
-    # Ties follow the prior where there is one: it says what proportions ought to be, the current ones what they are.
-    model_K = current_K if prior_K is None else prior_K
-    for name, rows_JxK in ties(constraints, domains, model_K).items():
-        wide_JxX = np.pad(rows_JxK, ((0, 0), (0, v)))
-        listed = ", ".join(constraints.groups[name.removeprefix("tie ")].domains)
-        said = f"{name} ({listed})"
-        pieces.append(Piece(name, said, wide_JxX, np.zeros(len(rows_JxK)), equal=True, bound=0.0))
-    for domain in unknown:
-        one_1xX = eye_XxX[[list(domains).index(domain)]]
-        pieces.append(
-            Piece(f"unused {domain}", f"nothing of {domain}, which no fitted run used", one_1xX, np.zeros(1))
-        )
-    if constraints.pulls:
-        absent_JxX = eye_XxX[:k][prior_K == 0]
-        names = ", ".join(d for d, p in zip(domains, prior_K, strict=True) if p == 0)
-        if len(absent_JxX):
-            pieces.append(
-                Piece("prior", f"nothing of {names}, as in the prior", absent_JxX, np.zeros(len(absent_JxX)))
-            )
-    if v:
-        pieces.append(Piece(None, "v is what lies above the prior", eye_XxX[:k] - eye_XxX[k:], prior_K))
-        total_1xX = np.r_[np.zeros(k), np.ones(v)][None]
-        said = f"max_tv {constraints.max_tv:.4g}"
-        pieces.append(Piece("max_tv", said, total_1xX, np.array([constraints.max_tv]), bound=constraints.max_tv))
-    return pieces
+    rows = [Rows(None, np.r_[np.ones(k), np.zeros(v)][None], np.ones(1), equal=True),
+            Rows(None, -eye_XxX, np.zeros(k + v))]  # fmt: skip
+    for c in linear:
+        excess_JxV = np.zeros((len(c.limit_J), v)) if c.excess_JxK is None else c.excess_JxK
+        rows.append(Rows(c, np.concatenate([c.rows_JxK, excess_JxV], axis=1), c.limit_J, c.equal))
+    if above_K is not None:
+        rows.append(Rows(None, eye_XxX[:k] - eye_XxX[k:], above_K))
+    return rows
 
 
-def _piece(row: Row, v: int) -> Piece:
-    coefficient_1xX = np.pad(row.coefficient_K, (0, v))[None]
-    return Piece(row.name, row.said, coefficient_1xX, np.array([row.limit]), bound=row.bound, sign=row.sign)
-
-
-def _stacked(pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, list[Piece]]:
+def _stacked(rows: Sequence[Rows]) -> tuple[np.ndarray, np.ndarray, list[Rows]]:
     return (
-        np.concatenate([p.rows_JxX for p in pieces]),
-        np.concatenate([p.limit_J for p in pieces]),
-        [p for p in pieces for _ in p.limit_J],
+        np.concatenate([r.rows_JxX for r in rows]),
+        np.concatenate([r.limit_J for r in rows]),
+        [r for r in rows for _ in r.limit_J],
     )
 
 
-def _linear_programme(price_X, rows_LxX, limit_L, equal_QxX, equal_Q, span=(None, None)):
-    result = linprog(
-        price_X, rows_LxX, limit_L, equal_QxX if len(equal_QxX) else None, equal_Q if len(equal_Q) else None, span,
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )  # fmt: skip
-    return result.x
+def _linear_program(price_X, rows_LxX, limit_L, equal_QxX, equal_Q, span=(None, None)):
+    options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    return linprog(price_X, rows_LxX, limit_L, equal_QxX, equal_Q, span, options=options).x
 
 
 def _widest(rows_LxX, limit_L, equal_QxX, equal_Q) -> tuple[float, np.ndarray]:
@@ -254,45 +170,32 @@ def _widest(rows_LxX, limit_L, equal_QxX, equal_Q) -> tuple[float, np.ndarray]:
     wide_LxY = np.column_stack([rows_LxX, np.ones(len(limit_L))])
     price_Y = np.r_[np.zeros(rows_LxX.shape[1]), -1.0]
     cap_Y = np.r_[np.zeros(rows_LxX.shape[1]), 1.0]
-    x_Y = _linear_programme(
+    x_Y = _linear_program(
         price_Y, np.vstack([wide_LxY, cap_Y]), np.r_[limit_L, 1.0], np.pad(equal_QxX, ((0, 0), (0, 1))), equal_Q
     )
-    # Equalities alone may be impossible, which the room cannot make up for.
+    # Equalities alone may be impossible, which no room can make up for.
     return (-np.inf, np.zeros(rows_LxX.shape[1])) if x_Y is None else (float(x_Y[-1]), x_Y[:-1])
 
 
 def _without_room(rows_LxX, limit_L, equal_QxX, equal_Q) -> np.ndarray:
-    """Which inequalities hold with equality wherever all are kept, shape (L,)."""
+    """Which inequalities hold with equality wherever all are satisfied, shape (L,)."""
     count, width = rows_LxX.shape
     wide_LxY = np.column_stack([rows_LxX, np.eye(count)])
     price_Y = np.r_[np.zeros(width), -np.ones(count)]
-    span = [(None, None)] * width + [(0, NEAR)] * count
-    x_Y = _linear_programme(price_Y, wide_LxY, limit_L + EMPTY, np.pad(equal_QxX, ((0, 0), (0, count))), equal_Q, span)
-    return x_Y[width:] < 5 * EMPTY
+    span = [(None, None)] * width + [(0, ASKED_ROOM)] * count
+    padded_QxY = np.pad(equal_QxX, ((0, 0), (0, count)))
+    x_Y = _linear_program(price_Y, wide_LxY, limit_L + FEASIBILITY_TOL, padded_QxY, equal_Q, span)
+    return x_Y[width:] < 5 * FEASIBILITY_TOL
 
 
-def _settled(equal_QxX: np.ndarray, equal_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which coordinates the equalities leave free, and the values of the others."""
-    free_X, whole_X = np.ones(equal_QxX.shape[1], dtype=bool), np.zeros(equal_QxX.shape[1])
-    while True:
-        left_QxX = np.where(free_X & (np.abs(equal_QxX) > 1e-12), equal_QxX, 0.0)
-        single_Q = (left_QxX != 0).sum(axis=1) == 1
-        if not single_Q.any():
-            break
-        q = int(np.argmax(single_Q))
-        x = int(np.argmax(left_QxX[q] != 0))
-        whole_X[x] = max((equal_Q[q] - equal_QxX[q] @ whole_X) / equal_QxX[q, x], 0.0)
-        free_X[x] = False
-    if free_X.any() and np.linalg.matrix_rank(equal_QxX[:, free_X]) == free_X.sum():
-        whole_X[free_X] = np.linalg.lstsq(equal_QxX[:, free_X], equal_Q - equal_QxX @ whole_X, rcond=None)[0]
-        free_X[:] = False
-    return free_X, whole_X
-
-
-def _independent(equal_QxF: np.ndarray, equal_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As many of the equalities as are independent of each other."""
-    if not equal_QxF.shape[1]:
-        return equal_QxF[:0], equal_Q[:0]
-    _, triangle, order = qr(equal_QxF.T, mode="economic", pivoting=True)
-    rank = int((np.abs(np.diag(triangle)) > 1e-10).sum())
-    return equal_QxF[order[:rank]], equal_Q[order[:rank]]
+def _independent(equal_QxX: np.ndarray, equal_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Independent equalities with the same solutions: a row for each coordinate that they determine, then the rest."""
+    _, size_Q, along_XxX = np.linalg.svd(equal_QxX)
+    null_NxX = along_XxX[int((size_Q > 1e-10 * size_Q[0]).sum()) :]
+    pinned_X = np.abs(null_NxX).max(axis=0, initial=0.0) < 1e-9
+    whole_X = np.linalg.lstsq(equal_QxX, equal_Q, rcond=1e-10)[0]
+    whole_X = np.where(np.abs(whole_X) < 1e-12, 0.0, whole_X)
+    _, size_Q, along_XxX = np.linalg.svd(np.where(pinned_X, 0.0, equal_QxX))
+    rest_QxX = along_XxX[: int((size_Q > 1e-10).sum())]
+    rows_QxX = np.concatenate([np.eye(len(pinned_X))[pinned_X], rest_QxX])
+    return rows_QxX, np.r_[whole_X[pinned_X], rest_QxX @ whole_X], pinned_X

@@ -1,18 +1,20 @@
 """Minimizes laws over mixtures under linear and convex constraints: many problems of one shape in one batch.
 
-A primal-dual interior-point Newton method in JAX, float64, with exact derivatives. It sees arrays only: what they mean
-is decided by `programme`. Where the laws are convex its end is the global optimum, to within the last barrier.
+A primal-dual interior-point Newton method in JAX, float64, with exact derivatives. It sees arrays only: `problem`
+decides what they mean. If the laws are convex its result is the global optimum, to within the last barrier.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mixscale.constraints import Curve
 from mixscale.laws.families import Law, Points
 
 ITERATIONS = 200
@@ -24,48 +26,50 @@ LENGTHS, SHORTER = 8, 0.4
 """Lengths of a step that are tried, each so much shorter than the one before."""
 TRUST = 1e8
 """How far a multiplier may leave the barrier's own estimate of it, as a factor (Wächter and Biegler 2006)."""
+MULTIPLES = {"X": 8, "E": 8, "L": 32, "C": 8, "Q": 8, "F": 4}
+"""Axes are filled up to multiples of these, so that few shapes are compiled."""
 
 
-class Programme(NamedTuple):
-    """B problems: minimize `price_F · f(h) + slope_E · e` over x = (h_K, v, e), of which all but h are E numbers.
+class BatchedProblem(NamedTuple):
+    """B problems: minimize `price_F · f(h) + slope_E · e` over x = (h_K, e_E).
 
-    Subject to `rows_LxX x <= limit_L`, `share_CxF f(h) - raise_CxE e <= level_C` and `equal_QxX x = equal_Q`. f holds
-    the scaled losses of F - 1 laws and, last, the divergence KL(h || prior) in nats. Every field but the last three
+    Subject to `rows_LxX x <= limit_L`, `share_CxF f(h) - lift_CxE e <= level_C` and `equal_QxX x = equal_Q`. f holds
+    M convex functions of the mixture (`curves`), then the scaled losses of F - M laws. Every field but the last three
     has a leading axis B.
 
     Attributes:
-        start_X: a point inside of all inequalities. pinned_X: 1 where equalities leave a number no choice, or where it
-            occurs nowhere.
+        start_X: a point inside of all inequalities. pinned_X: 1 for a number that the equalities determine, or that
+            occurs nowhere. parameter_MxK: of the convex functions.
         n, d, unique_K: scaled size, tokens and unique tokens at which the laws are evaluated.
     """
 
     start_X: np.ndarray
     pinned_X: np.ndarray
     theta_FxP: np.ndarray
+    parameter_MxK: np.ndarray
     price_F: np.ndarray
     slope_E: np.ndarray
     share_CxF: np.ndarray
-    raise_CxE: np.ndarray
+    lift_CxE: np.ndarray
     level_C: np.ndarray
     rows_LxX: np.ndarray
     limit_L: np.ndarray
     equal_QxX: np.ndarray
     equal_Q: np.ndarray
-    prior_K: np.ndarray
     n: float
     d: float
     unique_K: np.ndarray
 
-    def part(self, index) -> Programme:
+    def part(self, index) -> BatchedProblem:
         """Some of the problems, or one without the leading axis."""
-        return Programme(*(x[index] for x in self[:-3]), *self[-3:])
+        return BatchedProblem(*(x[index] for x in self[:-3]), *self[-3:])
 
 
-BATCHED = Programme(*(0,) * (len(Programme._fields) - 3), None, None, None)  # type: ignore
+BATCHED = BatchedProblem(*(0,) * (len(BatchedProblem._fields) - 3), None, None, None)  # type: ignore
 
 
-class Ends(NamedTuple):
-    """Where B problems ended: points, multipliers of linear and of curved rows, whether they converged."""
+class SolverResult(NamedTuple):
+    """What B problems ended with: points, multipliers of linear and of curved rows, whether they converged."""
 
     x_BxX: np.ndarray
     multiplier_BxL: np.ndarray
@@ -73,69 +77,112 @@ class Ends(NamedTuple):
     converged_B: np.ndarray
 
 
-def minimize(law: Law, batch: Programme) -> Ends:
-    """Local minima from the starts of a batch, which must keep all inequalities with room to spare."""
+def minimize(law: Law, curves: tuple[Curve, ...], batch: BatchedProblem) -> SolverResult:
+    """Local minima from the starts of a batch, which must satisfy all inequalities strictly."""
     with jax.enable_x64(True):
-        x_BxX, multiplier_BxR, converged_B = map(np.asarray, _minimizer(law)(batch))
+        x_BxX, multiplier_BxR, converged_B = map(np.asarray, _minimizer(law, curves)(batch))
     linear = batch.limit_L.shape[1]
-    return Ends(x_BxX, multiplier_BxR[:, :linear], multiplier_BxR[:, linear:], converged_B)
+    return SolverResult(x_BxX, multiplier_BxR[:, :linear], multiplier_BxR[:, linear:], converged_B)
 
 
-def losses(law: Law, batch: Programme, h_BxK: np.ndarray) -> np.ndarray:
+def losses(law: Law, curves: tuple[Curve, ...], batch: BatchedProblem, h_BxK: np.ndarray) -> np.ndarray:
     """f of every problem at its own mixture, shape (B, F)."""
     with jax.enable_x64(True):
-        f_BxF = np.asarray(_losses(law)(batch.theta_FxP, h_BxK, batch.n, batch.d, batch.unique_K))
-    return np.concatenate([f_BxF, divergence(h_BxK, batch.prior_K)[:, None]], axis=1)
+        return np.asarray(_losses(law, curves)(_evaluated(batch), h_BxK))
 
 
-def slopes(law: Law, one: Programme, h_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def slopes(law: Law, curves: tuple[Curve, ...], one: BatchedProblem, h_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """f and its derivative by the weights at a mixture of a single problem, shapes (F,), (F, K)."""
     with jax.enable_x64(True):
-        f_F, slope_FxK = map(np.asarray, _slopes(law)(one.theta_FxP, h_K, one.n, one.d, one.unique_K))
-    there_K = (h_K > 0) & (one.prior_K > 0)
-    kl_K = np.where(there_K, 1 + np.log(np.where(there_K, h_K, 1.0) / np.where(there_K, one.prior_K, 1.0)), 0.0)
-    return np.append(f_F, divergence(h_K[None], one.prior_K)), np.concatenate([slope_FxK, kl_K[None]])
+        return tuple(map(np.asarray, _slopes(law, curves)(_evaluated(one), h_K)))
 
 
-def divergence(h_QxK: np.ndarray, prior_K: np.ndarray) -> np.ndarray:
-    """KL(h || prior) in nats, shape (Q,), for priors of shape (K,) or (Q, K); infinite outside of the prior."""
-    there_QxK = h_QxK > 0
-    with np.errstate(divide="ignore"):
-        ratio_QxK = np.where(there_QxK, h_QxK, 1.0) / np.where(there_QxK, prior_K, 1.0)
-    return np.where(there_QxK, h_QxK * np.log(ratio_QxK), 0.0).sum(axis=1)
+def _evaluated(p: BatchedProblem) -> BatchedProblem:
+    """What f depends on, so that batches of different constraints share compiled code."""
+    kept = ("theta_FxP", "parameter_MxK", "n", "d", "unique_K")
+    return BatchedProblem(*(x if name in kept else None for name, x in zip(p._fields, p, strict=True)))
 
 
-def _loss(law: Law, theta_P, h_K, n, d, unique_K):
-    return law.f(theta_P, Points(h_K[None], jnp.full(1, n), jnp.full(1, d), unique_K[None]))[0]
+def stack(batches: Sequence[BatchedProblem]) -> BatchedProblem:
+    """One batch of them all, filled up to a common shape; what fills it is never active."""
+    sizes: dict[str, int] = {}
+    for batch in batches:
+        sizes |= {a: max(n, sizes.get(a, 0)) for a, n in _axes(batch).items()}
+    sizes |= {axis: -(-sizes[axis] // multiple) * multiple for axis, multiple in MULTIPLES.items()}
+    # X holds the weights and E, so that their filled sizes must agree.
+    sizes["X"] = max(sizes["X"], sizes["E"] + len(batches[0].unique_K))
+    sizes["E"] = sizes["X"] - len(batches[0].unique_K)
+    filled = []
+    for batch in batches:
+        to, values = sizes | {"T": sizes["F"] - sizes["M"]}, []
+        for name, value in zip(batch._fields[:-3], batch[:-3], strict=True):
+            axes = "TP" if name == "theta_FxP" else name.rsplit("_", 1)[1].replace("x", "")
+            gaps = [(0, 0), *((0, to[a] - n) for a, n in zip(axes, value.shape[1:], strict=True))]
+            how = {"mode": "edge"} if name == "theta_FxP" else {"constant_values": float(name in FILLED_WITH_ONE)}
+            values.append(np.pad(value, gaps, **how))
+        filled.append(values)
+    return BatchedProblem(*(np.concatenate(parts) for parts in zip(*filled, strict=True)), *batches[0][-3:])
+
+
+FILLED_WITH_ONE = ("pinned_X", "level_C", "limit_L")
+
+
+def _axes(batch: BatchedProblem) -> dict[str, int]:
+    """Size of every axis of a batch."""
+    _, m, k = batch.parameter_MxK.shape
+    c, e = batch.lift_CxE.shape[1:]
+    return {
+        "X": batch.start_X.shape[1], "E": e, "C": c, "M": m, "K": k, "F": batch.price_F.shape[1],
+        "P": batch.theta_FxP.shape[2], "L": batch.limit_L.shape[1], "Q": batch.equal_Q.shape[1],
+    }  # fmt: skip
+
+
+def unstack(result: SolverResult, at: slice, batch: BatchedProblem) -> SolverResult:
+    """The results of one of the stacked batches, in its own shape."""
+    x, linear, curved = batch.start_X.shape[1], batch.limit_L.shape[1], batch.level_C.shape[1]
+    return SolverResult(
+        result.x_BxX[at, :x], result.multiplier_BxL[at, :linear], result.multiplier_BxC[at, :curved],
+        result.converged_B[at],
+    )  # fmt: skip
+
+
+def _functions(law: Law, curves: tuple[Curve, ...], p: BatchedProblem) -> list:
+    """The convex functions, and the laws as one function of (parameters, mixture)."""
+
+    def loss(theta_P, h_K):
+        return law.f(theta_P, Points(h_K[None], jnp.full(1, p.n), jnp.full(1, p.d), p.unique_K[None]))[0]
+
+    return [lambda h_K, m=m, c=c: c(h_K, p.parameter_MxK[m], jnp) for m, c in enumerate(curves)], loss
+
+
+def _every(law: Law, curves: tuple[Curve, ...], p: BatchedProblem, h_K):
+    of_mixture, loss = _functions(law, curves, p)
+    f_F = jax.vmap(lambda theta_P: loss(theta_P, h_K))(p.theta_FxP)
+    return jnp.concatenate([jnp.stack([c(h_K) for c in of_mixture]), f_F]) if curves else f_F
 
 
 @functools.cache
-def _losses(law: Law):
-    each = jax.vmap(functools.partial(_loss, law), in_axes=(0, None, None, None, None))
-    return jax.jit(jax.vmap(each, in_axes=(0, 0, None, None, None)))
+def _losses(law: Law, curves: tuple[Curve, ...]):
+    return jax.jit(jax.vmap(functools.partial(_every, law, curves), in_axes=(BATCHED, 0)))
 
 
 @functools.cache
-def _slopes(law: Law):
-    slope = jax.value_and_grad(functools.partial(_loss, law), argnums=1)
-    return jax.jit(jax.vmap(slope, in_axes=(0, None, None, None, None)))
+def _slopes(law: Law, curves: tuple[Curve, ...]):
+    def both(p, h_K):
+        every = functools.partial(_every, law, curves, p)
+        return every(h_K), jax.jacrev(every)(h_K)
+
+    return jax.jit(both)
 
 
-def _divergence(p: Programme, h_K):
-    """KL(h || prior) over the domains that both have: a domain that the prior has not is held at zero."""
-    there_K = (h_K > 0) & (p.prior_K > 0)
-    ratio_K = jnp.where(there_K, h_K, 1.0) / jnp.where(there_K, p.prior_K, 1.0)
-    return jnp.sum(jnp.where(there_K, h_K, 0.0) * jnp.log(ratio_K))
-
-
-def _room(p: Programme, x_X, f_F):
+def _room(p: BatchedProblem, x_X, f_F):
     """Room that a point leaves to every inequality, linear ones first, shape (R,)."""
-    curved_C = p.level_C + p.raise_CxE @ x_X[len(p.unique_K) :] - p.share_CxF @ f_F
+    curved_C = p.level_C + p.lift_CxE @ x_X[len(p.unique_K) :] - p.share_CxF @ f_F
     return jnp.concatenate([p.limit_L - p.rows_LxX @ x_X, curved_C])
 
 
 @functools.cache
-def _minimizer(law: Law):
+def _minimizer(law: Law, curves: tuple[Curve, ...]):
     """Jitted primal-dual method over a batch (Boyd and Vandenberghe 2004, §11.7).
 
     The step solves the Newton system of the perturbed optimality conditions; its length minimizes the barrier function
@@ -143,12 +190,10 @@ def _minimizer(law: Law):
     gain little of it.
     """
 
-    def every(p: Programme, h_K):
-        f_F = jax.vmap(lambda theta_P: _loss(law, theta_P, h_K, p.n, p.d, p.unique_K))(p.theta_FxP)
-        return jnp.append(f_F, _divergence(p, h_K))
+    every = functools.partial(_every, law, curves)
 
-    def expansion(p: Programme, h_K):
-        """Value, slope and curvature of every f over y: a forward pass over one backward pass a law."""
+    def expansion(p: BatchedProblem, h_K):
+        """Value, slope and curvature of every f by the weights: a forward pass over one backward pass a function."""
 
         def slope(value):
             def both(h_K):
@@ -158,16 +203,21 @@ def _minimizer(law: Law):
             curve_KxK, (f, slope_K) = jax.jacfwd(both, has_aux=True)(h_K)
             return f, slope_K, curve_KxK
 
-        laws = jax.vmap(lambda theta_P: slope(lambda h_K: _loss(law, theta_P, h_K, p.n, p.d, p.unique_K)))(p.theta_FxP)
-        last = slope(functools.partial(_divergence, p))
-        return tuple(jnp.concatenate([a, b[None]]) for a, b in zip(laws, last, strict=True))
+        of_mixture, loss = _functions(law, curves, p)
+        laws = jax.vmap(lambda theta_P: slope(functools.partial(loss, theta_P)))(p.theta_FxP)
+        first = [slope(curve) for curve in of_mixture]
+        return (
+            tuple(jnp.concatenate([jnp.stack(a), b]) for a, b in zip(zip(*first, strict=True), laws, strict=True))
+            if first
+            else laws
+        )
 
-    def newton(p: Programme, x_X, multiplier_R, mu):
+    def newton(p: BatchedProblem, x_X, multiplier_R, mu):
         """Step, its multipliers' change, and how much a full step would gain of the barrier."""
         k, linear = len(p.unique_K), len(p.limit_L)
         f_F, slope_FxK, curve_FxKxK = expansion(p, x_X[:k])
         room_R = _room(p, x_X, f_F)
-        curved_CxX = jnp.concatenate([p.share_CxF @ slope_FxK, -p.raise_CxE], axis=1)
+        curved_CxX = jnp.concatenate([p.share_CxF @ slope_FxK, -p.lift_CxE], axis=1)
         use_RxX = jnp.concatenate([p.rows_LxX, curved_CxX])
         gradient_X = jnp.concatenate([p.price_F @ slope_FxK, p.slope_E]) + use_RxX.T @ (mu / room_R)
         weight_F = p.price_F + multiplier_R[linear:] @ p.share_CxF
@@ -194,7 +244,7 @@ def _minimizer(law: Law):
         change_R = mu / room_R - multiplier_R + multiplier_R / room_R * (use_RxX @ move_X)
         return move_X, change_R, -gradient_X @ move_X
 
-    def trial(p: Programme, mu, x_X):
+    def trial(p: BatchedProblem, mu, x_X):
         """The barrier function and the room at a point."""
         f_F = every(p, x_X[: len(p.unique_K)])
         room_R = _room(p, x_X, f_F)
@@ -203,7 +253,7 @@ def _minimizer(law: Law):
         value = value - mu * jnp.sum(jnp.log(jnp.where(inside_R, room_R, 1.0)))
         return jnp.where(inside_R.all() & jnp.isfinite(value), value, jnp.inf), room_R
 
-    def step(p: Programme, state):
+    def step(p: BatchedProblem, state):
         x_X, multiplier_R, mu, count, fresh, _ = state
         move_X, change_R, gain = newton(p, x_X, multiplier_R, mu)
         use_L, room_L = p.rows_LxX @ move_X, p.limit_L - p.rows_LxX @ x_X
@@ -225,7 +275,7 @@ def _minimizer(law: Law):
         mu = jnp.where(settled, jnp.maximum(BARRIER[1], 0.2 * mu), mu)
         return trial_TxX[best], multiplier_R, mu, count + 1, stuck & ~fresh, done
 
-    def one(p: Programme):
+    def one(p: BatchedProblem):
         room_R = _room(p, p.start_X, every(p, p.start_X[: len(p.unique_K)]))
         begin = (
             p.start_X,

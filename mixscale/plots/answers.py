@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.laws import LawFit
-from mixscale.optimization import solve
+from mixscale.optimization import optimize
 from mixscale.plots import canvas
 from mixscale.plots.fitted import scale_of
 from mixscale.plots.swarm import LETTER, at_one_scale, objective
@@ -134,7 +134,7 @@ def drift(fit: LawFit, weights: dict[str, float] | None = None, points: int = 7)
     for axes, column, value_R in zip(axes_2, LETTER, (n_R, d_R), strict=True):
         low, high = value_R.min(), value_R.max()
         at_Q = np.geomspace(low if high > 1.5 * low else low / BEYOND, BEYOND * high, points)
-        best = [solve(fit, weights, **{**centre, column: float(value)}) for value in at_Q]
+        best = [optimize(fit, weights=weights, **{**centre, column: float(value)}) for value in at_Q]
         for domain, look in zip(fit.domains, looks, strict=True):
             edges_Qx2 = np.array([b.interval[domain] for b in best])
             highest = max(highest, edges_Qx2.max())

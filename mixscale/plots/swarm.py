@@ -13,10 +13,11 @@ from matplotlib.colors import Normalize
 
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
+from mixscale.objective import sign_of
 from mixscale.plots import canvas
 from mixscale.report.figures import style
 from mixscale.report.names import label
-from mixscale.run_table import RunTable, sign_of
+from mixscale.run_table import RunTable
 
 MANY = 80
 """Mixtures from which on only the best tenth of them is drawn strongly."""

@@ -112,7 +112,7 @@ def findings(material: Material) -> Findings:
         target_weights=dict(zip(material.targets, material.aim.weight_T.tolist(), strict=True)),
         optimum={d: float(w) for d, w in material.optimum.mixture.items()},
         optimum_interval={d: (float(low), float(high)) for d, (low, high) in material.optimum.interval.items()},
-        bootstrap=len(material.optimum.draws_SxK),
+        bootstrap=len(material.optimum.samples_SxK),
         resamples_apart=int((_farthest_S(material) > SEEN).sum()),
         earlier_optimum=earlier_optimum(material),
         candidates=compared,
@@ -130,7 +130,7 @@ def findings(material: Material) -> Findings:
 def _farthest_S(material: Material) -> np.ndarray:
     """How far the optimum of each resample is from the law's, in the weight that differs most."""
     best = material.optimum
-    return np.abs(best.draws_SxK.reshape(-1, len(best.mixture)) - list(best.mixture.values())).max(axis=1)
+    return np.abs(best.samples_SxK.reshape(-1, len(best.mixture)) - list(best.mixture.values())).max(axis=1)
 
 
 def _statuses(material: Material) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Material:
         needed = ["first", "second", "first_goal", "second_goal", *(f"mix/{d}" for d in self.domains)]
         problem = next((f"has no column '{c}'" for c in needed if c not in front), None)
         if problem is None:
-            cost_QxT = self.optimum.question.costs(self.fit.theta_TxP[None], self.mixtures_RxK(front))[0]
+            cost_QxT = self.optimum.problem.costs(self.fit.theta_TxP[None], self.mixtures_RxK(front))[0]
             for which in ("first", "second"):
                 goal = front[f"{which}_goal"].iloc[0]
                 t = self.target_names.index(goal) if goal in self.target_names else None
@@ -163,7 +163,7 @@ class Material:
 
         Elsewhere the text is that of the table: what there is for the size asked for says nothing of what was trained.
         """
-        asked = self.optimum.question.at
+        asked = self.optimum.problem.scale
         solved_here = all(
             asked[c] is None or np.isclose(asked[c], value, rtol=SAME_SCALE) for c, value in self.scale.items()
         )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixscale.report.constraint_words import hundredth, in_words
 from mixscale.report.material import Material
 
 Estimate = tuple[float, float, float]
@@ -17,7 +16,7 @@ OUTSIDE = 1.01
 
 @dataclass(frozen=True)
 class Constraint:
-    """One that was asked for, with its price (`optimum.prices.Price`)."""
+    """One that was asked for, with its price (`optimization.SolvedConstraint`)."""
 
     said: str
     binds: bool
@@ -89,13 +88,19 @@ def terms(material: Material) -> Terms:
         value=best.value,
         constraints=[
             Constraint(
-                words(material, p.name, p.said, p.bound), p.binding, p.per_unit, hundredth(p.name), p.tokens, p.text
+                c.description,
+                c.binding,
+                c.dual_value,
+                HUNDREDTH.get(c.kind, "a point more"),
+                c.tokens,
+                c.per_unique_token,
             )
-            for p in best.prices
+            for c in best.solved
+            if c.dual_value is not None
         ],
         others=_others(material),
         unconstrained=None if best.unconstrained is None else dict(best.unconstrained),
-        given_up=best.given_up,
+        given_up=best.cost_of_constraints,
         expected_regret=mean,
         regret_95=high,
         gain=best.gain,
@@ -114,33 +119,32 @@ def terms(material: Material) -> Terms:
 
 def broken(material: Material, h_K: np.ndarray) -> list[str]:
     """The constraints, in words, that a mixture does not keep, but for the rounding of trained weights."""
-    worded = {p.said: words(material, p.name, p.said, p.bound) for p in material.optimum.prices}
-    return [worded.get(said, said) for said in material.optimum.question.broken(h_K, 5e-4)]
+    return [c.describe() for c in material.optimum.problem.violated(h_K, 5e-4)]
 
 
-def words(material: Material, name: str, said: str, bound: float) -> str:
-    return in_words(name, said, bound, material.optimum.constraints)
+HUNDREDTH = {"tied": "a point of weight moved between them", "keep": "0.01 more", "max_kl": "0.01 nats more"}
+"""What one hundredth of a constraint's unit is, by its kind."""
 
 
 def _goal(material: Material) -> str:
-    goal = material.optimum.goal
+    goal = material.optimum.objective
     over = {
         "point": "", "mean": ", as a mean over the law's resamples", "worst": ", in the worst resample of the law",
         "quantile": f", as a mean over the worst {1 - goal.level:.0%} of the law's resamples",
     }[goal.robust]  # fmt: skip
     since = {None: "", "current": " above what the law predicts for the current mixture",
              "best": " above the least that it could have alone"}[goal.relative_to]  # fmt: skip
-    inner = f"the largest value over the targets{since}" if goal.worst else ""
+    inner = f"the largest value over the targets{since}" if goal.kind == "worst" else ""
     shares = "" if material.aim.weighted else "every target counting the same"
     return ", ".join(part for part in (inner, shares) if part) + over
 
 
 def _others(material: Material) -> list[str]:
-    asked, question = material.optimum.constraints, material.optimum.question
-    told = [p.said for p in question.polytope.pieces if p.name and p.bound is None]
+    asked, problem = material.optimum.constraints, material.optimum.problem
+    told = [c.description for c in material.optimum.solved if c.dual_value is None]
     if asked.kl_weight:
         best_K = material.optimum.mixture.array(material.domains)
-        pull = float(question.pull(best_K[None])[0])
+        pull = float(problem.penalty(best_K[None])[0])
         told.append(f"each nat of divergence from the prior counts {asked.kl_weight:g} (in all {pull:.4f} here)")
     return told
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mixscale import laws
 from mixscale import plots as figures
 from mixscale.errors import InputError
-from mixscale.optimization import solve
+from mixscale.optimization import optimize
 from mixscale.plots.ternary import CORNERS_3x2
 from mixscale.run_table import RunTable
 
@@ -183,7 +183,7 @@ def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
     planted().to_csv(tmp_path / "runs.csv", index=False)
     Figures = runpy.run_path(str(SCRIPT))["Figures"]
     assert Figures(tmp_path, tmp_path).objective is None
-    solve(fitted, {"code": 3, "web": 1}).save(tmp_path / "optimum.json")
+    optimize(fitted, weights={"code": 3, "web": 1}).save(tmp_path / "optimum.json")
     of_folder = Figures(tmp_path, tmp_path).objective
     assert [of_folder[name] for name in ("web", "code", "books")] == pytest.approx([0.25, 0.75, 0])
     assert Figures(tmp_path, tmp_path, weights={"web": 1.0}).objective == {"web": 1.0}

@@ -30,14 +30,17 @@ def test_every_constraint_can_be_typed(folder, capsys):
     solved = json.loads((folder / "optimum.json").read_text())
     assert solved["mixture"]["news"] == pytest.approx(0.1)
     assert solved["mixture"]["code"] <= 0.3 + 1e-9
-    for text in ("price of the constraints", "free of constraints", "current", "expected regret", "gain over"):
+    for text in ("Dual values (shadow prices)", "unconstrained", "current", "Expected regret", "Gain over"):
         assert text in told
     front = pd.read_csv(folder / "pareto.csv")
     assert len(front) == 3
     assert front["mix/news"].tolist() == pytest.approx([0.1] * 3)
     assert (
-        main(["optimize", str(folder / "fit"), "--worst", "--current", "code", "1", "--relative-to", "current"]) == 0
+        main(
+            ["optimize", str(folder / "fit"), "--kind", "worst", "--current", "code", "1", "--relative-to", "current"]
+        )
+        == 0
     )
-    assert "the worst target counted from the current mixture" in capsys.readouterr().out
+    assert "the worst target relative to the current mixture" in capsys.readouterr().out
     assert main(["optimize", str(folder / "fit"), "--fixed", "code", "0.9", "--lower", "web", "0.2"]) == 2
-    assert "no mixture keeps all of" in capsys.readouterr().err
+    assert "no mixture satisfies all of" in capsys.readouterr().err

@@ -8,9 +8,7 @@ import pytest
 from mixscale.errors import InputError
 from mixscale.laws.families import LAWS
 from mixscale.mixture import Mixture
-from mixscale.optimization import Constraints, Group, Objective, answer, solve
-from mixscale.optimization.question import ask
-from mixscale.optimization.starts import starts
+from mixscale.optimization import Constraints, Group, Objective, build_problem, optimize, solution
 
 DOMAINS = ("code", "web", "wiki", "news")
 PRIOR = {"code": 0.1, "web": 0.4, "wiki": 0.2, "news": 0.3}
@@ -47,7 +45,7 @@ CASES = {
 def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
     options, excess = CASES[name]
     fit = fits[law]
-    best = solve(fit, constraints=Constraints(**options), n_tokens=1e11, current=PRIOR)
+    best = optimize(fit, constraints=Constraints(**options), n_tokens=1e11, current=PRIOR)
     h_QxK = np.random.default_rng(1).dirichlet(6 * PRIOR_K, 400_000)
     keeps_Q = np.ones(len(h_QxK), dtype=bool)
     check_QxK = np.concatenate([h_QxK, best.mixture.array(DOMAINS)[None]])
@@ -65,35 +63,37 @@ def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
     keeps_Q = over_Q[:-1] <= 0
     assert keeps_Q.sum() > 500
     assert over_Q[-1] <= 1e-6
-    assert best.objective[0] <= fit.predict(h_QxK[keeps_Q]).mean(axis=1).min() + 1e-7
+    assert best.mean[0] <= fit.predict(h_QxK[keeps_Q]).mean(axis=1).min() + 1e-7
     assert best.convex
-    if best.given_up > 1e-4:
-        assert any(p.binding for p in best.prices)
+    if best.cost_of_constraints > 1e-4:
+        assert any(p.binding for p in best.solved)
         assert best.unconstrained.distance(best.mixture) > 1e-3
-    if name != "all" and any(p.binding for p in best.prices):
+    if name != "all" and any(p.binding for p in best.solved):
         assert over_Q[-1] >= -1e-5
 
 
 def test_fixed_tied_and_repeated_constraints_leave_what_they_say(fits):
     tied = Constraints(prior=PRIOR, groups={"text": Group(("web", "news"), tied=True)}, fixed={"wiki": 0.25})
-    best = solve(fits["effective"], constraints=tied)
+    best = optimize(fits["effective"], constraints=tied)
     assert best.mixture["wiki"] == pytest.approx(0.25, abs=1e-9)
     assert best.mixture["web"] / best.mixture["news"] == pytest.approx(4 / 3)
     one = Constraints(
         prior=PRIOR, fixed={"wiki": 0.25, "web": 0.4}, groups={"text": Group(("web", "news"), tied=True)}
     )
-    assert solve(fits["effective"], constraints=one).mixture["news"] == pytest.approx(0.3, abs=1e-9)
-    nothing = solve(fits["effective"], constraints=Constraints(fixed={"code": 0.0}))
+    assert optimize(fits["effective"], constraints=one).mixture["news"] == pytest.approx(0.3, abs=1e-9)
+    nothing = optimize(fits["effective"], constraints=Constraints(fixed={"code": 0.0}))
     assert nothing.mixture["code"] == 0
-    near = solve(fits["effective"], constraints=Constraints(prior=PRIOR, max_tv=0.0, max_kl=0.0))
+    near = optimize(fits["effective"], constraints=Constraints(prior=PRIOR, max_tv=0.0, max_kl=0.0))
     assert near.mixture.distance(Mixture(PRIOR)) < 1e-3
-    pulled = [solve(fits["effective"], constraints=Constraints(prior=PRIOR, kl_weight=w)).mixture for w in (0.01, 1.0)]
+    pulled = [
+        optimize(fits["effective"], constraints=Constraints(prior=PRIOR, kl_weight=w)).mixture for w in (0.01, 1.0)
+    ]
     assert pulled[1].distance(Mixture(PRIOR)) < 0.5 * pulled[0].distance(Mixture(PRIOR))
 
 
 def test_a_domain_that_the_prior_has_not_stays_out(fits):
     without = {"code": 0.0, "web": 0.5, "wiki": 0.2, "news": 0.3}
-    best = solve(fits["effective"], constraints=Constraints(prior=without, max_kl=0.3))
+    best = optimize(fits["effective"], constraints=Constraints(prior=without, max_kl=0.3))
     assert best.mixture["code"] == 0
     assert best.convex
 
@@ -101,8 +101,8 @@ def test_a_domain_that_the_prior_has_not_stays_out(fits):
 def test_nothing_worse_than_at_the_best_mixture_leaves_that_mixture(fits):
     """At a Pareto optimum all targets can be kept only there; the interior is empty and the answer is still found."""
     fit = fits["effective"]
-    now = solve(fit).mixture
-    again = solve(fit, constraints=Constraints(keep=dict.fromkeys(fit.targets, 0.0)), current=now)
+    now = optimize(fit).mixture
+    again = optimize(fit, constraints=Constraints(keep=dict.fromkeys(fit.targets, 0.0)), current=now)
     assert again.mixture.distance(now) < 5e-3
     assert (fit.predict(again.mixture.array()) <= fit.predict(now.array()) + 1e-6).all()
 
@@ -111,30 +111,28 @@ def test_a_region_doubts_what_keeps_a_target_as_well(fits):
     """With one weight free and held by the target, mixtures that the fitted law allows would all be the same."""
     fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
     others, weights = {"wiki": 0.2, "news": 0.1}, {"code": 1.0}
-    best = solve(fit, weights, constraints=Constraints(keep={"web": 0.02}, fixed=others), current=now)
-    [price] = [p for p in best.prices if p.name == "keep web"]
+    best = optimize(fit, weights=weights, constraints=Constraints(keep={"web": 0.02}, fixed=others), current=now)
+    [price] = [p for p in best.solved if p.name == "keep web"]
     assert price.binding
     low, high = best.interval["code"]
     assert low + 1e-4 < best.mixture["code"] < high - 1e-4
-    web_SxN = fit.draws(np.concatenate([now.array()[None], best.draws_SxK]))[..., 1]
+    web_SxN = fit.draws(np.concatenate([now.array()[None], best.samples_SxK]))[..., 1]
     np.testing.assert_allclose(np.diag(web_SxN[:, 1:]), web_SxN[:, 0] + 0.02, atol=1e-5)
 
 
 @pytest.mark.parametrize("room", [0.08, 0.1])
-def test_only_resamples_that_a_ceiling_moves_are_solved_again(fits, monkeypatch, room):
-    """All of them solved under their own ceilings end at the same mixtures."""
+def test_only_bootstrap_laws_that_a_limit_moves_are_solved_again(fits, monkeypatch, room):
+    """All of them solved under their own limits end at the same mixtures."""
     fit = fits["effective"]
-    now = solve(fit).mixture
-    weights, constraints = {"code": 2, "web": 1, "wiki": 1}, Constraints(keep={"web": room})
-    asked = ask(fit, weights, None, None, None, None, None, constraints, now)
-    theta_Sx1xTxP, own = fit.theta_SxTxP[:, None], asked.ceilings_by(fit.theta_SxTxP)
-    begin_1xK = starts(asked, np.random.default_rng(0))
-    each = answer.Job(asked, theta_Sx1xTxP, begin_1xK, asked.ceilings)
-    [alike], [whole] = answer.answers(each), answer.answers(dataclasses.replace(each, ceilings=own))
-    solved, answers = [], answer.answers
-    monkeypatch.setattr(answer, "TOGETHER", 1)
-    monkeypatch.setattr(answer, "answers", lambda *jobs: solved.extend(jobs) or answers(*jobs))
-    found = answer.under(each, alike, own)
+    now, objective = optimize(fit).mixture, Objective({"code": 2, "web": 1, "wiki": 1})
+    problem = build_problem(fit, objective, Constraints(keep={"web": room}), now)
+    theta_Sx1xTxP, own = fit.theta_SxTxP[:, None], problem.limits_by(fit.theta_SxTxP)
+    each = solution.Job(problem, theta_Sx1xTxP, problem.starts(np.random.default_rng(0)), problem.limits)
+    [alike], [whole] = solution.solve_jobs(each), solution.solve_jobs(dataclasses.replace(each, limits=own))
+    solved, solve_jobs = [], solution.solve_jobs
+    monkeypatch.setattr(solution, "TOGETHER", 1)
+    monkeypatch.setattr(solution, "solve_jobs", lambda *jobs: solved.extend(jobs) or solve_jobs(*jobs))
+    found = solution.solve_under(each, alike, own)
     np.testing.assert_allclose(found.h_BxK, whole.h_BxK, atol=2e-5)
     np.testing.assert_allclose(found.value_B, whole.value_B, atol=1e-7)
     moved = int((np.abs(whole.h_BxK - alike.h_BxK).max(axis=1) > 1e-4).sum())
@@ -149,10 +147,10 @@ def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_coun
     constraints = Constraints(
         keep={"web": max(worse, 0.0) + 1e-4}, fixed={"wiki": 0.2, "news": 0.1}, upper={"web": 0.4}
     )
-    best = solve(fit, constraints=constraints, current=now)
-    lost = 100 - len(best.draws_SxK)
+    best = optimize(fit, constraints=constraints, current=now)
+    lost = 100 - len(best.samples_SxK)
     assert 0 < lost < 100
-    assert f"by {lost} of 100 resamples no mixture keeps every target; regions are without these" in best.notes
+    assert f"by {lost} of 100 bootstrap laws no mixture keeps every target; regions leave them out" in best.notes
 
 
 def test_a_law_with_two_valleys_keeps_its_constraints(fits):
@@ -163,7 +161,7 @@ def test_a_law_with_two_valleys_keeps_its_constraints(fits):
 
     law = dataclasses.replace(LAWS["linear"], name="two valleys", f=two_valleys, convex=False, linear=False)
     fit = dataclasses.replace(fits["linear"], family=law)
-    best = solve(fit, constraints=Constraints(groups={"rare": Group(("wiki", "news"), 0.0, 0.5)}))
+    best = optimize(fit, constraints=Constraints(groups={"rare": Group(("wiki", "news"), 0.0, 0.5)}))
     assert not best.convex
     np.testing.assert_allclose(best.mixture.array(), [0.8, 0.2, 0, 0], atol=1e-3)
 
@@ -173,32 +171,36 @@ MUCH_CODE = {"fixed": {"code": 0.9}, "prior": PRIOR, "upper": {"news": 0.9}}
 CONTRADICTIONS = [
     (
         {"lower": {"code": 0.6}, "upper": {"web": 0.9}, "groups": {"text": Group(("web", "wiki"), 0.5)}},
-        ("lower code 0.6", "group text at least 0.5"),
-        ("upper web",),
+        ("code at least 60%", "text (web + wiki) at least 50%"),
+        ("90%",),
     ),
     (
         {"fixed": {"code": 0.5}, "available": {"code": 1e9}, "lower": {"web": 0.1}},
-        ("fixed code 0.5", "available code 0.04"),
-        ("lower web",),
+        ("code exactly 50%", "code at most 4% (4 epochs"),
+        ("web",),
     ),
-    ({**MUCH_CODE, "max_tv": 0.2}, ("fixed code 0.9", "max_tv 0.2"), ("news",)),
-    ({**MUCH_CODE, "max_kl": 0.2}, ("fixed code 0.9", "max_kl 0.2"), ("news",)),
-    ({"upper": {"code": 0.01, "news": 0.9}, "keep": {"code": 0.0}}, ("upper code 0.01", "keep code"), ("news",)),
-    ({"available": dict.fromkeys(DOMAINS, 1e9)}, ("available code", "available news"), ()),
+    ({**MUCH_CODE, "max_tv": 0.2}, ("code exactly 90%", "at most 20% of the weight moved"), ("news",)),
+    ({**MUCH_CODE, "max_kl": 0.2}, ("code exactly 90%", "at most 0.2 nats"), ("news",)),
+    (
+        {"upper": {"code": 0.01, "news": 0.9}, "keep": {"code": 0.0}},
+        ("code at most 1%", "code no worse than"),
+        ("news",),
+    ),
+    ({"available": dict.fromkeys(DOMAINS, 1e9)}, ("code at most 4%", "news at most 4%"), ()),
     (
         {"fixed": {"web": 0.3, "news": 0.3}, "groups": TIED, "prior": PRIOR},
-        ("tie t", "fixed web", "fixed news"),
+        ("in the proportions of the prior", "web exactly 30%", "news exactly 30%"),
         (),
     ),
 ]
 
 
 @pytest.mark.parametrize(("options", "named", "unnamed"), CONTRADICTIONS)
-@pytest.mark.parametrize("goal", [Objective(), Objective(worst=True)])
+@pytest.mark.parametrize("goal", [Objective(), Objective(kind="worst")])
 def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unnamed, goal):
     current = {"code": 0.5, "web": 0.2, "wiki": 0.2, "news": 0.1}
-    with pytest.raises(InputError, match="no mixture keeps") as told:
-        solve(fits["effective"], constraints=Constraints(**options), n_tokens=1e11, current=current, goal=goal)
+    with pytest.raises(InputError, match="no mixture satisfies") as told:
+        optimize(fits["effective"], constraints=Constraints(**options), n_tokens=1e11, current=current, objective=goal)
     for text in named:
         assert text in str(told.value)
     for text in unnamed:
@@ -209,28 +211,39 @@ def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unname
     ("options", "message"),
     [
         ({"max_kl": 0.1}, "max_kl is 0.1, but there is no prior"),
-        ({"prior": PRIOR, "max_tv": -1}, "max_tv is -1; it must be finite and not negative"),
+        ({"prior": PRIOR, "max_tv": -1}, "constraints.max_tv is -1.0; it must be at least 0"),
         (
             {"prior": {"web": 0.5, "cod": 0.5}, "max_tv": 0.1},
             "prior names 'cod', which is not a domain; .*; did you mean 'code'",
         ),
-        ({"prior": {"web": 0.5, "code": 0.6}, "max_tv": 0.1}, "the prior: mixture weights sum to 1.1"),
-        ({"fixed": {"code": 1.2}}, "fixed weight of 'code' is 1.2; weights lie in 0 to 1"),
+        ({"prior": {"web": 0.5, "code": 0.6}, "max_tv": 0.1}, "constraints.prior: mixture weights sum to 1.1"),
+        ({"fixed": {"code": 1.2}}, "constraints.fixed of 'code' is 1.2"),
         ({"groups": {"x": Group(("code", "wbe"))}}, "group 'x' names 'wbe'"),
+        (
+            {"groups": {"x": Group(("code", "web"), tied=True)}},
+            "group 'x' is tied, but there are no proportions to keep; give prior",
+        ),
         ({"groups": {"x": Group(("code",), 0.5, 0.4)}}, "bounds of group 'x' contradict each other: 0.5 is above 0.4"),
-        ({"groups": {"x": Group(("code", "web"), tied=True)}}, "group 'x' is tied, but to no proportions"),
+        ({"groups": {"x": Group(())}}, "group 'x' has no domain"),
+        ({"groups": {"x": Group(("code", "code"))}}, "group 'x' names 'code' twice"),
         ({"available": {"code": 1e9}}, "give n_tokens"),
         ({"keep": {"code": 0.0}}, "give current"),
-        ({"keep": {"code": -1.0}}, "keep allows 'code' to be worse by -1"),
+        ({"keep": {"code": -1.0}}, "constraints.keep of 'code' is -1"),
+        ({"lower": {"code": 0.5}, "fixed": {"code": 0.4}}, "fixed is 0.4, and constraints.lower is 0.5; remove one"),
+        ({"upper": {"code": 0.5}, "fixed": {"code": 0.6}}, "fixed is 0.6, and constraints.upper is 0.5; remove one"),
+        ({"epochs": 2.0}, "constraints.epochs has no effect without constraints.available"),
+        ({"prior": PRIOR}, "constraints.prior has no effect without"),
     ],
 )
 def test_what_cannot_be_meant_gets_a_sentence(fits, options, message):
     with pytest.raises(InputError, match=message):
-        solve(fits["effective"], constraints=Constraints(**options))
+        optimize(fits["effective"], constraints=Constraints(**options))
 
 
 def test_saying_something_twice_is_refused(fits):
-    with pytest.raises(InputError, match="beside constraints"):
-        solve(fits["effective"], upper={"code": 0.1}, constraints=Constraints())
-    with pytest.raises(InputError, match="beside a goal"):
-        solve(fits["effective"], weights={"code": 1}, goal=Objective())
+    with pytest.raises(InputError, match="upper is given beside constraints"):
+        optimize(fits["effective"], upper={"code": 0.1}, constraints=Constraints())
+    with pytest.raises(InputError, match="weights is given beside objective"):
+        optimize(fits["effective"], weights={"code": 1}, objective=Objective())
+    with pytest.raises(InputError, match="no option 'uper'; did you mean 'upper'"):
+        optimize(fits["effective"], uper={"code": 0.1})

@@ -10,7 +10,7 @@ from mixscale import laws
 from mixscale.laws import fitting
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.families import Points
-from mixscale.optimization import Constraints, solve
+from mixscale.optimization import Constraints, optimize
 from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "web", "wiki")
@@ -35,30 +35,30 @@ def fit():
 
 def test_scarce_text_is_repeated_as_far_as_it_pays_and_capped_where_asked(fit):
     at = {"n_params": 2e8, "n_tokens": 1e9}
-    plenty = solve(fit, **at).mixture
+    plenty = optimize(fit, **at).mixture
     scarce = Constraints(available={"code": 1e7}, epochs=np.inf)
-    repeated = solve(fit, constraints=scarce, **at)
-    capped = solve(fit, constraints=Constraints(available={"code": 1e7}, epochs=4), **at)
+    repeated = optimize(fit, constraints=scarce, **at)
+    capped = optimize(fit, constraints=Constraints(available={"code": 1e7}, epochs=4), **at)
     assert repeated.mixture["code"] < plenty["code"]
     assert capped.mixture["code"] <= 0.04 + 1e-9
     h_QxK = np.random.default_rng(1).dirichlet(np.ones(3), 20_000)
     loss_Q = fit.predict(h_QxK, unique_tokens={"code": 1e7}, **at)[:, 0]
-    assert repeated.objective[0] <= loss_Q.min() + 1e-7
-    assert capped.objective[0] <= loss_Q[h_QxK[:, 0] <= 0.04].min() + 1e-7
-    assert repeated.prices == ()
+    assert repeated.mean[0] <= loss_Q.min() + 1e-7
+    assert capped.mean[0] <= loss_Q[h_QxK[:, 0] <= 0.04].min() + 1e-7
+    assert repeated.solved == ()
 
 
 @pytest.mark.parametrize("epochs", [4.0, 60.0])
 def test_price_of_text_counts_what_repeats_less(fit, epochs):
     def best(code):
         at = {"n_params": 2e8, "n_tokens": 1e9}
-        return solve(fit, constraints=Constraints(available={"code": code}, epochs=epochs), **at)
+        return optimize(fit, constraints=Constraints(available={"code": code}, epochs=epochs), **at)
 
-    [price] = best(1e7).prices
+    [price] = best(1e7).solved
     measured = (best(1.01e7).value - best(0.99e7).value) / 2e5
     assert price.binding == (epochs == 4)
-    assert price.text == pytest.approx(measured, rel=0.02)
-    assert price.text < 0
+    assert price.per_unique_token == pytest.approx(measured, rel=0.02)
+    assert price.per_unique_token < 0
 
 
 def test_text_of_which_nothing_is_said_is_that_of_the_table(fit):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mixscale.laws import fit
-from mixscale.optimization import pareto, solve
+from mixscale.optimization import optimize, pareto
 from mixscale.report import Findings, findings, load
 from mixscale.report.material import Material
 from mixscale.run_table import RunTable
@@ -53,7 +53,7 @@ def plant(folder: Path, domains: tuple[str, ...]) -> Planted:
     rows += [_row(rng, domains, h, 1, "fit", "dirichlet") for h in swarm[-5:]]
     rows += [_row(rng, domains, h, 0, "held_out", "dirichlet") for h in rng.dirichlet(np.ones(count), 8)]
     fitted = fit(RunTable(pd.DataFrame(rows)), law="exponential", bootstrap=40)
-    best = solve(fitted)
+    best = optimize(fitted)
     fitted.save(folder / "fit")
     best.save(folder / "optimum.json")
     pareto(fitted, domains[0], domains[1], points=3).to_csv(folder / "pareto.csv", index=False)

@@ -12,11 +12,10 @@ from scipy import stats
 
 from mixscale.errors import InputError
 from mixscale.laws import LawFit, fit
-from mixscale.optimization import solve
+from mixscale.optimization import optimize
 from mixscale.report import captions, findings, load, sentences, summary
 from mixscale.report.held_out import Score
 from mixscale.report.material import Material
-from mixscale.report.wording import percent
 from mixscale.run_table import RunTable
 
 
@@ -117,7 +116,7 @@ def test_a_table_of_somebody_elses_gives_what_it_can(material):
 
 def test_runs_of_an_earlier_optimum_are_not_credited_to_this_one(material):
     heavy = material.domains[0]
-    other = solve(material.fit, lower={heavy: 0.6})
+    other = optimize(material.fit, lower={heavy: 0.6})
     found = findings(Material(material.table, material.fit, other))
     told = sentences(found)
     assert found.earlier_optimum
@@ -153,7 +152,9 @@ def test_a_mixture_rounded_for_training_is_still_the_same(material):
 
 def test_an_optimum_of_another_law_is_refused(material):
     other = dataclasses.replace(material.optimum, law="linear")
-    with pytest.raises(InputError, match="solved from law 'linear', but the fit is law 'exponential'.*optimum` again"):
+    with pytest.raises(
+        InputError, match="solved for law linear, but the fit has exponential; run"
+    ):
         Material(material.table, material.fit, other)
 
 
@@ -227,7 +228,7 @@ def test_seeds_that_held_out_runs_share_with_fitted_ones_are_told(found, materia
 
 def test_unequal_weights_are_shown_and_the_plain_mean_is_told_beside_them(found, material, planted):
     weights = dict(zip(material.target_names, (3, 1, 1), strict=True))
-    weighted = findings(Material(material.table, material.fit, solve(material.fit, weights=weights)))
+    weighted = findings(Material(material.table, material.fit, optimize(material.fit, weights=weights)))
     held, rows = weighted.held_out, planted.frame[planted.frame["role"] == "held_out"]
     predicted = material.fit.predict(rows[[f"mix/{d}" for d in planted.domains]].to_numpy()).mean(axis=1)
     observed = rows[list(material.targets)].to_numpy().mean(axis=1)
@@ -314,11 +315,11 @@ def test_bounds_are_told_and_who_does_not_keep_them(planted, tmp_path):
     folder = tmp_path / "bounded"
     shutil.copytree(planted.folder, folder)
     domain = planted.domains[0]
-    solve(LawFit.load(folder / "fit"), upper={domain: 0.05}).save(folder / "optimum.json")
+    optimize(LawFit.load(folder / "fit"), upper={domain: 0.05}).save(folder / "optimum.json")
     found = findings(load(folder))
     said = " ".join(sentences(found))
-    assert f"It is held by {domain} at most {percent(0.05)} (−" in said
-    assert found.candidates["uniform"].breaks == [f"{domain} at most {percent(0.05)}"]
+    assert f"It is held by {domain} at most {'5%'} (−" in said
+    assert found.candidates["uniform"].breaks == [f"{domain} at most {'5%'}"]
     assert re.search("[Tt]he uniform mixture .*do not keep all constraints", said)
 
 
@@ -347,7 +348,7 @@ def test_a_choice_that_the_runs_do_not_support_is_told_at_once_unless_training_j
     fitted.to_csv(folder / "runs.csv", index=False)
     blind = fit(RunTable(fitted), law="exponential", bootstrap=4)
     blind.save(folder / "fit")
-    solve(blind, current=dict.fromkeys(planted.domains, 1 / len(planted.domains))).save(folder / "optimum.json")
+    optimize(blind, current=dict.fromkeys(planted.domains, 1 / len(planted.domains))).save(folder / "optimum.json")
     found = findings(load(folder))
     told = sentences(found)
     assert told[1].startswith("The runs do not support a choice: on ")

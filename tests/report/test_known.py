@@ -10,7 +10,7 @@ import pytest
 
 from mixscale import report
 from mixscale.laws import fit
-from mixscale.optimization import Constraints, solve
+from mixscale.optimization import Constraints, optimize
 from mixscale.report.material import Material, load
 from mixscale.run_table import RunTable
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     fitted = fit(table, "exponential+repeats", bootstrap=4)
     fitted.save(path / "fit")
     scarce = Constraints(available={"web": 1e8}, epochs=np.inf)
-    solve(fitted, constraints=scarce, n_tokens=1e9).save(path / "optimum.json")
+    optimize(fitted, constraints=scarce, n_tokens=1e9).save(path / "optimum.json")
     return path
 
 
@@ -64,6 +64,6 @@ def test_mixtures_are_compared_with_the_text_that_the_optimum_was_solved_with(fo
     )
     assert scarce > plenty + 0.01
     assert (material.objective(h_1xK)[0][0], material.predict_at_scale(h_1xK)[0][0, 0]) == pytest.approx((scarce,) * 2)
-    longer = solve(material.fit, constraints=material.optimum.constraints, n_tokens=1e10)
+    longer = optimize(material.fit, constraints=material.optimum.constraints, n_tokens=1e10)
     trained = Material(material.table, material.fit, longer)
     assert trained.objective(h_1xK)[0][0] == pytest.approx(plenty)

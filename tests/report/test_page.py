@@ -13,7 +13,7 @@ import pytest
 
 from mixscale import report
 from mixscale.errors import InputError
-from mixscale.optimization import solve
+from mixscale.optimization import optimize
 from mixscale.report import page_answer
 from mixscale.report.figures import NAMES, style
 from mixscale.report.markup import picture
@@ -187,7 +187,7 @@ def again(written, tmp_path_factory):
     """The directory reported once more, for an optimum of unequal weights; and the inodes of the first report."""
     folder = tmp_path_factory.mktemp("again") / "weighted"
     shutil.copytree(written.parent, folder)
-    solve(report.load(folder).fit, weights={"$code$": 3, "books & 'more'": 1}).save(folder / "optimum.json")
+    optimize(report.load(folder).fit, weights={"$code$": 3, "books & 'more'": 1}).save(folder / "optimum.json")
     before = {path: path.stat().st_ino for path in folder.rglob("*") if path.suffix in (".html", ".txt", ".png")}
     before[folder / "result.json"] = (folder / "result.json").stat().st_ino
     kept = folder / "kept"  # a second name for each, so that no inode is given out again
@@ -228,7 +228,7 @@ def test_a_foreign_table_makes_a_page(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "command"), [("runs.parquet", "sweep"), ("fit", "fit"), ("optimum.json", "optimum")]
+    ("missing", "command"), [("runs.parquet", "sweep"), ("fit", "fit"), ("optimum.json", "optimize")]
 )
 def test_what_is_missing_names_the_command_that_makes_it(written, tmp_path, missing, command):
     folder = tmp_path / "part"

@@ -19,9 +19,9 @@ def where(material: Material, rows) -> Material:
 
 
 def test_resamples_with_another_optimum_are_counted(material):
-    draws_SxK = np.tile(list(material.optimum.mixture.values()), (20, 1))
-    draws_SxK[0] = np.eye(3)[0]
-    one_apart = dataclasses.replace(material.optimum, draws_SxK=draws_SxK)
+    samples_SxK = np.tile(list(material.optimum.mixture.values()), (20, 1))
+    samples_SxK[0] = np.eye(3)[0]
+    one_apart = dataclasses.replace(material.optimum, samples_SxK=samples_SxK)
     found = findings(Material(material.table, material.fit, one_apart))
     assert (found.bootstrap, found.resamples_apart) == (20, 1)
 

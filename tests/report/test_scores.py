@@ -8,7 +8,7 @@ import pytest
 
 from mixscale import report
 from mixscale.laws import fit
-from mixscale.optimization import Objective, solve
+from mixscale.optimization import Objective, optimize
 from mixscale.report.candidates import candidates
 from mixscale.report.material import Material, load
 from mixscale.report.seeds import noises
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     table.write(path / "runs.csv")
     fitted = fit(table, "exponential", targets=table.targets, bootstrap=20)
     fitted.save(path / "fit")
-    solve(fitted, weights=WEIGHTS).save(path / "optimum.json")
+    optimize(fitted, weights=WEIGHTS).save(path / "optimum.json")
     return path
 
 
@@ -50,8 +50,8 @@ def test_means_agree_with_the_objective(folder):
 def test_the_worst_target_counts_a_score_negatively(folder):
     material = load(folder)
     now = {"web": 0.4, "code": 0.3, "wiki": 0.3}
-    goal = Objective(worst=True, relative_to="current")
-    worst = Material(material.table, material.fit, solve(material.fit, goal=goal, current=now))
+    goal = Objective(kind="worst", relative_to="current")
+    worst = Material(material.table, material.fit, optimize(material.fit, objective=goal, current=now))
     loss, score = material.fit.predict(worst.optimum.current.array(material.domains)[None])[0]
     rows = worst.measured
     np.testing.assert_allclose(rows["goal"], np.maximum(rows["loss/web"] - loss, score - rows["score/qa"]))

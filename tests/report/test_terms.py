@@ -13,7 +13,7 @@ import pytest
 from mixscale import report
 from mixscale.errors import InputError
 from mixscale.laws import fit
-from mixscale.optimization import Constraints, Group, Objective, Optimum, solve
+from mixscale.optimization import Constraints, Group, Objective, Optimum, optimize
 from mixscale.report import findings, load, sentences, summary
 from mixscale.report.material import Material
 from mixscale.report.terms import Beyond, terms
@@ -27,11 +27,11 @@ def bound(material) -> Material:
     first, second, third = material.domains
     current = {first: 1 / 6, second: 2 / 6, third: 3 / 6}
     constraints = Constraints(
-        upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}, epochs=np.inf
+        upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}
     )
-    goal = Objective(weights={first: 2, second: 1, third: 1}, worst=True, relative_to="current")
+    goal = Objective(weights={first: 2, second: 1, third: 1}, kind="worst", relative_to="current")
     return Material(
-        material.table, material.fit, solve(material.fit, goal=goal, constraints=constraints, current=current)
+        material.table, material.fit, optimize(material.fit, objective=goal, constraints=constraints, current=current)
     )
 
 
@@ -55,7 +55,9 @@ def test_the_predicted_goal_is_the_optimums_own_and_lies_in_its_interval(bound):
 
 def test_the_interval_of_one_counted_target_is_that_targets_own(material):
     target = material.target_names[1]
-    alone = Material(material.table, material.fit, solve(material.fit, goal=Objective({target: 1}, worst=True)))
+    alone = Material(
+        material.table, material.fit, optimize(material.fit, objective=Objective({target: 1}, kind="worst"))
+    )
     h_1xK = np.full((1, 3), 1 / 3)
     value, low, high = (v[0] for v in alone.objective(h_1xK))
     lo_1xT, hi_1xT = material.fit.interval(h_1xK)
@@ -64,8 +66,8 @@ def test_the_interval_of_one_counted_target_is_that_targets_own(material):
 
 
 def test_every_constraint_is_told_with_its_price_and_who_breaks_it(bound):
-    found, prices = findings(bound), bound.optimum.prices
-    assert [c.per_unit for c in found.terms.constraints] == [p.per_unit for p in prices]
+    found, prices = findings(bound), bound.optimum.solved
+    assert [c.per_unit for c in found.terms.constraints] == [p.dual_value for p in prices]
     said = " ".join(sentences(found))
     group = f"pair ({bound.domains[0]} + {bound.domains[1]}) at most 45%"
     assert f"It is held by {group} (−" in said
@@ -73,19 +75,19 @@ def test_every_constraint_is_told_with_its_price_and_who_breaks_it(bound):
     assert group in found.candidates["uniform"].breaks
     assert group in found.candidates["current"].breaks
     assert found.candidates["unconstrained"].mixture == pytest.approx(dict(bound.optimum.unconstrained))
-    assert found.terms.given_up == bound.optimum.given_up > 0
+    assert found.terms.given_up == bound.optimum.cost_of_constraints > 0
     assert found.terms.expected_regret == bound.optimum.expected_regret[0]
 
 
 def test_no_change_is_said_where_none_is_justified(material):
-    best = solve(material.fit)
-    near = solve(material.fit, current=dict(best.mixture))
+    best = optimize(material.fit)
+    near = optimize(material.fit, current=dict(best.mixture))
     assert not near.justified
     found = findings(Material(material.table, material.fit, near))
     # After the answer, and that the planted runs refute it.
     assert sentences(found)[2].startswith("No change from the current mixture is justified")
     vertex = dict.fromkeys(material.domains, 0.0) | {material.domains[0]: 1.0}
-    far = findings(Material(material.table, material.fit, solve(material.fit, current=vertex)))
+    far = findings(Material(material.table, material.fit, optimize(material.fit, current=vertex)))
     assert far.terms.justified
     assert "a change is justified" in sentences(far)[2]
 
@@ -94,7 +96,7 @@ def test_no_change_is_said_where_none_is_justified(material):
 def test_training_decides_against_the_law(material, unsupported):
     """The natural mixture, which was trained and won, is in use."""
     natural = dict(zip(material.domains, (1 / 6, 2 / 6, 3 / 6), strict=True))
-    found = findings(Material(material.table, material.fit, solve(material.fit, current=natural)))
+    found = findings(Material(material.table, material.fit, optimize(material.fit, current=natural)))
     of_law = dataclasses.replace(found, terms=dataclasses.replace(found.terms, unsupported=unsupported))
 
     def decided(verdict: str, interval=(0.0, 1.0)) -> tuple[str, bool | None]:
@@ -129,27 +131,13 @@ def test_what_was_not_trained_is_compared_by_the_law(material):
 @pytest.mark.parametrize("relative_to", ["current", "best"])
 def test_a_saved_optimum_answers_as_it_did(bound, material, tmp_path, relative_to):
     asked = bound.optimum
-    goal = dataclasses.replace(asked.goal, relative_to=relative_to)
-    solved = solve(material.fit, goal=goal, constraints=asked.constraints, current=asked.current)
+    goal = dataclasses.replace(asked.objective, relative_to=relative_to)
+    solved = optimize(material.fit, objective=goal, constraints=asked.constraints, current=asked.current)
     solved.save(tmp_path / "optimum.json")
     again = Optimum.load(tmp_path / "optimum.json")
     assert again.constraints == asked.constraints
     uniform = dict.fromkeys(material.domains, 1 / 3)
     assert again.of(material.fit).regret(uniform) == pytest.approx(solved.regret(uniform))
-
-
-def test_an_optimum_from_before_constraints_were_saved_is_read(planted, material, tmp_path):
-    solve(material.fit, upper={material.domains[0]: 0.05}).save(tmp_path / "optimum.json")
-    about = json.loads((tmp_path / "optimum.json").read_text())
-    for new in ("constraints", "counted_from"):
-        del about[new]
-    (tmp_path / "optimum.json").write_text(json.dumps(about))
-    found = findings(Material(material.table, material.fit, Optimum.load(tmp_path / "optimum.json")))
-    assert found.candidates["uniform"].breaks
-    about["goal"] |= {"worst": True, "relative_to": "best"}
-    (tmp_path / "optimum.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="saved by an earlier version.*run `mixscale optimize` again"):
-        Optimum.load(tmp_path / "optimum.json").of(material.fit)
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +156,10 @@ def scaled(tmp_path_factory) -> RunTable:
 @pytest.mark.parametrize("question", ["mixtures", "larger-n"])
 def test_a_question_outside_of_the_table_is_told(scaled, question):
     fitted = fit(scaled, "exponential-scale", holdout=question, bootstrap=4)
-    inside, outside = (Material(scaled, fitted, solve(fitted, n_params=n, n_tokens=1e9)) for n in (1e7, 4e7))
-    assert terms(inside).beyond == {}
+    inside, outside = (Material(scaled, fitted, optimize(fitted, n_params=n, n_tokens=1e9)) for n in (1e7, 4e7))
+    assert terms(inside).extrapolation == {}
     expected = {"n_params": Beyond(pytest.approx(4e7), pytest.approx(1e6), pytest.approx(1e7), question == "larger-n")}
-    assert terms(outside).beyond == expected
+    assert terms(outside).extrapolation == expected
     found = findings(outside)
     said = extrapolated(found)
     assert "N is 4 times its largest" in said

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
+from mixscale.objective import sign_of
 from mixscale.report.figures import style
 from mixscale.report.findings import Findings
 from mixscale.report.material import Material
 from mixscale.report.wording import percent
-from mixscale.run_table import sign_of
 
 
 @style.styled
@@ -50,7 +50,7 @@ def _solved(axes, material: Material, found: Findings, names: list[str], sign_2:
     """The compared mixtures beside the front, where its goals are targets."""
     if not set(names) <= set(material.target_names):
         return
-    index_2, question = [material.target_names.index(n) for n in names], material.optimum.question
+    index_2, question = [material.target_names.index(n) for n in names], material.optimum.problem
     for name in ("optimum", "current"):
         if name in found.candidates:
             h_1xK = np.array([[found.candidates[name].mixture.get(d, 0.0) for d in material.domains]])

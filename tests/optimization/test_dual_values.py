@@ -9,12 +9,12 @@ import pytest
 from mixscale import laws
 from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
-from mixscale.optimization import Constraints, Group, Objective, Optimum, solve
+from mixscale.optimization import Constraints, Group, Objective, Optimum, optimize
 from mixscale.run_table import RunTable
 
 DOMAINS = ("code", "web", "wiki", "news")
 PRIOR = {"code": 0.1, "web": 0.4, "wiki": 0.2, "news": 0.3}
-BASE = Constraints(prior=PRIOR)
+BASE = Constraints()
 
 
 def changed(name, by):
@@ -26,8 +26,8 @@ def changed(name, by):
         "fixed news": dataclasses.replace(BASE, fixed={"news": 0.0 + max(by, 0)}),
         "group text at most": dataclasses.replace(BASE, groups={"text": Group(("code", "wiki"), 0.1, 0.3 + by)}),
         "group text": dataclasses.replace(BASE, groups={"text": Group(("code", "wiki"), 0.3 + by, 0.3 + by)}),
-        "max_kl": dataclasses.replace(BASE, max_kl=0.05 + by),
-        "max_tv": dataclasses.replace(BASE, max_tv=0.1 + by),
+        "max_kl": dataclasses.replace(BASE, prior=PRIOR, max_kl=0.05 + by),
+        "max_tv": dataclasses.replace(BASE, prior=PRIOR, max_tv=0.1 + by),
         "keep web": dataclasses.replace(BASE, keep={"web": 0.01 + by}),
         "available code": dataclasses.replace(BASE, available={"code": (0.15 + by) * 1e10}, epochs=10),
     }[name]
@@ -38,42 +38,43 @@ KINDS = [
     "keep web", "available code",
 ]  # fmt: skip
 CASES = [(Objective(), kind) for kind in KINDS]
-CASES += [(Objective(worst=True, relative_to="current"), kind) for kind in ("upper code", "fixed wiki", "max_kl")]
+CASES += [(Objective(kind="worst", relative_to="current"), kind) for kind in ("upper code", "fixed wiki", "max_kl")]
 CASES += [(Objective(robust="worst"), kind) for kind in ("lower news", "max_tv", "keep web")]
 
 
-@pytest.mark.parametrize(("goal", "name"), CASES, ids=[f"{kind}, {goal.said()}" for goal, kind in CASES])
+@pytest.mark.parametrize(("goal", "name"), CASES, ids=[f"{kind}, {goal.describe()}" for goal, kind in CASES])
 def test_price_is_the_finite_difference(fits, goal, name):
     def value(by):
-        return solve(fits["effective"], goal=goal, constraints=changed(name, by), current=PRIOR, n_tokens=1e11)
+        return optimize(fits["effective"], objective=goal, constraints=changed(name, by), current=PRIOR, n_tokens=1e11)
 
     step = 1e-4
     ahead, behind, best = value(step), value(-step), value(0.0)
     width = step if name == "fixed news" else 2 * step
     measured = (ahead.value - behind.value) / width
-    price = {p.name: p for p in best.prices}[name]
-    assert price.per_unit == pytest.approx(measured, rel=0.02, abs=2e-4)
+    price = {p.name: p for p in best.solved}[name]
+    assert price.dual_value == pytest.approx(measured, rel=0.02, abs=2e-4)
     if name == "available code" and price.binding:
-        assert price.text == pytest.approx(price.per_unit * 10 / 1e11)
+        assert price.per_unique_token == pytest.approx(price.dual_value * 10 / 1e11)
 
 
 def test_a_tie_costs_what_its_members_would_gain_apart(fits):
     tied = Constraints(prior=PRIOR, groups={"text": Group(("web", "news"), tied=True)})
-    best = solve(fits["effective"], constraints=tied)
-    price = best.prices[0]
+    best = optimize(fits["effective"], constraints=tied)
+    price = best.solved[0]
     assert price.name == "tie text"
     moved_K = best.mixture.array() + 1e-5 * np.array([0, 1, 0, -1])
-    slope = (fits["effective"].predict(moved_K[None]).mean() - best.objective[0]) / 1e-5
-    assert price.per_unit == pytest.approx(-abs(slope), rel=0.01)
+    slope = (fits["effective"].predict(moved_K[None]).mean() - best.mean[0]) / 1e-5
+    assert price.dual_value == pytest.approx(-abs(slope), rel=0.01)
 
 
 def test_what_does_not_hold_costs_nothing(fits):
-    best = solve(fits["effective"], constraints=Constraints(upper={"code": 0.9}, lower={"web": 0.01}))
-    assert [p.per_unit for p in best.prices] == [0, 0]
-    assert best.given_up == pytest.approx(0, abs=1e-8)
-    assert "nothing, as they do not hold the optimum: lower web 0.01; upper code 0.9" in best.summary()
-    assert solve(fits["effective"]).prices == ()
-    assert solve(fits["effective"]).unconstrained is None
+    best = optimize(fits["effective"], constraints=Constraints(upper={"code": 0.9}, lower={"web": 0.01}))
+    assert [p.dual_value for p in best.solved] == [0, 0]
+    assert best.cost_of_constraints == pytest.approx(0, abs=1e-8)
+    for text in ("web at least 1%: 0 (not binding)", "code at most 90%: 0 (not binding)"):
+        assert text in best.summary()
+    assert optimize(fits["effective"]).solved == ()
+    assert optimize(fits["effective"]).unconstrained is None
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +97,13 @@ def scaled():
 
 def test_tokens_are_worth_what_more_of_them_save(scaled):
     at = {"n_params": 2e8, "n_tokens": 1e10}
-    best = solve(scaled, upper={"code": 0.2}, **at)
-    [price] = best.prices
+    best = optimize(scaled, upper={"code": 0.2}, **at)
+    [price] = best.solved
     h_1xK = best.mixture.array()[None]
     more = scaled.predict(h_1xK, n_params=2e8, n_tokens=1e10 + 1e7).mean()
     less = scaled.predict(h_1xK, n_params=2e8, n_tokens=1e10 - 1e7).mean()
-    assert price.tokens == pytest.approx(0.01 * abs(price.per_unit) / ((less - more) / 2e7), rel=1e-3)
-    assert f"worth {price.tokens:.3g} tokens" in best.summary()
+    assert price.tokens == pytest.approx(0.01 * abs(price.dual_value) / ((less - more) / 2e7), rel=1e-3)
+    assert f"worth {price.tokens:.3g} training tokens" in best.summary()
 
 
 def test_everything_told_survives_a_file(scaled, tmp_path):
@@ -110,9 +111,9 @@ def test_everything_told_survives_a_file(scaled, tmp_path):
         upper={"code": 0.2}, prior=PRIOR, max_kl=0.3, groups={"a": Group(("wiki", "news"), 0.1, 0.6)},
         available={"wiki": 1e9}, keep={"code": 0.5},
     )  # fmt: skip
-    best = solve(
+    best = optimize(
         scaled,
-        goal=Objective({"code": 2, "web": 1}, worst=True),
+        objective=Objective({"code": 2, "web": 1}, kind="worst"),
         constraints=asked,
         current=PRIOR,
         n_params=2e8,
@@ -121,7 +122,7 @@ def test_everything_told_survives_a_file(scaled, tmp_path):
     best.save(tmp_path / "optimum.json")
     loaded = Optimum.load(tmp_path / "optimum.json")
     assert loaded.summary() == best.summary()
-    assert loaded.prices == best.prices
-    assert loaded.goal == best.goal
+    assert loaded.solved == best.solved
+    assert loaded.objective == best.objective
     assert (loaded.gain, loaded.expected_regret, loaded.kept) == (best.gain, best.expected_regret, best.kept)
     assert loaded.justified == best.justified
