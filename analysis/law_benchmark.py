@@ -6,7 +6,7 @@
 
 DATA_DIR holds the folders regmix, mixinglaws_3mix, olmix_dclm, pile4 and datablations; one that is not there is
 skipped. What is measured is added to OUT/cells.csv as it comes, and is not measured again by the next call: an
-interrupted run goes on, and a run in which nothing is left to measure only draws. `docs/benchmark.md` says what each
+interrupted run resumes, and a run in which nothing is left to measure only draws. `docs/benchmark.md` says what each
 number means.
 """
 
@@ -42,13 +42,13 @@ class Benchmark:
     only: str = ""
     """tables or other parts, with commas: regmix,3mix,3mix-scale,olmix,pile4,datablations,planted,proposals,timings"""
     methods: str = ""
-    """methods, with commas; all where nothing is said"""
+    """methods, with commas; all by default"""
     quick: bool = False
-    """fewer splits, targets, resamples and trials, to see it work; kept apart from the whole benchmark's results"""
+    """fewer splits, targets, bootstrap refits and trials, as a test; kept apart from the whole benchmark's results"""
     again: bool = False
     """measure what was measured before once more"""
     bootstrap: int = 100
-    """refits behind each interval"""
+    """bootstrap refits for each interval"""
     trials: int = 200
     """planted tables for each law; 5 with --quick"""
     docs: Path | None = None

@@ -2,7 +2,7 @@
 
     python analysis/next_runs.py DATA_DIR --out OUT
 
-DATA_DIR holds the folders `regmix` and `olmix_dclm` with the published CSV files. Two questions:
+DATA_DIR holds the folders `regmix` and `olmix_dclm` with the published CSV files. Two studies:
 - before any table: 20, 40 and 80 of RegMix's runs, chosen by their mixtures alone, and a law fitted to them; its error
   on runs of another random half of the pool, which compares the designs, and on the published test mixtures;
 - after a first table: batches that `next_runs` chooses, against random ones and against those predicted to be best;
@@ -149,7 +149,7 @@ def errors(study: Study, fitted: RunTable, held: RunTable) -> list[dict]:
 
 
 def sequences(study: Study, name: str, table: RunTable) -> list[dict]:
-    """Regret and doubt after every batch, for each way to choose it, from the same random first runs."""
+    """Regret and standard error after every batch, for each way to choose it, from the same random first runs."""
     rows = []
     for way in ("next_runs", "random", "best predicted"):
         for seed in study.seeds:
@@ -182,7 +182,7 @@ def step(study: Study, fit: LawFit, table: RunTable, rest: np.ndarray, way: str,
     row = {
         "regret": float(true_R[predicted_R.argmin()] - true_R.min()),
         "apart": float(np.std(predicted_R[tenth_R] - true_R[tenth_R])),
-        "doubt": after.attrs["doubt"],
+        "standard error": after.attrs["standard_error"],
     }
     if way == "next_runs":
         return row, rest[after["candidate"].to_numpy()]
@@ -198,9 +198,9 @@ def part(table: RunTable, rows: np.ndarray) -> RunTable:
 def draw(sequential: pd.DataFrame, path: Path) -> None:
     """What is left to learn against runs, a panel a table, a line a way to choose."""
     names = list(sequential["table"].unique())
-    said = {"regret": "regret of the mixture chosen", "apart": "error of contrasts, best tenth"}
+    labels = {"regret": "regret of the mixture chosen", "apart": "error of contrasts, best tenth"}
     figure, axes = plt.subplots(2, len(names), figsize=(3.6 * len(names), 5.4), layout="constrained", squeeze=False)
-    for row, (column, label) in zip(axes, said.items(), strict=True):
+    for row, (column, label) in zip(axes, labels.items(), strict=True):
         for panel, name in zip(row, names, strict=True):
             for way, of_way in sequential[sequential["table"] == name].groupby("chosen by", sort=False):
                 mean = of_way.groupby("runs")[column].mean()

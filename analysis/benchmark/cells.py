@@ -1,7 +1,6 @@
 """A cell is one method measured on one task: the least that is computed at once, and kept once it is.
 
-A cell that the method cannot do (too few runs, a law that is not there) is told with its reason, and tried again the
-next time.
+A cell that fails (too few runs, an unknown law) is recorded with its reason and tried again the next time.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ PACKAGES = ("numpy", "scipy", "jax", "lightgbm")
 
 
 def fill(file: Path, tables: dict[str, str]) -> None:
-    """Put each table between its marks; one that was not measured keeps what stands there."""
+    """Put each table between its marks; a table that was not measured stays as it is."""
     text = file.read_text(encoding="utf-8")
 
     def put(found: re.Match) -> str:

@@ -1,7 +1,7 @@
-"""Named methods: `fit(table, seed, resamples, question)` gives something that predicts the rows of another table.
+"""Named methods: `fit(table, seed, bootstrap, holdout)` returns something that predicts the rows of another table.
 
-Every law of the package is one, by its name; `mean` is the floor; `trees` holds LightGBM. A method sees the rows it
-is given to fit and nothing else, except `lightgbm-leak`, which is there to show what seeing the test set is worth.
+Every law of the package is one, by its name; `mean` is the baseline; `trees` has LightGBM. A method sees only the rows
+that it is given to fit, except `lightgbm-leak`, which shows the effect of stopping on the test set.
 """
 
 from __future__ import annotations

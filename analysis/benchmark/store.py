@@ -1,4 +1,4 @@
-"""Keeps cells in a CSV file as they come, so that an interrupted run goes on where it was."""
+"""Keeps cells in a CSV file as they come, so that an interrupted run resumes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Task:
     Attributes:
         table: of which table. split: what is fitted and what is left out, in words. main: whether it belongs in the
             table's own results, with intervals; the points of a learning curve have none.
-        question: what is asked of the fit (`laws.fit`), which a law may use to choose and to calibrate.
+        holdout: what cross-validation within the fit holds out (`laws.fit`).
         stop_on: rows that the reference of RegMix stops on, for the method that shows what this leak is worth.
     """
 

@@ -1,4 +1,4 @@
-"""How long the usual questions take, with compilation and without."""
+"""Seconds of common calls, with compilation and without."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from mixscale import laws
 from mixscale.optimization import Constraints, Group, Objective, optimize
 from mixscale.run_table import RunTable
 
-RESAMPLES = 200
+BOOTSTRAP = 200
 """What people ask for by default, whatever the other cells take."""
 
 
 def cells(data: Path, quick: bool, bootstrap: int) -> Iterator[Cell]:
-    """Each question asked twice: right after compiled programs were dropped, and again."""
-    draws = bootstrap if quick else RESAMPLES
-    questions: dict[str, Callable[[], Callable]] = {
-        f"additive law: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "additive", draws),
-        f"optimum under bounds: 17 domains, 13 targets, {draws} resamples": lambda: _solved(data, draws),
+    """Each call twice: right after clearing compiled programs, and again."""
+    draws = bootstrap if quick else BOOTSTRAP
+    calls: dict[str, Callable[[], Callable]] = {
+        f"additive law: 13 targets, 512 runs, {draws} bootstrap refits": lambda: _fit(data, "additive", draws),
+        f"optimum under bounds: 17 domains, 13 targets, {draws} bootstrap refits": lambda: _solved(data, draws),
     }
     if not quick:
-        questions |= {
-            f"optimum under all constraints: 17 domains, 13 targets, {draws} resamples": lambda: _constrained(
+        calls |= {
+            f"optimum under all constraints: 17 domains, 13 targets, {draws} bootstrap refits": lambda: _constrained(
                 data, draws
             ),
-            "the same for the worst tenth of the resamples": lambda: _constrained(data, draws, "quantile"),
-            f"auto: 13 targets, 512 runs, {draws} resamples": lambda: _fit(data, "auto", draws),
-            f"auto with scale: 8 targets, 2,500 rows, {draws} resamples": lambda: _scaled(2500, draws),
+            "the same for the worst tenth of the bootstrap draws": lambda: _constrained(data, draws, "quantile"),
+            f"auto: 13 targets, 512 runs, {draws} bootstrap refits": lambda: _fit(data, "auto", draws),
+            f"auto with scale: 8 targets, 2,500 rows, {draws} bootstrap refits": lambda: _scaled(2500, draws),
         }
-    for name, question in questions.items():
+    for name, call in calls.items():
         about = {"table": "timings", "split": name, "runs": 0, "seed": 0, "method": "ours"}
         key = f"timings/{name}"
-        yield Cell(key, about, lambda question=question: (_timed(question()), None))
+        yield Cell(key, about, lambda call=call: (_timed(call()), None))
     if not quick:
         about = {"table": "draws", "split": "all constraints", "runs": 512, "seed": 0, "method": "ours"}
         yield Cell("draws/all constraints", about, lambda: ([against_draws(*_everything(data, draws))], None))
