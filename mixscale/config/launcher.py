@@ -31,7 +31,9 @@ class Slurm(Validated, section="launcher"):
     warning_seconds: int = setting(120, least=0)
     """how long before its time limit a job saves a checkpoint and requeues itself"""
     partition: str = ""
+    """SLURM partition; empty for the default one"""
     account: str = ""
+    """SLURM account to charge; empty for the default one"""
     options: dict[str, str] = field(default_factory=dict)
     """more sbatch options by their long names, for example `{"qos": "low", "constraint": "a100"}`"""
     setup: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ class Model(Validated, section="model"):
     d_model: int = setting(64, least=1)
     """width of the residual stream"""
     layers: int = setting(3, least=1)
+    """transformer blocks"""
     heads: int = setting(4, least=1)
     """attention heads; must divide `d_model` into an even width"""
     kv_heads: int = setting(2, least=1)
