@@ -43,12 +43,13 @@ From a trained run:
 `mixscale COMMAND --help` explains a command."""
 
 COMMANDS = {
-    "on_config": ("run", "corpus", "mixtures", "plan", "sweep"),
-    "on_sweep": ("status", "collect", "export-model"),
+    "on_sweep": ("run", "corpus", "mixtures", "plan", "sweep", "status", "collect", "export-model"),
     "on_table": ("laws", "fit", "predict", "optimize", "design", "export", "report"),
     "import": ("import",),
 }
 """The commands of each module; `import` has subcommands of its own."""
+WITH_CONFIG = COMMANDS["on_sweep"][:5]
+"""Commands whose argument is a config."""
 INTERRUPTED = 130
 
 
@@ -107,7 +108,7 @@ def _dispatch(words: list[str]) -> int:
     from mixscale.cli import arguments
 
     command = getattr(import_module(f"mixscale.cli.{module}"), name.replace("-", "_"))
-    if module == "on_config":
+    if name in WITH_CONFIG:
         command(arguments.load_config(name, command.__doc__ or "", rest))
     else:
         arguments.call(command, rest, f"mixscale {name}")

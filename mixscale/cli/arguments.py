@@ -23,7 +23,6 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from mixscale.config import Experiment, load
 from mixscale.constraints import Group
 from mixscale.errors import InputError
-from mixscale.mixture_file import as_mixture
 
 MIXTURES = ("current", "prior", "natural")
 """Options that are a mixture and may be a file."""
@@ -185,8 +184,7 @@ def _pairs(option: str, words: list[str], hint: Any) -> list[str]:
         words = [w for word, end in zip(words, ends, strict=True)
                  for w in ([word, "0"] if end and _number(word) is None else [word])]  # fmt: skip
     if field in MIXTURES and len(words) == 1:
-        mixture = as_mixture(words, option)
-        return [w for domain, weight in (mixture or {}).items() for w in (domain, repr(weight))]
+        return [w for domain, weight in _mixture(words, option).items() for w in (domain, repr(weight))]
     wrong = _item(hint) is float and any(_number(value) is None for value in words[1::2])
     if len(words) % 2 or wrong:
         file = ", or a file" if field in MIXTURES else ""
@@ -197,8 +195,14 @@ def _pairs(option: str, words: list[str], hint: Any) -> list[str]:
             raise InputError(f"{option} gives '{name}' two values, {found[name]} and {value}; give one")
     words = [w for pair in found.items() for w in pair]
     if field in MIXTURES:
-        as_mixture(words, option)
+        _mixture(words, option)
     return words
+
+
+def _mixture(words: list[str], option: str) -> Mapping[str, float]:
+    from mixscale.mixture_file import as_mixture  # loads pandas, which few commands need
+
+    return as_mixture(words, option) or {}
 
 
 @REGISTRY.primitive_rule

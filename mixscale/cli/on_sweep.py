@@ -1,4 +1,4 @@
-"""Commands on a sweep's folder, during training or after, and on a run in it. Only `export_model` loads JAX."""
+"""Commands on a config, which train, and on a sweep's folder or a run in it; `status` and `collect` load no JAX."""
 
 from __future__ import annotations
 
@@ -8,11 +8,52 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from mixscale.config import Experiment
 from mixscale.errors import InputError
 from mixscale.io import RUNS_CSV
 
 Folder = Annotated[Positional[Path], arg(metavar="DIR")]
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
+
+
+def run(experiment: Experiment) -> None:
+    """Runs every step in order: corpus, sweep, fit, optimum, verification and report."""
+    from mixscale.pipeline import run_all
+
+    run_all(experiment)
+
+
+def corpus(experiment: Experiment) -> None:
+    """Builds the token store, or opens it if it exists, and prints what it contains."""
+    from mixscale.launch import build_corpus
+
+    build_corpus(experiment)
+
+
+def mixtures(experiment: Experiment) -> None:
+    """Prints the baseline mixtures: natural, uniform, and those whose inputs the config's `baselines` has."""
+    from mixscale.launch import build_corpus, show
+    from mixscale.mixtures import baselines
+
+    frame, notes = baselines.describe(experiment, build_corpus(experiment))
+    show(frame, "baseline mixtures")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def plan(experiment: Experiment) -> None:
+    """Prints every run of the design and what it costs; trains nothing."""
+    from mixscale.launch import show_plan
+
+    show_plan(experiment)
+
+
+def sweep(experiment: Experiment) -> None:
+    """Trains the runs of the design that are not trained yet and writes the run table."""
+    from mixscale.launch import build_corpus, train_design
+
+    table = train_design(experiment, build_corpus(experiment))
+    print(f"{len(table.final())} runs in {experiment.directory / RUNS_CSV}")
 
 
 def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> None:
