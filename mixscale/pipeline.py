@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console
 
 from mixscale import laws, optimization, report
 from mixscale.config import Experiment
+from mixscale.constraints import Linear
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.io import FIT_FOLDER, OPTIMUM_FILE, SUMMARY_FILE
@@ -21,6 +23,7 @@ from mixscale.laws import LawFit
 from mixscale.laws.catalogue import get_law
 from mixscale.mixture import Mixture
 from mixscale.optimization import Optimum
+from mixscale.optimization.polytope import polytope
 from mixscale.run_table import RunTable
 from mixscale.sweeps.plan import Planned, largest, plan, plan_verification, save_plan
 
@@ -29,6 +32,7 @@ console = Console()
 
 def run_all(experiment: Experiment) -> None:
     """From text to a verified mixture and a report."""
+    check_constraints(experiment)
     parameters = law_parameters(experiment)
     with _step("corpus"):
         store = build_corpus(experiment)
@@ -50,6 +54,12 @@ def run_all(experiment: Experiment) -> None:
         page = report.write(experiment.directory)
         print((experiment.directory / SUMMARY_FILE).read_text())
     console.print(f"[bold]open {page}[/bold]")
+
+
+def check_constraints(experiment: Experiment) -> None:
+    """Raises InputError, naming constraints that contradict each other, if no mixture satisfies them all."""
+    linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
+    polytope(linear, len(experiment.corpus.domains))
 
 
 def law_parameters(experiment: Experiment) -> int:
@@ -76,16 +86,20 @@ def check_design(experiment: Experiment, planned: list[Planned], parameters: int
 
 def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
     """The optimum of the experiment's objective under its constraints, at the largest N and D that were trained."""
-    rows = table.frame[table.frame["role"] == "fit"]
-    caps = {"n_tokens"} if experiment.constraints.available else set()
-    scale = {"n_params", "n_tokens"} if fitted.uses_scale else caps
+    rows, constraints = table.frame[table.frame["role"] == "fit"], experiment.constraints
+    caps = {"n_tokens"} if constraints.available else set()
+    scale = {name: float(rows[name].max()) for name in ({"n_params", "n_tokens"} if fitted.uses_scale else caps)}
+    if caps and experiment.train.like_tokens:
+        # Available tokens are those of the target run; the runs trained on the same share of them.
+        share = scale["n_tokens"] / experiment.train.like_tokens
+        constraints = replace(constraints, available={d: share * n for d, n in constraints.available.items()})
     return optimization.optimize(
         fitted,
         objective=experiment.objective,
-        constraints=experiment.constraints,
+        constraints=constraints,
         current=experiment.current or None,
         seed=experiment.seed,
-        **{name: float(rows[name].max()) for name in sorted(scale)},
+        **scale,
     )
 
 

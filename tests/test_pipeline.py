@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mixscale.cli import main
-from mixscale.config import Design, Experiment
+from mixscale.cli.arguments import load_config
+from mixscale.config import Constraints, Corpus, Design, Embedded, Experiment, Model, Train
+from mixscale.errors import InputError
+from mixscale.laws import LawFit, fit
+from mixscale.optimization import Optimum
+from mixscale.pipeline import run_all, solve
 from mixscale.run_table import RunTable
 
 
@@ -73,6 +80,71 @@ def test_running_it_again_trains_nothing_and_finds_the_same(finished):
     assert main(["run", str(finished.parent / "small.py")]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(finished / "runs.csv", dtype=str), before)
     assert json.loads((finished / "result.json").read_text()) == result
+
+
+ALL = {
+    "weights": "--objective.weights web 2 code 1 books 1",
+    "robust worst": "--objective.kind worst --objective.relative-to current --objective.robust quantile"
+    " --objective.level 0.8",
+    "guardrails": "--objective.kind guardrails --objective.guardrails books 3",
+    "constraints": "--constraints.lower web 0.1 --constraints.upper code 0.5 --constraints.keep web books 0.05"
+    " --constraints.groups text=web+books:0.3:0.9 --constraints.available code 1e5 --constraints.epochs 3"
+    " --constraints.prior web 0.5 code 0.3 books 0.2 --constraints.max-kl 0.3 --constraints.max-tv 0.4"
+    " --constraints.kl-weight 0.01",
+    "fixed and tied": "--constraints.fixed books 0.1 --constraints.groups text=web+code:tied",
+}
+CURRENT = "--current web 0.4 code 0.4 books 0.2"
+TOKENS = 600_000
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> tuple[Experiment, RunTable, LawFit, Path]:
+    """An experiment over three domains, a table as its sweep would give, and the fit of it."""
+    rng = np.random.default_rng(3)
+    h_RxK = rng.dirichlet(np.ones(3), 30)
+    frame = pd.DataFrame(h_RxK, columns=["mix/web", "mix/code", "mix/books"])
+    frame = frame.assign(run=[f"r{i}" for i in range(30)], role="fit", size="tiny", n_params=1e5, n_tokens=TOKENS)
+    for k, target in enumerate(("web", "code", "books")):
+        frame[f"loss/{target}"] = 2 + np.exp(-2 * h_RxK[:, k]) + rng.normal(0, 0.003, 30)
+    table, folder = RunTable(frame), tmp_path_factory.mktemp("planted")
+    fitted = fit(table, law="exponential", bootstrap=30)
+    fitted.save(folder / "fit")
+    domains = {name: Embedded("wiki") for name in ("web", "code", "books")}
+    return Experiment("planted", Corpus(domains), {"tiny": Model()}), table, fitted, folder
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_run_and_optimize_give_the_same_answer_to_the_same_problem(case, planted):
+    experiment, table, fitted, folder = planted
+    config = folder / "config.py"
+    config.write_text(f"from mixscale.config import *\nexperiment = {experiment!r}\n")
+    asked = load_config("run", "", [str(config), *ALL[case].split(), *CURRENT.split()])
+    by_run = solve(asked, table, fitted)
+    typed = re.sub(r"--(objective|constraints)\.", "--", ALL[case]).split()
+    tokens = ["--n-tokens", str(TOKENS)] if asked.constraints.available else []
+    out = folder / "optimum.json"
+    assert main(["optimize", str(folder / "fit"), *typed, *CURRENT.split(), *tokens, "--out", str(out)]) == 0
+    by_command = Optimum.load(out)
+    assert dict(by_command.mixture) == pytest.approx(dict(by_run.mixture), rel=1e-12)
+    assert by_command.solved == by_run.solved
+    assert by_command.objective == by_run.objective == asked.objective
+    assert by_command.constraints == by_run.constraints == asked.constraints
+    assert any(c.dual_value for c in by_run.solved) == ("--constraints" in ALL[case])
+
+
+def test_available_tokens_are_those_of_the_target_run(planted):
+    experiment, table, fitted, _ = planted
+    small = solve(replace(experiment, constraints=Constraints(available={"code": 3e4})), table, fitted)
+    large = Constraints(available={"code": 3e7})
+    target = solve(replace(experiment, constraints=large, train=Train(like_tokens=1000 * TOKENS)), table, fitted)
+    assert small.mixture["code"] == pytest.approx(0.2)
+    assert target.mixture == small.mixture
+
+
+def test_constraints_that_contradict_each_other_are_named_before_anything_is_built(small):
+    impossible = replace(small, constraints=Constraints(fixed={"code": 0.9}, lower={"fiction": 0.2}))
+    with pytest.raises(InputError, match="code exactly 90%.*fiction at least 20%|fiction.*code"):
+        run_all(impossible)
 
 
 def test_the_plan_names_every_run_and_starts_none(small, tmp_path, capsys):

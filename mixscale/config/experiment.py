@@ -11,17 +11,18 @@ import hashlib
 import json
 import runpy
 import traceback
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mixscale.config.corpus import Corpus, Source
 from mixscale.config.design import Baselines, Design, Verify
 from mixscale.config.launcher import Launcher, Local
 from mixscale.config.machine import Machine
 from mixscale.config.training import Model, Optimizer, Train
-from mixscale.constraints import Constraints
+from mixscale.constraints import Constraint, Constraints, as_array
 from mixscale.errors import InputError, did_you_mean
 from mixscale.objective import Objective
 from mixscale.validation import Validated, setting
@@ -67,16 +68,26 @@ class Experiment(Validated):
         if len(self.corpus.domains) < 2:
             raise InputError(f"the corpus has {len(self.corpus.domains)} domain; a mixture needs at least two")
         self._check_seeds()
-        for where, names, targets in self._references():
-            for name in names:
-                if (name.removeprefix("loss/") if targets else name) not in self.corpus.domains:
-                    raise InputError(
-                        f"{where} names '{name}', which is not a domain{did_you_mean(name, self.corpus.domains)}"
-                    )
+        self._check_names()
+        self.expand_constraints()
+        if self.objective.reference == "current" and not self.current:
+            raise InputError("the objective is relative to the current mixture; set current")
         used = [("design.prior is", self.design.prior), *(("verify.baselines has", b) for b in self.verify.baselines)]
         for where, baseline in used:
             if field := self.baselines.missing(baseline):
                 raise InputError(f"{where} {baseline}, which needs baselines.{field}; set it in the config")
+
+    def expand_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints on the mixture, those on kept targets without their limits, which need a fit.
+
+        Raises:
+            InputError: a name is unknown, a bound is impossible, or the current mixture is needed and missing.
+        """
+        domains = tuple(self.corpus.domains)
+        columns = [f"loss/{d}" for d in domains]
+        current_K = as_array(self.current, domains, "current") if self.current else None
+        costs_T = None if current_K is None else np.zeros(len(domains))
+        return self.constraints.expand(domains, self.train.tokens, current_K, (), domains, columns, costs_T)
 
     def _check_seeds(self) -> None:
         """Runs that share a seed are the same run, so replicates and verification need seeds of their own."""
@@ -92,21 +103,15 @@ class Experiment(Validated):
                     raise InputError(f"seed {seed} is both in {used[seed]} and in {name}; use every seed once")
                 used[seed] = name
 
-    def _references(self) -> Iterator[tuple[str, Iterable[str], bool]]:
-        """Every place that names domains or, in `run`, targets, which are the domains' losses."""
-        objective, constraints, baselines = self.objective, self.constraints, self.baselines
-        yield "objective.weights", objective.weights, True
-        yield "constraints.keep", constraints.keep, True
-        yield "current", self.current, False
-        for name in ("lower", "upper", "fixed", "available", "epochs", "prior"):
-            value = getattr(constraints, name)
-            yield f"constraints.{name}", value if isinstance(value, dict) else (), False
-        for name, group in constraints.groups.items():
-            yield f"constraints.groups '{name}'", group.domains, False
-        for stage in (stage for stages in self.design.staged for stage in stages):
-            yield "design.staged", stage.mixture, False
-        for name in ("classes", "scores", "weights"):
-            yield f"baselines.{name}", getattr(baselines, name), False
+    def _check_names(self) -> None:
+        """Targets and inputs of baselines are named after domains."""
+        places = [(self.objective, "weights"), (self.objective, "guardrails"), (self.constraints, "keep")]
+        places += [(self.baselines, name) for name in ("classes", "scores", "weights")]
+        for part, field in places:
+            for name in getattr(part, field):
+                if name.removeprefix("loss/") not in self.corpus.domains:
+                    hint = did_you_mean(name, self.corpus.domains)
+                    raise InputError(f"{part.section}.{field} names '{name}', which is not a domain{hint}")
 
 
 def load(path: str | Path) -> Experiment:
