@@ -1,13 +1,13 @@
-"""Do designed runs teach more than random ones? Chooses among runs that other people made and published.
+"""Are designed runs more informative than random ones? Chooses among published runs of other people.
 
     python analysis/next_runs.py DATA_DIR --out OUT
 
-DATA_DIR holds the folders `regmix` and `olmix_dclm` with the published CSV files. Two studies:
+DATA_DIR holds the folders `regmix` and `olmix_dclm` with the published CSV files. Two questions:
 - before any table: 20, 40 and 80 of RegMix's runs, chosen by their mixtures alone, and a law fitted to them; its error
   on runs of another random half of the pool, which compares the designs, and on the published test mixtures;
 - after a first table: batches that `next_runs` chooses, against random ones and against those predicted to be best;
-  the regret of the mixture that each fit would choose among the runs that exist, and how well it tells the best tenth
-  of them apart.
+  the regret of the mixture that each fit would choose among the runs that exist, and how well it separates the best
+  tenth of them.
 Writes next_runs_*.csv and next_runs.png. Takes about ten minutes on two cores.
 """
 
@@ -182,7 +182,7 @@ def step(study: Study, fit: LawFit, table: RunTable, rest: np.ndarray, way: str,
     row = {
         "regret": float(true_R[predicted_R.argmin()] - true_R.min()),
         "apart": float(np.std(predicted_R[tenth_R] - true_R[tenth_R])),
-        "standard error": after.attrs["standard_error"],
+        "standard_error": after.attrs["standard_error"],
     }
     if way == "next_runs":
         return row, rest[after["candidate"].to_numpy()]
@@ -198,7 +198,7 @@ def part(table: RunTable, rows: np.ndarray) -> RunTable:
 def draw(sequential: pd.DataFrame, path: Path) -> None:
     """What is left to learn against runs, a panel a table, a line a way to choose."""
     names = list(sequential["table"].unique())
-    labels = {"regret": "regret of the mixture chosen", "apart": "error of contrasts, best tenth"}
+    labels = {"regret": "regret of the chosen mixture", "apart": "error of differences, best tenth"}
     figure, axes = plt.subplots(2, len(names), figsize=(3.6 * len(names), 5.4), layout="constrained", squeeze=False)
     for row, (column, label) in zip(axes, labels.items(), strict=True):
         for panel, name in zip(row, names, strict=True):

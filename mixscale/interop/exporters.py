@@ -62,7 +62,7 @@ class Exporter:
     use: str
     """how to give the file, FILE, to the trainer"""
     repeats: bool = False
-    """whether the format says how often text may be repeated"""
+    """whether the format limits how often text may be repeated"""
     examples: bool = False
     """whether the trainer draws shares of examples instead of tokens"""
     zeros: bool = False
@@ -97,7 +97,7 @@ def export(
         paths: where the text or tokens of each domain are: a path, or several if the trainer takes several.
         mean_tokens: mean number of tokens in an example of each domain, for trainers that draw examples: weights
             `w_k / tokens_k`, normalized, give the mixture's shares of tokens.
-        epochs: how often text may be repeated, for formats that say so; 1 by default.
+        epochs: how often text may be repeated, for formats with such a limit; 1 by default.
 
     Raises:
         InputError: there is no such format, a path is missing or names no domain, or the format does not use an

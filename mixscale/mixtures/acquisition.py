@@ -96,8 +96,8 @@ def next_runs(
         runs: most runs. budget_flops: their total cost at most, 6 N D each; None: no limit.
         candidates: mixtures that can be run, (Q, K) in the order of `fit.domains`; None: generated within the bounds,
             half of them near the present optimum, and not far outside the hull of the trained mixtures, because an
-            imperfect law says little of what lies beyond. A mixture that was trained already may be among them; it is
-            less informative.
+            imperfect law says little of mixtures far outside. A trained mixture may be among them; it is less
+            informative.
         sizes, tokens: N and D that can be run, in every pair; empty: those of the table, for a law with scale. For a
             law without scale, at most one of each, to count FLOPs.
         weights: of the targets, as in `optimize`. lower, upper: bounds of the optimum and of generated mixtures.

@@ -125,21 +125,9 @@ BASELINES: Registry[Callable[[Experiment, TokenStore], Mixture]] = Registry("bas
 
 BASELINES.register("natural")(lambda experiment, store: natural(store.unique_tokens))
 BASELINES.register("uniform")(lambda experiment, store: uniform(store.domains))
-
-
-@BASELINES.register("temperature")
-def _temperature(experiment: Experiment, store: TokenStore) -> Mixture:
-    return temperature(store.unique_tokens, experiment.baselines.tau)
-
-
-@BASELINES.register("class-balanced")
-def _class_balanced(experiment: Experiment, store: TokenStore) -> Mixture:
-    return class_balanced(store.unique_tokens, experiment.baselines.classes)
-
-
-@BASELINES.register("quality")
-def _quality(experiment: Experiment, store: TokenStore) -> Mixture:
-    return quality(store.unique_tokens, experiment.baselines.scores)
+BASELINES.register("temperature")(lambda experiment, store: temperature(store.unique_tokens, experiment.baselines.tau))
+BASELINES.register("class-balanced")(lambda e, store: class_balanced(store.unique_tokens, e.baselines.classes))
+BASELINES.register("quality")(lambda experiment, store: quality(store.unique_tokens, experiment.baselines.scores))
 
 
 @BASELINES.register("relevance")
@@ -162,14 +150,10 @@ def _relevance(experiment: Experiment, store: TokenStore) -> Mixture:
     return relevance(store.unique_tokens, samples, pieces[:SAMPLES], settings.share, experiment.design.seed)
 
 
-@BASELINES.register("unimax")
-def _unimax(experiment: Experiment, store: TokenStore) -> Mixture:
-    return unimax(store.unique_tokens, _target_tokens(experiment), experiment.baselines.epochs)
-
-
-@BASELINES.register("given")
-def _given(experiment: Experiment, store: TokenStore) -> Mixture:
-    return Mixture.from_array(store.domains, Mixture(experiment.baselines.weights).array(store.domains))
+BASELINES.register("unimax")(lambda e, store: unimax(store.unique_tokens, _target_tokens(e), e.baselines.epochs))
+BASELINES.register("given")(
+    lambda e, store: Mixture.from_array(store.domains, Mixture(e.baselines.weights).array(store.domains))
+)
 
 
 def _target_tokens(experiment: Experiment) -> int:

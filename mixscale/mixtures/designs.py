@@ -86,19 +86,9 @@ def draw(design: Design, natural: Mixture, prior: Mixture | None = None) -> list
     return list(drawn.values())
 
 
-@METHODS.register("vertex")
-def _vertices(design: Design, natural: Mixture) -> list[Mixture]:
-    return [Mixture.vertex(natural, d) for d in natural] if design.vertices else []
-
-
-@METHODS.register("centre")
-def _centre(design: Design, natural: Mixture) -> list[Mixture]:
-    return [Mixture.uniform(natural)] if design.centre else []
-
-
-@METHODS.register("natural")
-def _natural(design: Design, natural: Mixture) -> list[Mixture]:
-    return [natural] if design.natural else []
+METHODS.register("vertex")(lambda design, natural: [Mixture.vertex(natural, d) for d in natural if design.vertices])
+METHODS.register("centre")(lambda design, natural: [Mixture.uniform(natural)] if design.centre else [])
+METHODS.register("natural")(lambda design, natural: [natural] if design.natural else [])
 
 
 @METHODS.register("sobol")

@@ -51,15 +51,13 @@ def csv(table: Table, /, columns: Options = Columns()) -> RunTable:  # noqa: B00
     """A wide table, one row for each measurement: .csv (comma, semicolon, tab or |), .tsv or .parquet.
 
     Columns that a run table knows by their own name (run, seed, step, n_params, n_tokens, mix/DOMAIN, loss/TARGET ...)
-    keep it; columns without a meaning are left out. A pattern is the beginning of some columns' names (w_), or a whole
-    name with braces for the domain or target (eval/{target}/loss).
+    keep it; columns without a meaning are left out.
 
     For example:
       mixscale import csv table.csv --run name --mix w_ --loss loss_ --normalize --out runs.csv
 
     Args:
         table: the file.
-        columns: what its columns hold.
 
     Raises:
         InputError: the file cannot be read, a column that is named does not exist, or the rows are no run table.
@@ -72,15 +70,13 @@ def wandb(export: Export, /, columns: Options = Columns()) -> RunTable:  # noqa:
     """The CSV file that Weights & Biases exports of a project's table of runs (Runs, download, CSV).
 
     The ID identifies a run, or the Name if there is no ID. State finished is complete, any other stopped; _step or
-    Step is the step. A pattern is the beginning of some columns' names (config.mix.), or a whole name with braces for
-    the domain or target (eval/{target}/loss).
+    Step is the step.
 
     For example:
       mixscale import wandb log.csv --mix config.mix. --loss 'eval/{target}/loss' --normalize --out runs.csv
 
     Args:
         export: the file.
-        columns: what its columns hold.
 
     Raises:
         InputError: the file cannot be read or is the export of a chart, a state is unknown, a column that is named

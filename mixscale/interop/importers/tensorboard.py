@@ -1,7 +1,7 @@
 """TensorBoard logs as a run table: one run for each folder, its mixture from a config or a table next to the logs.
 
 Event files are read with tensorboardX's messages, without TensorFlow. A file is a sequence of records, each with its
-length and checksums. A killed run leaves half a record at the end; reading stops there, and a note says so.
+length and checksums. A killed run leaves half a record at the end; reading stops there, with a note.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def tensorboard(
 
     Args:
         logs: the folder on which TensorBoard is started.
-        columns: which scalars are losses or metrics, and which values of a config are weights.
         config: name of the JSON or YAML file next to a run's logs, or above them, whose values are called config.NAME;
             so are hyperparameters in the logs.
         mixtures: table with a column run and the weights, in place of configs.
