@@ -72,8 +72,8 @@ def main(megabytes: int, folder: Path, docs: Path | None = None, vocab_size: int
     lines = [
         f"{size / 1e9:.2f} GB of text in {len(domains)} domains, {workers} processes, a vocabulary of "
         f"{plain.store.vocab_size}. The tokenizer library alone, on {len(sample)} of these texts: "
-        f"{library.wall:.2f} MB/s ({min(a.wall for a in alone):.2f} to {max(a.wall for a in alone):.2f} in {len(alone)} timings), "
-        f"{library.cpu:.2f} MB per second of processor time.",
+        f"{library.wall:.2f} MB/s ({min(a.wall for a in alone):.2f} to {max(a.wall for a in alone):.2f} in "
+        f"{len(alone)} timings), {library.cpu:.2f} MB per second of processor time.",
         "",
         "| cleaning | seconds | MB/s | share of the library's speed | encoding step only | per processor second "
         "| peak memory |",

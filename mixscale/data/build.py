@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import itertools
 import json
 import os
 import shutil
@@ -27,8 +28,8 @@ from mixscale import __version__
 from mixscale.config import Cap, Corpus, content_hash
 from mixscale.data import packing, splits, tokenizer
 from mixscale.data.sources import fingerprint
-from mixscale.data.splits import HELD_OUT, OVERLAP, REASONS, Counts, Decision
-from mixscale.data.store import DESCRIPTION, FORMAT, TokenStore
+from mixscale.data.splits import HELD_OUT, OVERLAP, REASONS, Decision
+from mixscale.data.store import DESCRIPTION, FORMAT, SPLITS, TokenStore
 from mixscale.data.worker_pool import Job, Map, save, worker_pool
 from mixscale.errors import InputError
 from mixscale.io import atomic_write
@@ -92,9 +93,24 @@ def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
             decision = splits.decide(job, surveyed)
             model = _tokenizer(job, decision, bars)
             _encode(job, decision, map_pieces, bars)
-        facts = {domain: packing.pack_domain(job, decision, domain, model, unfinished) for domain in corpus.domains}
+        facts = {domain: _pack(job, decision, domain, model) for domain in corpus.domains}
         model.save(unfinished)
-        _describe(job, decision, facts, model, unfinished, final.name)
+        described = {
+            "format": FORMAT,
+            "id": final.name,
+            "context": corpus.context,
+            "tokenizer": {
+                "kind": corpus.tokenizer.kind,
+                "vocab_size": model.vocab_size,
+                "hash": tokenizer.file_hash(unfinished),
+            },
+            "seed": corpus.seed,
+            "validation_share": corpus.validation_share,
+            "domains": facts,
+            "statistics": {domain: _statistics(job, decision, domain) for domain in corpus.domains},
+            "versions": _versions(),
+        }
+        (unfinished / DESCRIPTION).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
         shutil.rmtree(job.folder)
         # A complete store has its description; a folder without one was damaged from outside.
         shutil.rmtree(final, ignore_errors=True)
@@ -120,11 +136,11 @@ def _resume_or_start(job: Job) -> None:
 def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
     """Reads the pieces once; returns the numbers of those that contain something below the caps."""
     read: list[int] = []
-    found: dict[int, list[Counts]] = {}
+    found: dict[int, list[dict[str, Any]]] = {}
     full: set[int] = set()
     capped = {domain for domain, source in job.corpus.domains.items() if source.cap != Cap()}
     taken = dict.fromkeys(capped, np.zeros(2, np.int64))
-    with bars.step("reading", job.size) as advance:
+    with bars.step("reading", sum(piece.size for _, piece in job.pieces)) as advance:
         numbers = (n for n, (group, _) in enumerate(job.pieces) if group not in full)
         for number, counts in map_pieces(splits.survey, numbers):
             group, piece = job.pieces[number]
@@ -139,8 +155,8 @@ def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
             if not any(domain not in capped or splits.within_cap(cap, taken[domain]) for domain, cap in caps.items()):
                 full.add(group)
     for group, of_group in found.items():
-        examples = [example for counts in of_group for example in counts.examples]
-        records, damaged = sum(counts.records for counts in of_group), sum(counts.damaged for counts in of_group)
+        examples = [example for counts in of_group for example in counts["examples"]]
+        records, damaged = (sum(counts[key] for counts in of_group) for key in ("records", "damaged"))
         _check_damage(job.corpus, job.groups[group][0], records, damaged, "".join(examples[:1]))
     return read
 
@@ -198,30 +214,16 @@ def _encode(job: Job, decision: Decision, map_pieces: Map, bars: Bars) -> None:
             advance(job.pieces[number][1].size, job.domains(number)[0])
 
 
-def _describe(
-    job: Job,
-    decision: Decision,
-    facts: dict[str, dict[str, int]],
-    model: tokenizer.Tokenizer,
-    folder: Path,
-    name: str,
-) -> None:
-    described = {
-        "format": FORMAT,
-        "id": name,
-        "context": job.corpus.context,
-        "tokenizer": {
-            "kind": job.corpus.tokenizer.kind,
-            "vocab_size": model.vocab_size,
-            "hash": tokenizer.file_hash(folder),
-        },
-        "seed": job.corpus.seed,
-        "validation_share": job.corpus.validation_share,
-        "domains": facts,
-        "statistics": {domain: _statistics(job, decision, domain) for domain in job.corpus.domains},
-        "versions": _versions(),
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def _pack(job: Job, decision: Decision, domain: str, model: tokenizer.Tokenizer) -> dict[str, int]:
+    folder = job.folder.parent
+    facts = job.once(f"{domain}.packed", lambda: packing.pack_domain(job, decision, domain, model, folder))
+    for number, split in itertools.product(decision.place[domain], SPLITS):
+        job.path(packing.STEP, number, domain, split).unlink(missing_ok=True)
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
@@ -229,19 +231,15 @@ def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
     numbers = list(decision.place[domain])
     surveyed = [splits.survey(job, number) for number in numbers]
     documents = np.bincount(decision.reason[domain] & ~np.uint8(HELD_OUT), minlength=len(REASONS))
-    documents[OVERLAP] = sum(json.loads(job.done(packing.STEP, number).read_text())[domain] for number in numbers)
+    documents[OVERLAP] = sum(packing.encode(job, number)[domain] for number in numbers)
     return {
-        "records": sum(counts.records for counts in surveyed),
-        "damaged": sum(counts.damaged for counts in surveyed),
+        "records": sum(counts["records"] for counts in surveyed),
+        "damaged": sum(counts["damaged"] for counts in surveyed),
         "documents": len(decision.reason[domain]),
         "removed": {REASONS[number]: int(count) for number, count in enumerate(documents) if number and count},
         "duplication": decision.duplication[domain],
         "shared": decision.shared[domain],
     }
-
-
-def _versions() -> dict[str, str]:
-    return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 # ------------------------------------------------------------------ progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mixscale.config import Corpus
 from mixscale.data import tokenizer
 from mixscale.data.cleaning import cleaned
 from mixscale.data.decontamination import HeldOutText
@@ -19,7 +17,6 @@ from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision
 from mixscale.data.store import BLOCK_ROWS, SPLITS, Split, write_rows
 from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
-from mixscale.io import atomic_write
 
 STEP = "tokens"
 TOKENIZER = "tokenizer"
@@ -65,11 +62,16 @@ def kept_documents(
             yield text, domain, "validation" if fate else "train"
 
 
-def encode(job: Job, number: int) -> None:
-    """Encodes the kept documents of a piece; writes tokens, a record of each document, and the number of overlaps."""
-    done = job.done(STEP, number)
-    if done.exists():
-        return
+def encode(job: Job, number: int) -> dict[str, int]:
+    """Encodes the kept documents of a piece; writes tokens and a record of each document.
+
+    Returns:
+        Documents of each domain that overlap held-out text.
+    """
+    return job.once(f"{STEP}/{number}", lambda: _encode(job, number))
+
+
+def _encode(job: Job, number: int) -> dict[str, int]:
     domains = job.domains(number)
     model = _model(job.folder / TOKENIZER)
     end = np.array([model.eod], model.dtype).tobytes()
@@ -77,12 +79,10 @@ def encode(job: Job, number: int) -> None:
     with job.opened(STEP, number, (DOCUMENTS, *SPLITS)) as files:
         for batch in batches(kept_documents(job, number, domains, reason), BATCH_CHARACTERS):
             for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
+                row = _ENCODED.pack(len(tokens_T) + 1, len(text.encode()), split == "validation")
                 files[domain, split].write(tokens_T.tobytes() + end)
-                files[domain, DOCUMENTS].write(
-                    _ENCODED.pack(len(tokens_T) + 1, len(text.encode()), split == "validation")
-                )
-    with atomic_write(done) as temporary:
-        temporary.write_text(json.dumps({domain: int((reason[domain] == OVERLAP).sum()) for domain in domains}))
+                files[domain, DOCUMENTS].write(row)
+    return {domain: int((reason[domain] == OVERLAP).sum()) for domain in domains}
 
 
 def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
@@ -158,21 +158,25 @@ def pack(parts: Iterable[np.ndarray], rows: int, context: int) -> Iterator[np.nd
 
 def pack_domain(job: Job, decision: Decision, domain: str, model: tokenizer.Tokenizer, folder: Path) -> dict[str, int]:
     """Writes the rows of both splits of a domain; returns its entry in `TokenStore.facts`."""
-    done = job.folder / f"{domain}.packed.json"
-    if done.exists():
-        return json.loads(done.read_text("utf-8"))
-    numbers = list(decision.place[domain])
+    corpus, numbers = job.corpus, list(decision.place[domain])
     parts = [np.fromfile(job.path(STEP, number, domain, DOCUMENTS), ENCODED) for number in numbers]
     documents = np.concatenate([np.zeros(0, ENCODED), *parts])
-    documents = documents[: _within_token_cap(job, domain, documents)]
+    cap = corpus.domains[domain].cap.tokens
+    if cap is not None:
+        train = np.cumsum(np.where(documents["held_out"], 0, documents["tokens"]).astype(np.int64))
+        documents = documents[: np.searchsorted(train, cap, side="right")]
     of_split = {split: documents[documents["held_out"] == (split == "validation")] for split in SPLITS}
     tokens = {split: int(of_split[split]["tokens"].sum()) for split in SPLITS}
-    rows = {split: row_count(tokens[split], job.corpus.context) for split in SPLITS}
-    for split in SPLITS:
+    rows = {split: row_count(tokens[split], corpus.context) for split in SPLITS}
+    for split, (name, remedy) in zip(SPLITS, (("training", "lower"), ("held-out", "raise")), strict=True):
         if rows[split] == 0:
             removed = len(decision.reason[domain]) - len(documents)
+            others = f" ({removed} more were removed by cleaning or a cap)" if removed else ""
             raise InputError(
-                _too_little(job.corpus, domain, split, tokens[split], len(of_split[split]), len(documents), removed)
+                f"domain '{domain}' has too little {name} text: {tokens[split]} tokens in {len(of_split[split])} of "
+                f"its {len(documents)} documents{others}, but one row needs {corpus.context + 1}. Give it more text, "
+                f"{remedy} validation_share (now {corpus.validation_share:g}) or lower context (now {corpus.context});"
+                f" if its documents are few and long, split them"
             )
 
     def stream(split: str) -> Iterator[np.ndarray]:
@@ -182,39 +186,12 @@ def pack_domain(job: Job, decision: Decision, domain: str, model: tokenizer.Toke
             if path.stat().st_size:
                 yield np.memmap(path, model.dtype, "r")
 
-    context = job.corpus.context
-    packed = {split: Split(rows[split], pack(stream(split), rows[split], context)) for split in SPLITS}
-    write_rows(folder, domain, packed, context, model.dtype)
-    facts = {
+    packed = {split: Split(rows[split], pack(stream(split), rows[split], corpus.context)) for split in SPLITS}
+    write_rows(folder, domain, packed, corpus.context, model.dtype)
+    return {
         "documents": len(documents),
         "held_out_documents": len(of_split["validation"]),
         **{f"{split}_bytes": int(of_split[split]["bytes"].sum()) for split in SPLITS},
         **{f"{split}_tokens": tokens[split] for split in SPLITS},
         **{f"{split}_rows": rows[split] for split in SPLITS},
     }
-    with atomic_write(done) as temporary:
-        temporary.write_text(json.dumps(facts), "utf-8")
-    for number in numbers:
-        for split in SPLITS:
-            job.path(STEP, number, domain, split).unlink()
-    return facts
-
-
-def _within_token_cap(job: Job, domain: str, documents: np.ndarray) -> int:
-    """Number of a domain's documents below its cap on training tokens."""
-    cap = job.corpus.domains[domain].cap.tokens
-    if cap is None:
-        return len(documents)
-    train = np.cumsum(np.where(documents["held_out"], 0, documents["tokens"]).astype(np.int64))
-    return int(np.searchsorted(train, cap, side="right"))
-
-
-def _too_little(corpus: Corpus, domain: str, split: str, tokens: int, documents: int, kept: int, removed: int) -> str:
-    name, remedy = ("held-out", "raise") if split == "validation" else ("training", "lower")
-    others = f" ({removed} more were removed by cleaning or a cap)" if removed else ""
-    return (
-        f"domain '{domain}' has too little {name} text: {tokens} tokens in {documents} of its {kept} documents"
-        f"{others}, but one row needs {corpus.context + 1}. Give it more text, {remedy} validation_share (now "
-        f"{corpus.validation_share:g}) or lower context (now {corpus.context}); if its documents are few and long, "
-        f"split them"
-    )

@@ -7,12 +7,12 @@ is held out and in one that is not, it is removed from training, so no text is i
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import struct
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from mixscale.data.cleaning import RULES, cleaned
 from mixscale.data.sources.base import Damage, Document
 from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
-from mixscale.io import atomic_write
 
 DUPLICATE, NEAR_DUPLICATE, IN_HELD_OUT, OVERLAP, ABOVE_CAP = range(len(RULES) + 1, len(RULES) + 6)
 REASONS = ("", *RULES, "duplicate", "near-duplicate", "held out elsewhere", "overlaps held-out text", "above the cap")
@@ -50,16 +49,6 @@ HELD_OUT_INDEX = "held-out"
 # ------------------------------------------------------------------ survey
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What a survey of one piece found, apart from its documents."""
-
-    records: int
-    damaged: int
-    examples: tuple[str, ...]
-    """the first few damaged records"""
-
-
 def is_held_out(corpus: Corpus, document: Document) -> bool:
     """A pure function of the seed and the document's work, or of its text if it is a work of its own."""
     key = document.work or document.text
@@ -67,16 +56,22 @@ def is_held_out(corpus: Corpus, document: Document) -> bool:
     return int.from_bytes(digest) < corpus.validation_share * 2**64
 
 
-def survey(job: Job, number: int) -> Counts:
-    """Reads a piece and writes, for each domain, its documents in order with sketches and held-out n-grams."""
-    done = job.done(STEP, number)
-    if done.exists():
-        return Counts(**json.loads(done.read_text()))
+def survey(job: Job, number: int) -> dict[str, Any]:
+    """Reads a piece and writes, for each domain, its documents in order with sketches and held-out n-grams.
+
+    Returns:
+        The number of `records`, how many are `damaged`, and the first few of these as `examples`.
+    """
+    return job.once(f"{STEP}/{number}", lambda: _survey(job, number))
+
+
+def _survey(job: Job, number: int) -> dict[str, Any]:
     records = damaged = 0
     examples: list[str] = []
+    first_of_source = number == job.pieces_of[job.domains(number)[0]][0]
 
     def documents() -> Iterator[tuple[str, str]]:
-        """Text and domain of every document that the rules keep; records all documents."""
+        """Text and domain of every document that the rules keep; writes a row for every document."""
         nonlocal records, damaged
         for found in job.read(number, job.domains(number)):
             records += 1
@@ -84,7 +79,7 @@ def survey(job: Job, number: int) -> Counts:
                 damaged += 1
                 examples.extend([found.reason] if len(examples) < 3 else [])
                 # Only at the beginning: a later piece may be a small share of the source.
-                if damaged == records == GIVE_UP and job.corpus.max_damaged < 1 and job.is_first(number):
+                if damaged == records == GIVE_UP and job.corpus.max_damaged < 1 and first_of_source:
                     raise InputError(f"the first {GIVE_UP} records are all unreadable. The first: {examples[0]}")
             elif found is not None:
                 domain, document = found
@@ -100,10 +95,7 @@ def survey(job: Job, number: int) -> Counts:
             if job.corpus.cleaning.near_duplicates != "keep":
                 for row_P, (_, domain) in zip(minhash.sketch([text for text, _ in batch]), batch, strict=True):
                     files[domain, SKETCH].write(row_P.tobytes())
-    counts = Counts(records, damaged, tuple(examples))
-    with atomic_write(done) as temporary:
-        temporary.write_text(json.dumps(vars(counts)))
-    return counts
+    return {"records": records, "damaged": damaged, "examples": examples}
 
 
 def surveyed(job: Job, number: int, domain: str) -> np.ndarray:

@@ -185,7 +185,18 @@ def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int
 
     final = folder / DATASET / domain / VERSION
     unfinished = final.with_name("unfinished")
-    info = _info(unfinished, domain, context + 1, dtype)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=DATASET,
+        version=tfds.core.Version(VERSION),
+        data_dir=os.fspath(unfinished),
+        module_name=__name__,
+        config_name=domain,
+    )
+    row = tfds.features.Tensor(shape=(None, context + 1), dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+    features = tfds.features.FeaturesDict({"rows": row})
+    # Without shuffling, rows come back in the order in which they were written.
+    info = tfds.core.DatasetInfo(builder=identity, features=features, disable_shuffling=True)
+    info.set_file_format("array_record")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -222,23 +233,20 @@ def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
         OSError: the disk is full.
     """
     path = store.path / "flat" / f"{domain}.npy"
-    if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.is_file():
-                _write_flat(store, domain, path)
+    if path.is_file():
+        return np.load(path, mmap_mode="r")
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            # Written as a file: through a map, a full disk would end the process with a signal.
+            with atomic_write(path) as temporary, open(temporary, "wb") as file:
+                for block_bxT1 in read_blocks(store.path, domain, "train"):
+                    if not file.tell():
+                        shape = (store.facts[domain]["train_rows"], block_bxT1.shape[1])
+                        header = {"descr": block_bxT1.dtype.str, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(np.ascontiguousarray(block_bxT1))
     return np.load(path, mmap_mode="r")
-
-
-def _write_flat(store: TokenStore, domain: str, path: Path) -> None:
-    # Written as a file: through a map, a full disk would end the process with a signal.
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        for block_bxT1 in read_blocks(store.path, domain, "train"):
-            if not file.tell():
-                shape = (store.facts[domain]["train_rows"], block_bxT1.shape[1])
-                header = {"descr": block_bxT1.dtype.str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(block_bxT1))
 
 
 def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
@@ -270,23 +278,3 @@ def _shards(split: Split, features: Any) -> list[int]:
     files = 1 << max(0, (size // SHARD_BYTES).bit_length() - 1)
     ends = [round(blocks * file / files) for file in range(files + 1)]
     return [end - start for start, end in zip(ends, ends[1:], strict=False)]
-
-
-def _info(folder: Path, domain: str, width: int, dtype: np.dtype) -> Any:
-    """TFDS's description of the dataset, without its splits."""
-    import tensorflow_datasets as tfds
-
-    identity = tfds.core.dataset_info.DatasetIdentity(
-        name=DATASET,
-        version=tfds.core.Version(VERSION),
-        data_dir=os.fspath(folder),
-        module_name=__name__,
-        config_name=domain,
-    )
-    row = tfds.features.Tensor(shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-    # Without shuffling, rows come back in the order in which they were written.
-    info = tfds.core.DatasetInfo(
-        builder=identity, features=tfds.features.FeaturesDict({"rows": row}), disable_shuffling=True
-    )
-    info.set_file_format("array_record")
-    return info

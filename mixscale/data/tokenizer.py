@@ -109,8 +109,14 @@ class Bpe:
         file = path / FILE if path.is_dir() else path
         model = _hugging_face(file)
         config = file.with_name(CONFIG)
-        named = _object(config).get("eos_token") if config.is_file() else None
-        named = named.get("content") if isinstance(named, dict) else named
+        named = None
+        if config.is_file():
+            try:
+                found = json.loads(config.read_text("utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{config} is not JSON") from error
+            named = found.get("eos_token") if isinstance(found, dict) else None
+            named = named.get("content") if isinstance(named, dict) else named
         for token in (end,) if end else (named, *COMMON_ENDS):
             if isinstance(token, str) and model.token_to_id(token) is not None:
                 return cls(model, token)
@@ -224,14 +230,6 @@ def _hugging_face(file: Path) -> tokenizers.Tokenizer:
     except Exception as error:
         # The library raises nothing more specific.
         raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not JSON") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _sha256(raw: bytes) -> str:

@@ -7,6 +7,7 @@ The same pieces leave the same files in any number of processes and in any order
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,7 @@ from mixscale.config import Corpus, Source
 from mixscale.data import sources
 from mixscale.data.sources.base import Damage, Document, Piece
 from mixscale.errors import Unfinished
+from mixscale.io import atomic_write
 
 PARALLEL_BYTES = 2**26
 """size of a corpus from which starting processes pays"""
@@ -74,18 +76,14 @@ class Job:
         """File that a step writes for a domain in a piece."""
         return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}.{kind}"
 
-    def done(self, step: str, number: int) -> Path:
-        """File that exists once a step has written all files of a piece."""
-        return self.folder / step / f"{number}.json"
-
-    def is_first(self, number: int) -> bool:
-        """Whether piece `number` is the first of its source."""
-        return number == 0 or self.pieces[number - 1][0] != self.pieces[number][0]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all pieces."""
-        return sum(piece.size for _, piece in self.pieces)
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """What `compute` returns (JSON); a file keeps it, so that a build which resumes does not compute it again."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            result = compute()
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(result), "utf-8")
+        return json.loads(path.read_text("utf-8"))
 
     def read(self, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document] | Damage | None]:
         """Domain and document of each record of a piece, or its damage; None for a record of no domain."""
@@ -105,7 +103,7 @@ class Job:
     @contextmanager
     def opened(self, step: str, number: int, kinds: tuple[str, ...]) -> Iterator[dict[tuple[str, str], IO[bytes]]]:
         """The files of a step in a piece, open for writing, by domain and kind."""
-        self.done(step, number).parent.mkdir(exist_ok=True)
+        (self.folder / step).mkdir(exist_ok=True)
         with ExitStack() as stack:
             yield {
                 (domain, kind): stack.enter_context(open(self.path(step, number, domain, kind), "wb"))
@@ -175,7 +173,7 @@ def worker_pool(job: Job) -> Iterator[Map]:
 def _workers(job: Job) -> int:
     if job.corpus.workers:
         return job.corpus.workers
-    if job.size < PARALLEL_BYTES or multiprocessing.current_process().daemon:
+    if sum(piece.size for _, piece in job.pieces) < PARALLEL_BYTES or multiprocessing.current_process().daemon:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -165,11 +165,6 @@ def too_long(location: str, max_bytes: int) -> Damage:
     return Damage(f"{location}: longer than {max_bytes} bytes; raise corpus.max_record_bytes to read it")
 
 
-def root(key: str, known: Mapping[str, Any] | list[str]) -> str:
-    """The outermost field on the path `key`."""
-    return key if key in known else key.split(".", 1)[0]
-
-
 def _field(fields: Mapping[str, Any], key: str) -> Any:
     """Value under a key, or under the nested keys that dots separate."""
     if key in fields:

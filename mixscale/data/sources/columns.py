@@ -20,7 +20,6 @@ from mixscale.data.sources.base import (
     Record,
     check_expansion,
     opened,
-    root,
     too_long,
 )
 from mixscale.errors import InputError, listed
@@ -119,7 +118,7 @@ def _arrow_rows(piece: Piece, keys: Collection[str]) -> Rows:
 
 
 def _columns(path: str, names: list[str], keys: Collection[str]) -> list[str]:
-    columns = sorted({root(key, names) for key in keys})
+    columns = sorted({key if key in names else key.split(".", 1)[0] for key in keys})
     for column in columns:
         if names.count(column) != 1:
             what = "more than one" if column in names else "no"
