@@ -271,8 +271,8 @@ def test_mappings_are_merged_and_single_values_changed():
     assert weights.objective.weights == load(CONFIG).objective.weights | {"code": 7.0, "wiki": 2.0}
     replaced = load_config("plan", "", [CONFIG, "--objective.weights", "code", "7"])
     assert replaced.objective.weights == {"code": 7.0}
-    typed = "--current code 1 --constraints.keep code wiki 0.1 --constraints.epochs code 3 wiki inf --constraints.prior docs 1"
-    typed += " --constraints.available code 1e6 --constraints.max-kl 1"
+    typed = "--current code 1 --constraints.keep code wiki 0.1 --constraints.epochs code 3 wiki inf"
+    typed += " --constraints.prior docs 1 --constraints.available code 1e6 --constraints.max-kl 1"
     constraints = load_config("plan", "", [CONFIG, *typed.split()]).constraints
     assert constraints.keep == {"code": 0.0, "wiki": 0.1}
     assert constraints.epochs == {"code": 3.0, "wiki": float("inf")}

@@ -169,9 +169,7 @@ def test_what_repeats_lack_gets_a_sentence():
     with pytest.raises(InputError, match="has unique_tokens/web = 0;"):
         laws.fit(RunTable(table.frame.assign(**{"unique_tokens/web": 0.0})), name, bootstrap=2)
     fit = laws.fit(table.where(np.arange(len(table)) % 3 == 0), name, bootstrap=2)
-    with pytest.raises(
-        InputError, match="unique tokens names 'wbe', which is not a domain; .*; did you mean 'web'"
-    ):
+    with pytest.raises(InputError, match="unique tokens names 'wbe', which is not a domain; .*; did you mean 'web'"):
         fit.predict(FRESH_QxK, 1e6, 1e8, {"wbe": 1e7})
     with pytest.raises(InputError, match="unique tokens of 'code' are -1; they must be positive"):
         fit.predict(FRESH_QxK, 1e6, 1e8, {"code": -1.0})

@@ -152,9 +152,7 @@ def test_a_mixture_rounded_for_training_is_still_the_same(material):
 
 def test_an_optimum_of_another_law_is_refused(material):
     other = dataclasses.replace(material.optimum, law="linear")
-    with pytest.raises(
-        InputError, match="solved for law linear, but the fit has exponential; run"
-    ):
+    with pytest.raises(InputError, match="solved for law linear, but the fit has exponential; run"):
         Material(material.table, material.fit, other)
 
 
