@@ -1,11 +1,11 @@
-"""Draws the figures of the field from a run table, as PDF and PNG.
+"""Draws the figures of a run table and its law, as PDF and PNG.
 
     python analysis/figures.py RUNS --out DIR
-    python analysis/figures.py RUNS --out DIR --fit FIT --only ternary,drift
+    python analysis/figures.py RUNS --out DIR --fit FIT --only ternary,scale
 
 RUNS is a sweep's folder, or a CSV or Parquet file with columns run, mix/DOMAIN and loss/TARGET (`mixscale import`
-makes one). What a table has no data for is skipped, and why is said: `ternary` needs three domains, `ranks` the same
-mixtures at several sizes or token counts, `drift` a law of N and D.
+makes one). Figures without data are skipped with the reason: `ternary` needs three domains, `ranks` the same mixtures
+at several sizes or token counts, `scale` a law of N and D.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mixscale.laws import LawFit
 from mixscale.optimization import Optimum, optimize
 from mixscale.run_table import RunTable
 
-NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "drift", "parallel")
+NAMES = ("predicted", "proportion", "ternary", "ranks", "learning", "scale", "parallel")
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,19 @@ class Figures:
     fit: Path | None = None
     """folder of a fit that `mixscale fit` saved, in place of fitting here"""
     only: str = ""
-    """figures, with commas: predicted, proportion, ternary, ranks, learning, drift, parallel; all where not given"""
+    """figures, separated by commas: predicted, proportion, ternary, ranks, learning, scale, parallel; all if not given"""
     weights: dict[str, float] = field(default_factory=dict)
-    """weight of each target in the objective; where none is given those of the optimum that RUNS holds, else all
-    alike"""
+    """weight of each target in the objective; if none is given, those of the optimum in RUNS, or else equal"""
     curve: tuple[str, ...] = ("additive", "exponential", "linear")
     """laws of the learning curve"""
     repeats: int = 3
     """random subsets of each size in the learning curve"""
     bootstrap: int = 100
-    """refits behind the bands"""
+    """number of bootstrap refits"""
 
     @cached_property
     def objective(self) -> dict[str, float] | None:
-        """Weights as they were asked for, or as the optimum in the sweep's folder was solved for."""
+        """Weights as given, or those of the optimum in the folder of the sweep."""
         solved = self.runs / "optimum.json"
         return self.weights or (dict(Optimum.load(solved).weights) if solved.is_file() else None)
 
@@ -66,26 +65,26 @@ class Figures:
         return LawFit.load(self.fit) if self.fit else laws.fit(self.table, self.law, bootstrap=self.bootstrap)
 
 
-def main(asked: Figures) -> None:
-    """Draws what was asked for, and says what was skipped."""
-    names = [n.strip() for n in asked.only.split(",") if n.strip()] or list(NAMES)
+def main(options: Figures) -> None:
+    """Draws the figures and prints which were skipped."""
+    names = [n.strip() for n in options.only.split(",") if n.strip()] or list(NAMES)
     if unknown := [n for n in names if n not in NAMES]:
         raise InputError(f"--only names '{unknown[0]}', which is no figure{did_you_mean(unknown[0], NAMES)}")
-    weights = asked.objective
+    weights = options.objective
     draw: dict[str, Callable[[], figures.Picture]] = {
-        "predicted": lambda: figures.predicted_observed(asked.fitted, weights),
-        "proportion": lambda: figures.proportion(asked.fitted, weights=weights),
-        "ternary": lambda: figures.ternary(asked.fitted, weights=weights),
-        "ranks": lambda: figures.ranks(asked.table, weights),
+        "predicted": lambda: figures.predicted_observed(options.fitted, weights),
+        "proportion": lambda: figures.proportion(options.fitted, weights=weights),
+        "ternary": lambda: figures.ternary(options.fitted, weights=weights),
+        "ranks": lambda: figures.ranks(options.table, weights),
         "learning": lambda: figures.learning_curve(
-            figures.learning(asked.table, asked.curve, repeats=asked.repeats, weights=weights)
+            figures.learning(options.table, options.curve, repeats=options.repeats, weights=weights)
         ),
-        "drift": lambda: figures.drift(asked.fitted, weights),
-        "parallel": lambda: figures.parallel(asked.table, weights, best(asked.fitted, weights)),
+        "scale": lambda: figures.optimum_by_scale(options.fitted, weights),
+        "parallel": lambda: figures.parallel(options.table, weights, best(options.fitted, weights)),
     }
     for name in names:
         try:
-            written = figures.save(draw[name](), asked.out / name)
+            written = figures.save(draw[name](), options.out / name)
         except InputError as error:
             print(f"{name} is skipped: {error}")
         else:

@@ -1,16 +1,18 @@
-"""The figures of the field, from a run table or a fit, in one print-ready style.
+"""Every figure: for notebooks, for the report's page and for `analysis/figures.py`, in one print-ready style.
 
-Each function returns a figure that shows itself in a notebook; `save` writes one as PDF and PNG. The report has
-figures of its own, of one experiment and its answer; these are of the runs and the law. Reads tables and fits only.
+A function takes tables, fits or plain arrays and returns a figure that shows itself in a notebook; `save` writes one
+as PDF and PNG. Knows nothing of the report.
 """
 
-from mixscale.plots.answers import drift, learning, learning_curve
-from mixscale.plots.canvas import Picture, save
-from mixscale.plots.fitted import predicted_observed, proportion, scale_of
-from mixscale.plots.swarm import parallel, ranks
-from mixscale.plots.ternary import ternary
+from mixscale.plots.accuracy import Points, agreement, noise, predicted_observed, spearman
+from mixscale.plots.answer import front, verification, weights
+from mixscale.plots.effects import interaction, interactions, proportion, scale_of, slices, ternary
+from mixscale.plots.learning import learning, learning_curve, optimum_by_scale
+from mixscale.plots.runs import parallel, ranks, swarm
+from mixscale.plots.style import LABELS, WIDTH, Picture, save
 
 __all__ = [
-    "Picture", "drift", "learning", "learning_curve", "parallel", "predicted_observed", "proportion", "ranks", "save",
-    "scale_of", "ternary",
+    "LABELS", "WIDTH", "Picture", "Points", "agreement", "front", "interaction", "interactions", "learning",
+    "learning_curve", "noise", "optimum_by_scale", "parallel", "predicted_observed", "proportion", "ranks", "save",
+    "scale_of", "slices", "spearman", "swarm", "ternary", "verification", "weights",
 ]  # fmt: skip

@@ -1,47 +1,92 @@
-"""The report: what was found in a directory of runs, as numbers, figures and one page.
+"""The report of a folder of runs: numbers, figures, a summary and one page.
 
-Reads the run table, the fitted law and the optimum, and nothing that trains; see `material.load` for the files.
+`inputs` reads a folder, `analysis` decides on data what is said, `templates/` word it. Reads the run table, the fitted
+law and the optimum, and nothing that trains.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import textwrap
 from pathlib import Path
 
-from mixscale.io import atomic_write
-from mixscale.report.figures import draw_all
-from mixscale.report.findings import Findings, findings
-from mixscale.report.material import Material, load
-from mixscale.report.page import page
-from mixscale.report.sentences import sentences
-from mixscale.report.summary import summary
+from markupsafe import Markup
 
-__all__ = ["Findings", "Material", "findings", "load", "page", "sentences", "summary", "write"]
+from mixscale import plots
+from mixscale.formatting import environment
+from mixscale.io import atomic_write, ensure_dir
+from mixscale.report.accuracy import MAX_ERROR, MIN_SPEARMAN
+from mixscale.report.analysis import Action, Analysis, analyse
+from mixscale.report.inputs import Inputs, load
+
+__all__ = ["Action", "Analysis", "Inputs", "analyse", "load", "page", "summary", "write"]
+
+LINE = 100
+"""Characters of a line of summary.txt."""
+DPI = 160
+WORDS = {
+    "labels": plots.LABELS, "letters": {"n_params": "N", "n_tokens": "D"}, "plots": plots,
+    "min_spearman": MIN_SPEARMAN, "max_error": f"{MAX_ERROR:g}",
+}  # fmt: skip
 
 
 def write(directory: str | Path) -> Path:
     """Write result.json, summary.txt, figures/ and report.html into `directory`, from its runs, fit/ and optimum.json.
 
-    Each file is written whole or not at all.
-
     Returns:
         the page's path.
 
     Raises:
-        InputError: the runs, the fit or the optimum is missing or they do not belong together.
+        InputError: the runs, the fit or the optimum is missing, or they do not belong together.
     """
     folder = Path(directory)
-    material = load(folder)
-    found = findings(material)
-    result = {**found.to_json(), "sentences": sentences(found)}
-    _write_text(folder / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    _write_text(folder / "summary.txt", summary(found))
-    figures = draw_all(material, found, folder / "figures")
-    target = folder / "report.html"
-    _write_text(target, page(material, found, figures))
-    return target
+    inputs = load(folder)
+    analysis = analyse(inputs)
+    result = json.dumps(analysis.to_json(), indent=2, ensure_ascii=False) + "\n"
+    pages = {"result.json": result, "summary.txt": summary(analysis)}
+    pages["report.html"] = page(inputs, analysis, ensure_dir(folder / "figures"))
+    for name, text in pages.items():
+        with atomic_write(folder / name) as side:
+            side.write_text(text, encoding="utf-8")
+    return folder / "report.html"
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as side:
-        side.write_text(text, encoding="utf-8")
+def page(inputs: Inputs, analysis: Analysis, figures: Path) -> str:
+    """The HTML page: one file without scripts that loads nothing; its figures are saved in the folder `figures`."""
+
+    def figure(name: str, drawn: plots.Picture | None) -> str:
+        """Saves a figure and returns it as an image; without one, removes that of an earlier report."""
+        if drawn is None:
+            for suffix in (".png", ".pdf"):
+                (figures / f"{name}{suffix}").unlink(missing_ok=True)
+            return ""
+        share = 100 * drawn.get_figwidth() / plots.WIDTH  # so that type has one size
+        data = base64.b64encode(plots.save(drawn, figures / name, DPI)[0].read_bytes()).decode("ascii")
+        return Markup('<img src="data:image/png;base64,{}" alt="figure {}" style="max-width:{:.4g}%">').format(
+            data, name, share
+        )
+
+    env = environment(html=True)
+    env.filters["tojson_pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    return env.get_template("page.html.j2").render(a=analysis, inputs=inputs, figure=figure, **WORDS)
+
+
+def summary(analysis: Analysis) -> str:
+    """The findings as plain text for a terminal: tables of at most 110 and sentences of `LINE` characters."""
+    env = environment(html=False)
+    env.filters |= {"wrap": _wrap, "bullet": lambda text: _wrap(text, "- ", "  "), "columns": _columns}
+    env.filters["tabbed"] = lambda cells: "\t".join(" ".join(str(c).split()) for c in cells)
+    return env.get_template("summary.txt.j2").render(a=analysis, **WORDS)
+
+
+def _wrap(text: str, first: str = "", then: str = "") -> str:
+    return textwrap.fill(" ".join(text.split()), LINE, initial_indent=first, subsequent_indent=then)
+
+
+def _columns(text: str) -> str:
+    """Lines of cells between tabs as a table: the first column to the left, the others to the right."""
+    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    return "".join("  ".join(row).rstrip() + "\n" for row in cells)

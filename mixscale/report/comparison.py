@@ -1,83 +1,247 @@
-"""Each baseline against the optimum, as trained: the difference of their mean losses and how sure it is.
+"""The compared mixtures: what the law predicts, what training measured, and how each differs from the optimum.
 
-Runs of one seed see the same rows in the same order from the same initial weights, so what the seed does to every
-mixture alike cancels where both were trained with it. With few seeds the variance of one pair's differences is hardly
-known, so it is pooled over all compared mixtures: a layout of mixture × seed with additive effects, whose residual
-variance has (M - 1)(S - 1) degrees of freedom. That takes this variance to be the same for every mixture.
+Runs of one seed see the same rows in the same order from the same initial weights, so a seed's effect common to all
+mixtures cancels where both were trained with it. The variance of one pair's differences is hardly known from few
+seeds, so it is pooled over all compared mixtures: an additive layout of mixture × seed, whose residual variance has
+(M - 1)(S - 1) degrees of freedom. This assumes that the variance is the same for every mixture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 
+from mixscale.config import BaselineName
 from mixscale.mixture import Mixture
-from mixscale.report.candidates import Candidate, Interval
-from mixscale.report.material import same_mixture
-from mixscale.report.statistics import Noise, Residual, difference_interval, known_noise_interval, residual
+from mixscale.report.inputs import SCALE, Inputs, same_mixture
+from mixscale.report.statistics import (
+    UNKNOWN,
+    NewSeeds,
+    Noise,
+    Residual,
+    difference_interval,
+    known_noise_interval,
+    pooled_noise,
+    residual,
+    standard_error,
+)
 
-Verdict = Literal["better", "worse", "same mixture", "not distinguishable"]
+Interval = tuple[float, float]
+Verdict = Literal["better", "worse", "same mixture", "not significant"]
+TRAINED_ONLY = tuple(name for name in get_args(BaselineName) if name not in ("natural", "uniform"))
+"""Baselines that are compared only if verification trained them."""
+CANDIDATES = ("optimum", "current", "natural", "uniform", *TRAINED_ONLY, "best", "unconstrained")
+"""Mixtures that are compared, in the order of all tables and figures."""
+SOLVED = ("optimum", "current", "unconstrained")
+"""Those of them that the optimum itself names."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value of a mixture: predicted by the law, with intervals, and measured, by seed."""
+
+    predicted: float
+    interval: Interval
+    """of the law, for a run with a seed that it was fitted to"""
+    of_run: Interval
+    """for a run with a new seed; that of the law if all trained seeds are `known`"""
+    of_mean: Interval
+    """for the mean over the trained seeds; `of_run` if none was trained"""
+    known: bool
+    """whether the law was fitted to all trained seeds; False if none was trained"""
+    observed: dict[str, float]
+    mean: float | None
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A compared mixture, its objective and its targets."""
+
+    mixture: dict[str, float]
+    objective: Estimate
+    targets: dict[str, Estimate]
+    above: tuple[float, float, float] | None
+    """by the law, where the optimum was solved: its objective minus that of the optimum, with interval"""
+    violated: list[str]
+    """descriptions of the constraints that it violates"""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean loss of a baseline minus that of the optimum: positive where the optimum is better."""
+    """Value of a baseline minus that of the optimum: positive where the optimum is better."""
 
     differences: dict[str, float]
     """by seed that both were trained with"""
     mean: float
     interval: Interval | None
     degrees_of_freedom: int | None
-    """of the variance that the interval rests on"""
+    """of the variance behind the interval"""
     paired: bool
     over_noise: float | None
     """mean difference in units of the seed noise of one run"""
     verdict: Verdict
+    """of the optimum"""
 
 
-def comparisons(candidates: dict[str, Candidate], noise: Noise | None) -> dict[str, Comparison]:
-    """The optimum against every other candidate by the goal, where both were trained."""
-    return _compared(candidates, {name: c.goal.observed for name, c in candidates.items()}, noise)
+def seed_noise(inputs: Inputs) -> dict[str, Noise | None]:
+    """Seed noise of the objective, the plain mean and each target, from all runs that differ in their seed only."""
+    rows = inputs.at_scale.assign(mixture=inputs.groups_R(inputs.at_scale)).drop_duplicates(["mixture", "seed"])
+    groups = rows["mixture"].to_numpy(), rows["seed"].to_numpy()
+    return {c: pooled_noise(rows[c].to_numpy(), *groups) for c in (*inputs.columns, "plain")}
 
 
-def target_comparisons(
-    candidates: dict[str, Candidate], noise: dict[str, Noise | None], sign: dict[str, float]
-) -> dict[str, dict[str, Comparison]]:
-    """The optimum against every other candidate by each target alone, where both were trained.
+def new_seeds(inputs: Inputs, noise: Mapping[str, Noise | None]) -> dict[str, NewSeeds]:
+    """What widens intervals for seeds that the law was not fitted to, for the objective and each target."""
+    rows = inputs.predictable[inputs.predictable["role"] == "fit"]
+    seed_R = np.array(rows["seed"], float)
+    unknown_R = seed_R < 0
+    # Unknown seeds count as one seed, except for repeats of a mixture, which had different ones.
+    same = rows[[c for c in SCALE if c in rows]].assign(mixture=inputs.groups_R(rows))[unknown_R]
+    seed_R[unknown_R] = UNKNOWN - same.groupby(list(same), dropna=False).cumcount()
+    seeds, counts = np.unique(seed_R, return_counts=True)
+    fitted = dict(zip(seeds.tolist(), counts.tolist(), strict=True))
+    return {c: NewSeeds(noise[c], fitted) for c in inputs.columns}
 
-    Args:
-        noise: of each target. sign: -1 of a score, whose differences are negated as everywhere; else 1.
+
+def predicted_rows(
+    inputs: Inputs, rows: pd.DataFrame, new: Mapping[str, NewSeeds]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Objective and targets predicted for runs, and the ends of their intervals with their seeds, each (R, 1 + T)."""
+    values = inputs.predict(rows)
+    seed_R = rows["seed"].to_numpy(float)
+    ends = [new[c].of_rows(seed_R, *(side[:, i] for side in values)) for i, c in enumerate(inputs.columns)]
+    low, high = (np.column_stack(side) for side in zip(*ends, strict=True))
+    return values[0], low, high
+
+
+def candidates(inputs: Inputs, new: Mapping[str, NewSeeds]) -> dict[str, Candidate]:
+    """The compared mixtures that can be known: verified, or else computed from what the table has.
+
+    A run counts for a mixture only if it trained that very mixture: a folder may hold verification runs of an earlier
+    optimum.
     """
-    found: dict[str, dict[str, Comparison]] = {}
-    for target, of in sign.items():
-        values = {n: {s: of * v for s, v in c.targets[target].observed.items()} for n, c in candidates.items()}
-        for name, compared in _compared(candidates, values, noise[target]).items():
-            found.setdefault(name, {})[target] = compared
+    rows = inputs.at_scale[inputs.at_scale["role"] == "verify"]
+    best, found = inputs.optimum, {}
+    free = None if best.unconstrained is None or same_mixture(best.unconstrained, best.mixture) else best.unconstrained
+    for name in CANDIDATES:
+        trained = rows if name in SOLVED else rows[has_origin(rows, name)]
+        if name in SOLVED:
+            mixture = {"optimum": best.mixture, "current": best.current, "unconstrained": free}[name]
+        elif len(trained):
+            mixture = Mixture.from_array(inputs.domains, inputs.mixtures_RxK(trained)[-1])
+        else:
+            mixture = _untrained(inputs, name)
+        if mixture is not None and inputs.is_known(mixture):
+            found[name] = _candidate(inputs, name, mixture, trained[_trained(inputs, trained, mixture)], new)
     return found
 
 
-def _compared(
-    candidates: dict[str, Candidate], values: dict[str, dict[str, float]], noise: Noise | None
+def earlier_optimum(inputs: Inputs) -> bool:
+    """Whether there are verification runs of an optimum, all of a different one than this."""
+    rows = inputs.at_scale[inputs.at_scale["role"] == "verify"]
+    return bool(has_origin(rows, "optimum").any()) and not _trained(inputs, rows, inputs.optimum.mixture).any()
+
+
+def has_origin(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """Which runs have this origin; one run may have several (`natural+best`)."""
+    return np.array([name in origin.split("+") for origin in rows["origin"]], dtype=bool)
+
+
+def _trained(inputs: Inputs, rows: pd.DataFrame, mixture: Mixture) -> np.ndarray:
+    trained = (Mixture.from_array(inputs.domains, h_K) for h_K in inputs.mixtures_RxK(rows))
+    return np.array([same_mixture(m, mixture) for m in trained], dtype=bool)
+
+
+def _untrained(inputs: Inputs, name: str) -> Mixture | None:
+    """A baseline without verification runs."""
+    rows = inputs.measured
+    if name == "uniform":
+        return Mixture.uniform(inputs.domains)
+    if name == "best":
+        fitted = inputs.at_scale[inputs.at_scale["role"] == "fit"]
+        if not len(fitted):
+            return None
+        reference = inputs.optimum.problem.reference_at(len(fitted), **inputs.scale_of(fitted))
+        y_RxT, h_RxK = fitted[list(inputs.targets)].to_numpy(float), inputs.mixtures_RxK(fitted)
+        return Mixture.from_array(inputs.domains, inputs.objective.best_of_grid(y_RxT, h_RxK, reference)[0])
+    if name != "natural":
+        return None
+    if len(marked := rows[has_origin(rows, "natural")]):
+        return Mixture.from_array(inputs.domains, inputs.mixtures_RxK(marked)[0])
+    columns = [f"unique_tokens/{d}" for d in inputs.domains]
+    if not len(rows) or not set(columns) <= set(rows) or not (rows[columns].max() > 0).all():
+        return None
+    return Mixture.normalized(dict(zip(inputs.domains, rows[columns].max(), strict=True)))
+
+
+def _candidate(
+    inputs: Inputs, name: str, mixture: Mixture, rows: pd.DataFrame, new: Mapping[str, NewSeeds]
+) -> Candidate:
+    values = [side[0] for side in inputs.predict_at_scale(mixture.array(inputs.domains)[None])]
+    by_seed = rows.groupby("seed")[inputs.columns].mean()
+    objective, *targets = (
+        _estimate(*(float(side[i]) for side in values), by_seed[c], new[c]) for i, c in enumerate(inputs.columns)
+    )
+    return Candidate(
+        mixture=dict(mixture),
+        objective=objective,
+        targets=dict(zip(inputs.targets, targets, strict=True)),
+        above=None if name == "optimum" else inputs.optimum.regret(mixture),
+        violated=[] if name in ("optimum", "unconstrained") else inputs.violated(mixture),
+    )
+
+
+def _estimate(predicted: float, low: float, high: float, by_seed: pd.Series, new: NewSeeds) -> Estimate:
+    known = new.knows(by_seed.index)
+    of_run = (low, high) if known else _floats(new.of_run(predicted, low, high))
+    of_mean = _floats(new.of_mean(by_seed.index, predicted, low, high)) if len(by_seed) else of_run
+    return Estimate(
+        predicted, (low, high), of_run, of_mean, known,
+        observed={seed_name(s): float(v) for s, v in by_seed.items()},
+        mean=float(by_seed.mean()) if len(by_seed) else None,
+        standard_error=standard_error(by_seed.to_numpy()),
+    )  # fmt: skip
+
+
+def _floats(interval) -> Interval:
+    low, high = interval
+    return float(low), float(high)
+
+
+def seed_name(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def compare(
+    mixtures: Mapping[str, Mapping[str, float]], values: Mapping[str, dict[str, float]], noise: Noise | None
 ) -> dict[str, Comparison]:
-    """By values of each candidate, by seed; lower is better."""
-    trained = {name: candidates[name] for name, of in values.items() if of}
+    """The optimum against every other mixture that was trained.
+
+    Args:
+        mixtures: of each candidate. values: of each candidate by seed, lower is better; empty if it was not trained.
+        noise: of a seed, for candidates without common seeds.
+    """
+    trained = {name: Mixture(mixtures[name]) for name, of in values.items() if of}
     if "optimum" not in trained:
         return {}
     left = _left(trained, values)
     return {
-        name: _comparison(_same(trained["optimum"], other), values["optimum"], values[name], left, noise)
+        name: _comparison(same_mixture(trained["optimum"], other), values["optimum"], values[name], left, noise)
         for name, other in trained.items()
         if name != "optimum"
     }
 
 
-def _left(trained: dict[str, Candidate], values: dict[str, dict[str, float]]) -> Residual | None:
-    """What neither mixture nor seed explains, over the candidates; those of one mixture share its runs."""
+def _left(trained: Mapping[str, Mixture], values: Mapping[str, dict[str, float]]) -> Residual | None:
+    """What neither mixture nor seed explains; candidates of one mixture share its runs and count once."""
     distinct: list[str] = []
     for name in trained:
-        if not any(_same(trained[name], trained[other]) for other in distinct):
+        if not any(same_mixture(trained[name], trained[other]) for other in distinct):
             distinct.append(name)
     cells = [(i, s, v) for i, name in enumerate(distinct) for s, v in values[name].items()]
     mixture_R, seed_R, value_R = (np.array(column) for column in zip(*cells, strict=True))
@@ -90,25 +254,21 @@ def _comparison(
     differences = {s: theirs[s] - ours[s] for s in ours if s in theirs}
     if same:
         return Comparison(differences, 0.0, None, None, bool(differences), None, "same mixture")
+    mean = float(np.mean(list(theirs.values())) - np.mean(list(ours.values())))
     interval, degrees = None, None
     paired = len(differences) > 1 and left is not None
     if paired:
         mean = float(np.mean(list(differences.values())))
         interval, degrees = difference_interval(mean, len(differences), left), left.degrees_of_freedom
-    else:
-        mean = float(np.mean(list(theirs.values())) - np.mean(list(ours.values())))
-        if noise:
-            interval = known_noise_interval(mean, len(ours), len(theirs), noise)
-            degrees = noise.degrees_of_freedom
+    elif noise:
+        interval = known_noise_interval(mean, len(ours), len(theirs), noise)
+        degrees = noise.degrees_of_freedom
     over_noise = mean / noise.sd if noise and noise.sd > 0 else None
-    return Comparison(differences, mean, interval, degrees, paired, over_noise, _verdict(interval))
+    return Comparison(differences, mean, interval, degrees, paired, over_noise, verdict(interval))
 
 
-def _same(a: Candidate, b: Candidate) -> bool:
-    return same_mixture(Mixture(a.mixture), Mixture(b.mixture))
-
-
-def _verdict(interval: Interval | None) -> Verdict:
+def verdict(interval: Interval | None) -> Verdict:
+    """Of the optimum, from the interval of what a baseline has more than it."""
     if interval is None or interval[0] <= 0 <= interval[1]:
-        return "not distinguishable"
+        return "not significant"
     return "better" if interval[0] > 0 else "worse"

@@ -14,7 +14,7 @@ from mixscale import laws
 from mixscale import plots as figures
 from mixscale.errors import InputError
 from mixscale.optimization import optimize
-from mixscale.plots.ternary import CORNERS_3x2
+from mixscale.plots.effects import CORNERS_3x2
 from mixscale.run_table import RunTable
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "figures.py"
@@ -107,7 +107,7 @@ def test_ranks_are_compared_over_the_mixtures_in_common():
 def test_the_best_mixture_of_the_swarm_stands_out():
     def best(frame):
         axes = figures.parallel(RunTable(frame)).axes[0]
-        [line] = [line for line in axes.lines if line.get_label().startswith("best of the ")]
+        [line] = [line for line in axes.lines if line.get_label().startswith("best fitted")]
         shown = zip([t.get_text() for t in axes.get_xticklabels()], line.get_ydata() ** 2, strict=True)
         return line.get_label(), dict(shown)
 
@@ -117,14 +117,14 @@ def test_the_best_mixture_of_the_swarm_stands_out():
     frame = planted()
     losses = [c for c in frame if c.startswith("loss/")]
     order = frame[losses].mean(axis=1).sort_values().index
-    assert best(frame) == ("best of the table", weights(order[0]))
+    assert best(frame) == ("best fitted", weights(order[0]))
     # The best over seeds counts, and a verification run is none of the grid.
     unlucky = frame.loc[[order[0]]].assign(run="again", **{c: frame[c].max() for c in losses})
     swept = pd.concat([frame, unlucky]).assign(role="fit", origin="dirichlet")
     verify = frame.loc[[order[5]]].assign(
         run="verified", role="verify", origin="optimum", **dict.fromkeys(losses, 0.1)
     )
-    assert best(pd.concat([swept, verify])) == ("best of the grid", weights(order[1]))
+    assert best(pd.concat([swept, verify])) == ("best fitted", weights(order[1]))
 
 
 def test_a_perfect_rank_correlation_has_a_place_on_the_axis():
@@ -171,12 +171,12 @@ def test_the_script_draws_what_the_table_has_and_says_what_it_skips(fitted, tmp_
         "--fit",
         tmp_path / "fit",
         "--only",
-        "proportion,ranks,drift",
+        "proportion,ranks,scale",
     ]
     said = subprocess.run([sys.executable, SCRIPT, *asked], capture_output=True, text=True, check=True).stdout
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"proportion.png", "proportion.pdf"}
     assert "ranks is skipped: the table has one scale" in said
-    assert "drift is skipped: law 'additive' has no scale" in said
+    assert "scale is skipped: law 'additive' has no scale" in said
 
 
 def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
@@ -192,12 +192,12 @@ def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_optimum_drifts_where_the_law_says_so():
+def test_the_optimum_moves_with_scale_as_the_law_says():
     frame = pd.concat([planted(16, n, seed=i) for i, n in enumerate((1e6, 1e7, 1e8))])
     d_R = np.tile([1e9, 4e9], 24)
     power = 0.02 * np.log(frame["n_params"] / 1e6)
     table = RunTable(frame.assign(n_tokens=d_R, **{c: frame[c] - power for c in frame if c.startswith("loss/")}))
-    figure = figures.drift(laws.fit(table, law="additive-scale", bootstrap=4), points=2)
+    figure = figures.optimum_by_scale(laws.fit(table, law="additive-scale", bootstrap=4), points=2)
     left = figure.axes[0]
     weights = {line.get_label(): line.get_ydata() for line in left.lines}
     assert sum(weights.values()) == pytest.approx(np.ones(2), abs=1e-6)

@@ -186,11 +186,10 @@ def test_baselines_are_trained_next_to_the_optimum(complete, store):
 
 
 def test_the_report_knows_every_baseline_by_name():
-    from mixscale.report.candidates import CANDIDATES
-    from mixscale.report.figures import style
-    from mixscale.report.names import LABELS, PHRASES
+    from mixscale.plots import style
+    from mixscale.report.comparison import CANDIDATES
 
     assert set(get_args(BaselineName)) < set(CANDIDATES)
-    for known in (style.COLOURS, style.MARKERS, LABELS, PHRASES):
+    for known in (style.COLOURS, style.MARKERS, style.LABELS):
         assert set(CANDIDATES) <= set(known)
     assert len({(style.COLOURS[n], style.MARKERS[n]) for n in CANDIDATES}) == len(CANDIDATES)

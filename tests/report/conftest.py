@@ -12,8 +12,7 @@ import pytest
 
 from mixscale.laws import fit
 from mixscale.optimization import optimize, pareto
-from mixscale.report import Findings, findings, load
-from mixscale.report.material import Material
+from mixscale.report import Analysis, Inputs, analyse, load
 from mixscale.run_table import RunTable
 
 SEEDS = (11, 12, 13)
@@ -96,10 +95,10 @@ def planted(tmp_path_factory) -> Planted:
 
 
 @pytest.fixture(scope="session")
-def material(planted) -> Material:
+def inputs(planted) -> Inputs:
     return load(planted.folder)
 
 
 @pytest.fixture(scope="session")
-def found(material) -> Findings:
-    return findings(material)
+def found(inputs) -> Analysis:
+    return analyse(inputs)

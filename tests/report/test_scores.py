@@ -9,9 +9,7 @@ import pytest
 from mixscale import report
 from mixscale.laws import fit
 from mixscale.optimization import Objective, optimize
-from mixscale.report.candidates import candidates
-from mixscale.report.material import Material, load
-from mixscale.report.seeds import noises
+from mixscale.report import Inputs, analyse, load
 from mixscale.run_table import RunTable
 
 WEIGHTS = {"web": 1, "qa": 3}
@@ -37,33 +35,32 @@ def folder(tmp_path_factory):
 
 
 def test_means_agree_with_the_objective(folder):
-    material = load(folder)
-    rows = material.measured
+    inputs = load(folder)
+    rows = inputs.measured
     wanted_R = 0.25 * rows["loss/web"] - 0.75 * rows["score/qa"]
-    np.testing.assert_allclose(rows["goal"], wanted_R)
+    np.testing.assert_allclose(rows["objective"], wanted_R)
     np.testing.assert_allclose(rows["plain"], 0.5 * rows["loss/web"] - 0.5 * rows["score/qa"])
-    assert np.abs(material.row_objective(rows)[0] - rows["goal"]).max() < 0.01
-    best = rows[rows["role"] == "fit"]["goal"].idxmin()
-    assert candidates(material, noises(material))["best"].mixture["code"] == pytest.approx(rows["mix/code"][best])
+    assert np.abs(inputs.predict(rows)[0][:, 0] - rows["objective"]).max() < 0.01
+    best = rows[rows["role"] == "fit"]["objective"].idxmin()
+    assert analyse(inputs).candidates["best"].mixture["code"] == pytest.approx(rows["mix/code"][best])
 
 
 def test_the_worst_target_counts_a_score_negatively(folder):
-    material = load(folder)
+    inputs = load(folder)
     now = {"web": 0.4, "code": 0.3, "wiki": 0.3}
     goal = Objective(kind="worst", relative_to="current")
-    worst = Material(material.table, material.fit, optimize(material.fit, objective=goal, current=now))
-    loss, score = material.fit.predict(worst.optimum.current.array(material.domains)[None])[0]
+    worst = Inputs(inputs.table, inputs.fit, optimize(inputs.fit, objective=goal, current=now))
+    loss, score = inputs.fit.predict(worst.optimum.current.array(inputs.domains)[None])[0]
     rows = worst.measured
-    np.testing.assert_allclose(rows["goal"], np.maximum(rows["loss/web"] - loss, score - rows["score/qa"]))
-    assert worst.aim.name == "worst target (scores negated) above current"
+    np.testing.assert_allclose(rows["objective"], np.maximum(rows["loss/web"] - loss, score - rows["score/qa"]))
+    assert worst.objective.name == "worst target (scores negated) above current"
 
 
-def test_the_page_says_that_scores_are_negated(folder):
-    page = report.write(folder)
-    said = json.loads((folder / "result.json").read_text())
-    assert said["objective"] == "weighted mean objective (scores negated)"
-    assert said["held_out"]["spearman"] > 0.95
-    assert said["held_out"]["plain"]["spearman"] > 0.95
-    assert said["held_out"]["plain"]["mean_absolute_error"] < 0.01
-    assert "plain mean objective (scores negated)" in page.read_text()
-    assert "Goal: weighted mean objective (scores negated), qa 75%" in page.read_text()
+def test_scores_are_negated_in_the_objective_and_named(folder):
+    page = report.write(folder).read_text()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["objective"] == "weighted mean objective (scores negated)"
+    assert result["held_out"]["objective"]["spearman"] > 0.95
+    assert result["held_out"]["plain"]["spearman"] > 0.95
+    assert result["held_out"]["plain"]["mean_absolute_error"] < 0.01
+    assert "weighted mean objective (scores negated) (qa 75% and web 25%)" in page

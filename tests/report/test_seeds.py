@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixscale.report import findings, load
-from mixscale.report.material import Material
-from mixscale.report.seeds import UNKNOWN, NewSeeds
-from mixscale.report.statistics import LEVEL, Noise
+from mixscale.laws.uncertainty import LEVEL
+from mixscale.report import Inputs, analyse, load
+from mixscale.report.comparison import new_seeds
+from mixscale.report.statistics import UNKNOWN, NewSeeds, Noise
 from mixscale.run_table import RunTable
 
 SHARED, OWN = 0.02, 0.015
@@ -55,12 +55,13 @@ def test_few_replicates_do_not_make_intervals_too_narrow(freedom):
 
 
 def test_seeds_that_were_not_written_down_may_all_have_been_one(planted):
-    material = load(planted.folder)
+    inputs = load(planted.folder)
     fitted = planted.frame["role"] == "fit"
     unknown = planted.frame.assign(seed=planted.frame["seed"].where(~fitted))
     alone = unknown[~fitted | (planted.frame["seed"] == 0)]
+    noise = dict.fromkeys(inputs.columns, KNOWN)
     one, several = (
-        NewSeeds.of(Material(RunTable(rows), material.fit, material.optimum), KNOWN) for rows in (alone, unknown)
+        new_seeds(Inputs(RunTable(rows), inputs.fit, inputs.optimum), noise)["objective"] for rows in (alone, unknown)
     )
     assert list(one.fitted) == [UNKNOWN]
     # Five mixtures were trained twice, so these runs at least had another seed.
@@ -84,11 +85,11 @@ def test_nothing_is_added_that_is_not_known_or_held_already():
 
 
 def test_verification_runs_are_judged_with_the_noise_of_their_seeds(planted):
-    material = load(planted.folder)
-    best = findings(material).candidates["optimum"]
-    for estimate in (best.goal, *best.targets.values()):
+    inputs = load(planted.folder)
+    best = analyse(inputs).candidates["optimum"]
+    for estimate in (best.objective, *best.targets.values()):
         assert estimate.of_run[0] < estimate.of_mean[0] <= estimate.interval[0]
         assert estimate.of_run[1] > estimate.of_mean[1] >= estimate.interval[1]
-    frame = material.table.frame.assign(seed=material.table.frame["seed"].replace(dict.fromkeys(planted.seeds, 0)))
-    known = findings(Material(RunTable(frame), material.fit, material.optimum)).candidates["optimum"].goal
+    frame = inputs.table.frame.assign(seed=inputs.table.frame["seed"].replace(dict.fromkeys(planted.seeds, 0)))
+    known = analyse(Inputs(RunTable(frame), inputs.fit, inputs.optimum)).candidates["optimum"].objective
     assert known.of_run == known.of_mean == known.interval

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixscale.report.statistics import difference_interval, pooled_noise, residual, spearman
+from mixscale.plots import spearman
+from mixscale.report.statistics import difference_interval, pooled_noise, residual
 
 
 def layout(values_MxS: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

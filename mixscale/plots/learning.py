@@ -1,32 +1,33 @@
-"""How answers change: with the number of runs that were fitted, and with the size and tokens of the target run."""
+"""How answers change with the number of fitted runs, and with the size and tokens of the target run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 
 from mixscale import laws
 from mixscale.errors import InputError
+from mixscale.formatting import amount
 from mixscale.laws import LawFit
 from mixscale.optimization import optimize
-from mixscale.plots import canvas
-from mixscale.plots.fitted import scale_of
-from mixscale.plots.swarm import LETTER, at_one_scale, objective
-from mixscale.report.figures import style
+from mixscale.plots import style
+from mixscale.plots.accuracy import spearman
+from mixscale.plots.effects import scale_of
+from mixscale.plots.runs import LETTER, at_one_scale, objective
+from mixscale.plots.style import Picture
 from mixscale.run_table import RunTable
 
 HELD_OUT = 1 / 3
 """Share of the mixtures that a learning curve is judged on, where the table holds none out itself."""
-SAME = 1e-9
-"""How far below one a rank correlation is one but for rounding."""
-BEYOND = 10.0
-"""How far beyond the table the drift of the optimum is drawn."""
+ROUNDING = 1e-9
+"""Rank correlations closer to one than this are one."""
+EXTRAPOLATE = 10.0
+"""How many times the largest size or token count of the table the optimum is drawn."""
 
 
 def learning(
@@ -81,23 +82,23 @@ def learning(
             for name in names:
                 predicted_R = _predicted(part, name, test, weights)
                 if predicted_R is not None:
-                    rho = canvas.rank_correlation(observed_R, predicted_R)
+                    rho = spearman(observed_R, predicted_R)
                     mae = float(np.abs(observed_R - predicted_R).mean())
                     found.append({"law": name, "runs": int(count), "repeat": repeat, "rho": rho, "mae": mae})
     return pd.DataFrame(found)
 
 
 @style.styled
-def learning_curve(measured: pd.DataFrame) -> canvas.Picture:
+def learning_curve(measured: pd.DataFrame) -> Picture:
     """Error and rank correlation against the number of mixtures fitted, from `learning`; dots are single subsets."""
     if len(measured) == 0:
         raise InputError("no law could be fitted to any of the subsets; give more runs or laws of fewer parameters")
-    fig = canvas.picture(2.9)
+    fig = style.picture(2.9)
     left, right = fig.subplots(1, 2)
     names = list(dict.fromkeys(measured["law"]))
-    for name, look in zip(names, canvas.colours(len(names)), strict=True):
+    for name, look in zip(names, style.line_look(len(names)), strict=True):
         rows = measured[measured["law"] == name]
-        lost = (1 - rows["rho"]).where(rows["rho"] < 1 - SAME, 0.0)
+        lost = (1 - rows["rho"]).where(rows["rho"] < 1 - ROUNDING, 0.0)
         for axes, value in ((left, rows["mae"]), (right, lost)):
             axes.plot(rows["runs"], value, "o", color=look["color"], markersize=3, alpha=0.35, markeredgewidth=0)
             middle = value.groupby(rows["runs"]).median()
@@ -114,8 +115,8 @@ def learning_curve(measured: pd.DataFrame) -> canvas.Picture:
 
 
 @style.styled
-def drift(fit: LawFit, weights: dict[str, float] | None = None, points: int = 7) -> canvas.Picture:
-    """The optimum against the size, and the tokens, of the run that it is for; the table ends where grey begins.
+def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, points: int = 7) -> Picture:
+    """The optimum against the size and the tokens of the target run; grey lies outside the table.
 
     Args:
         weights: of the targets; all alike where none are given.
@@ -128,12 +129,12 @@ def drift(fit: LawFit, weights: dict[str, float] | None = None, points: int = 7)
         raise InputError(f"law '{fit.law}' has no scale, so its optimum does not move; fit one with N and D")
     centre = scale_of(fit)
     n_R, d_R = fit.dataset.points.n_R * fit.dataset.scale.n, fit.dataset.points.d_R * fit.dataset.scale.d
-    fig = canvas.picture(3.2)
+    fig = style.picture(3.2)
     axes_2 = fig.subplots(1, 2, sharey=True)
-    looks, highest = canvas.colours(len(fit.domains)), 0.0
+    looks, highest = style.line_look(len(fit.domains)), 0.0
     for axes, column, value_R in zip(axes_2, LETTER, (n_R, d_R), strict=True):
         low, high = value_R.min(), value_R.max()
-        at_Q = np.geomspace(low if high > 1.5 * low else low / BEYOND, BEYOND * high, points)
+        at_Q = np.geomspace(low if high > 1.5 * low else low / EXTRAPOLATE, EXTRAPOLATE * high, points)
         best = [optimize(fit, weights=weights, **{**centre, column: float(value)}) for value in at_Q]
         for domain, look in zip(fit.domains, looks, strict=True):
             edges_Qx2 = np.array([b.interval[domain] for b in best])
@@ -144,11 +145,11 @@ def drift(fit: LawFit, weights: dict[str, float] | None = None, points: int = 7)
             axes.axvspan(*edges, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
         other = next(name for name in LETTER if name != column)
         axes.set(xscale="log", xlim=(at_Q[0], at_Q[-1]))
-        axes.set_xlabel(f"{LETTER[column]}, where {LETTER[other]} is {canvas.said(centre[other])}")
-        _label_decades(axes.xaxis, canvas.said)
+        axes.set_xlabel(f"{LETTER[column]}, where {LETTER[other]} is {amount(centre[other])}")
+        style.label_decades(axes.xaxis, amount)
     axes_2[0].set(ylabel="weight in the optimum", ylim=(0, 1.03 * highest))
     axes_2[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    handles = [*axes_2[0].get_legend_handles_labels()[0], Patch(color=style.GRID, label="beyond the table")]
+    handles = [*axes_2[0].get_legend_handles_labels()[0], Patch(color=style.GRID, label="outside the table")]
     fig.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
     return fig
 
@@ -160,7 +161,7 @@ def _logarithmic(axes: Axes) -> None:
     above_R = value_R[value_R > 0]
     if len(above_R) == len(value_R):
         axes.set_yscale("log")
-        _label_decades(axes.yaxis, "{:g}".format)
+        style.label_decades(axes.yaxis)
         return
     least, most = (above_R.min(), above_R.max()) if len(above_R) else (0.1, 1.0)
     axes.set_yscale("symlog", linthresh=least, linscale=0.4)
@@ -170,14 +171,6 @@ def _logarithmic(axes: Axes) -> None:
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks], fontsize=7)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.15 * least, 1.4 * most)
-
-
-def _label_decades(axis: Axis, said: Callable[[float], str]) -> None:
-    """Numbers at 1, 2 and 5 of each decade of a logarithmic axis, all alike."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: said(value)))
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_tick_params(which="major", labelsize=7)
 
 
 def _predicted(part: RunTable, law: str, test: RunTable, weights) -> np.ndarray | None:

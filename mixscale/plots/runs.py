@@ -1,8 +1,8 @@
-"""The runs of a table by themselves: every mixture as a line, and whether losses rank alike at every scale."""
+"""Figures of the runs of a table: each mixture with its losses, each mixture as a line, and ranks across scales."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
 from mixscale.errors import InputError
+from mixscale.formatting import amount
 from mixscale.mixture import Mixture
 from mixscale.objective import sign_of
-from mixscale.plots import canvas
-from mixscale.report.figures import style
-from mixscale.report.names import label
+from mixscale.plots import style
+from mixscale.plots.style import Picture
 from mixscale.run_table import RunTable
 
 MANY = 80
@@ -26,6 +26,38 @@ FEWEST = 5
 """Mixtures in common from which on the ranks of two scales are compared."""
 SCALES = 6
 """Most scales that are compared; of more, as many are taken evenly from the smallest to the largest."""
+ROLES = {"fit": ("o", style.FIT, "fitted"), "held_out": ("o", style.HELD_OUT, "held out"),
+         "verify": ("D", style.COLOURS["optimum"], "verification")}  # fmt: skip
+
+
+@style.styled
+def swarm(
+    domains: Sequence[str], h_RxK: np.ndarray, y_R: np.ndarray, role_R: Sequence[str], objective: str = "objective"
+) -> Picture:
+    """Every mixture, best first: the objective of its runs above, its domains below.
+
+    Args:
+        h_RxK, y_R, role_R: of the runs: mixture, objective (lower is better) and role ('fit', 'held_out', 'verify').
+    """
+    unique_QxK, kind_R = np.unique(h_RxK.round(9), axis=0, return_inverse=True)
+    kind_R = kind_R.reshape(-1)
+    order_Q = np.argsort(np.bincount(kind_R, y_R) / np.bincount(kind_R), kind="stable")
+    place_R = np.argsort(order_Q)[kind_R]
+    count = len(order_Q)
+    fig = style.picture(3.7 + 0.2 * -(-len(domains) // 6))
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
+    for role, (marker, colour, label) in ROLES.items():
+        of_R = np.asarray(role_R) == role
+        if of_R.any():
+            look = {"color": colour, "markersize": 3.2, "markeredgewidth": 0, "label": label}
+            above.plot(place_R[of_R], y_R[of_R], marker, **look)
+    style.stacked(below, unique_QxK[order_Q], 0.86 if count <= MANY else 1.0)
+    below.set(xlim=(-0.7, count - 0.3), xlabel=f"mixtures, ordered by {objective}")
+    above.set_ylabel(objective)
+    above.legend(loc="upper left", ncols=3, handletextpad=0.2)
+    above.grid(False, axis="x")
+    style.domain_legend(fig, domains)
+    return fig
 
 
 def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> np.ndarray:
@@ -46,14 +78,12 @@ def targets_of(table: RunTable) -> list[str]:
 
 
 @style.styled
-def parallel(
-    table: RunTable, weights: Mapping[str, float] | None = None, optimum: Mixture | None = None
-) -> canvas.Picture:
+def parallel(table: RunTable, weights: Mapping[str, float] | None = None, optimum: Mixture | None = None) -> Picture:
     """Every mixture as a line over the domains, coloured by its objective; the best one and the optimum stand out.
 
-    Rows of the largest scale are shown, and of each run its last, but none that verified an optimum: they are of no
-    grid. The best mixture is that of the lowest objective over its seeds, held-out ones left aside. Weights are drawn
-    by their square root, so that small ones can be told apart.
+    The last row of each run at the largest scale is shown, without verification runs. The best mixture is that of the
+    lowest objective over its seeds, without held-out ones. The axis is the square root of the weights, so that small
+    ones differ visibly.
     """
     rows = at_one_scale(table.complete().final())
     role_R = rows.frame["role"].fillna("fit").to_numpy() if "role" in rows.frame else np.full(len(rows), "fit")
@@ -63,7 +93,7 @@ def parallel(
     best = _best(value_R, h_RxK, role_R)
     order_K = np.argsort(-h_RxK.mean(axis=0), kind="stable")
     h_RxK, domains = np.sqrt(h_RxK[:, order_K]), [rows.domains[k] for k in order_K]
-    fig = canvas.picture(3.3)
+    fig = style.picture(3.3)
     axes = fig.subplots()
     place_K = np.arange(len(domains))
     low, high = np.quantile(value_R, [0, 0.8])
@@ -76,14 +106,13 @@ def parallel(
         (best_first[:strong][::-1], {"linewidths": 0.9, "alpha": 0.85}),
     ):
         bundle = [lines[r] for r in chosen]
-        axes.add_collection(LineCollection(bundle, array=value_R[chosen], cmap=canvas.CMAP, norm=norm,
+        axes.add_collection(LineCollection(bundle, array=value_R[chosen], cmap=style.CMAP, norm=norm,
                                            rasterized=len(bundle) > 300, **look))  # fmt: skip
-    swept = "origin" in rows.frame
-    axes.plot(place_K, h_RxK[best], color=style.INK, linewidth=1.8, label=label("best", swept), marker="o",
+    axes.plot(place_K, h_RxK[best], color=style.INK, linewidth=1.8, label=style.LABELS["best"], marker="o",
               markersize=3)  # fmt: skip
     if optimum is not None:
-        axes.plot(place_K, np.sqrt(optimum.array(domains)), color=canvas.OPTIMUM, linewidth=1.8, label="optimum",
-                  marker="*", markersize=6)  # fmt: skip
+        star = {"color": style.COLOURS["optimum"], "marker": "*", "markersize": 6}
+        axes.plot(place_K, np.sqrt(optimum.array(domains)), linewidth=1.8, label="optimum", **star)
     ticks = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
     top = max(h_RxK.max(), 0.0 if optimum is None else np.sqrt(max(optimum.values())))
     axes.set(xlim=(-0.2, len(domains) - 0.8), ylim=(-0.01, top * 1.03), ylabel="weight (square-root axis)")
@@ -94,8 +123,8 @@ def parallel(
     axes.set_xticks(place_K, names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.grid(True, axis="x", color=style.FAINT, linewidth=0.5)
     axes.grid(False, axis="y")
-    bar = fig.colorbar(ScalarMappable(norm, canvas.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label(canvas.objective_name(weights, len(targets_of(table))), fontsize=7.5)
+    bar = fig.colorbar(ScalarMappable(norm, style.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
+    bar.set_label(style.objective_name(weights, len(targets_of(table))), fontsize=7.5)
     bar.outline.set_visible(False)
     fig.legend(loc="outside upper left", ncols=2)
     return fig
@@ -110,7 +139,7 @@ def _best(value_R: np.ndarray, h_RxK: np.ndarray, role_R: np.ndarray) -> int:
 
 
 @style.styled
-def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> canvas.Picture:
+def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> Picture:
     """Whether mixtures rank alike at every scale: the two with most mixtures in common, and each pair's correlation.
 
     A scale is a size and a token count; mixtures are matched by their weights, and the seeds of one are averaged.
@@ -118,22 +147,23 @@ def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> canvas
     Raises:
         InputError: there is one scale only, or no two have `FEWEST` mixtures in common.
     """
-    at = _by_scale(table.complete().final(), weights)
-    names, rho_SxS = _correlations(at)
-    if len(names) < 2:
+    values = _by_scale(table.complete().final(), weights)
+    rho_SxS = values.corr("spearman", min_periods=FEWEST).to_numpy()
+    paired_S = np.flatnonzero(np.isfinite(rho_SxS).sum(axis=1) > 1)
+    if len(paired_S) < 2:
         raise InputError(f"no two scales have {FEWEST} mixtures in common; ranks across scales need the same mixtures")
-    if len(names) > SCALES:
-        kept = np.linspace(0, len(names) - 1, SCALES).round().astype(int)
-        names, rho_SxS = [names[i] for i in kept], rho_SxS[np.ix_(kept, kept)]
+    if len(paired_S) > SCALES:
+        paired_S = paired_S[np.linspace(0, len(paired_S) - 1, SCALES).round().astype(int)]
+    values, rho_SxS = values.iloc[:, paired_S], rho_SxS[np.ix_(paired_S, paired_S)]
+    names, known = list(values), values.notna().to_numpy()
     pairs = [(i, j) for i, j in np.ndindex(*rho_SxS.shape) if i < j and np.isfinite(rho_SxS[i, j])]
-    common = {(i, j): at[names[i]].align(at[names[j]], join="inner") for i, j in pairs}
-    small, large = max(pairs, key=lambda p: (len(common[p][0]), p[1] - p[0], p[1]))
-    x, y = common[small, large]
-    fig = canvas.picture(3.1)
+    small, large = max(pairs, key=lambda p: ((known[:, p[0]] & known[:, p[1]]).sum(), p[1] - p[0], p[1]))
+    x, y = (side for _, side in values.iloc[:, [small, large]].dropna().items())
+    fig = style.picture(3.1)
     left, right = fig.subplots(1, 2)
     points = {"color": style.HELD_OUT, "markersize": 3.5, "alpha": 0.6, "markeredgewidth": 0}
     left.plot(x, y, "o", **points)
-    canvas.corner(left, f"ρ = {rho_SxS[small, large]:.3f}\n{len(x)} mixtures")
+    style.corner(left, f"ρ = {rho_SxS[small, large]:.3f}\n{len(x)} mixtures")
     left.set(xlabel=f"mean of the targets at {names[small]}", ylabel=f"at {names[large]}", box_aspect=1)
     left.locator_params(nbins=5)
     if len(names) == 2:
@@ -145,7 +175,7 @@ def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> canvas
     return fig
 
 
-def _matrix(fig: canvas.Picture, axes: Axes, names: list[str], rho_SxS: np.ndarray) -> None:
+def _matrix(fig: Picture, axes: Axes, names: list[str], rho_SxS: np.ndarray) -> None:
     """Rank correlations as a coloured square; a pair without mixtures in common stays white."""
     least = np.nanmin(rho_SxS)
     image = axes.imshow(rho_SxS, cmap="cividis", vmin=min(0.5, np.floor(10 * least) / 10), vmax=1.0)
@@ -163,18 +193,6 @@ def _matrix(fig: canvas.Picture, axes: Axes, names: list[str], rho_SxS: np.ndarr
     bar.outline.set_visible(False)
 
 
-def _correlations(at: dict[str, pd.Series]) -> tuple[list[str], np.ndarray]:
-    """Rank correlation of each two scales, (S, S), of the scales that have one with another."""
-    names = list(at)
-    rho_SxS = np.full((len(names), len(names)), np.nan)
-    for i, j in np.ndindex(*rho_SxS.shape):
-        one, other = at[names[i]].align(at[names[j]], join="inner")
-        if len(one) >= FEWEST:
-            rho_SxS[i, j] = canvas.rank_correlation(one.to_numpy(), other.to_numpy())
-    paired = np.flatnonzero(np.isfinite(rho_SxS).sum(axis=1) > 1)
-    return [names[i] for i in paired], rho_SxS[np.ix_(paired, paired)]
-
-
 def at_one_scale(rows: RunTable) -> RunTable:
     """The rows of the largest size, and among these of the commonest token count."""
     for column in ("n_params", "n_tokens"):
@@ -186,16 +204,17 @@ def at_one_scale(rows: RunTable) -> RunTable:
     return rows
 
 
-def _by_scale(rows: RunTable, weights: Mapping[str, float] | None) -> dict[str, pd.Series]:
-    """Objective of each mixture, by its weights in words, at each scale from small to large."""
-    frame = rows.frame
+def _by_scale(table: RunTable, weights: Mapping[str, float] | None) -> pd.DataFrame:
+    """Objective of each mixture (a row, by its rounded weights) at each scale (a column, from small to large)."""
+    frame = table.frame
     scale = [c for c in ("n_params", "n_tokens") if c in frame and frame[c].nunique() > 1]
     if not scale:
         raise InputError("the table has one scale; ranks across scales need rows of several n_params or n_tokens")
-    keys = [tuple(f"{w:.4f}" for w in h_K) for h_K in rows.mixtures_RxK]
-    told = pd.DataFrame({"value": objective(rows, weights), "mixture": keys}).assign(**{c: frame[c] for c in scale})
-    found = {}
-    for values, part in told.groupby(scale, sort=True):
-        name = ", ".join(f"{LETTER[c]} {canvas.said(v)}" for c, v in zip(scale, values, strict=True))
-        found[name] = part.groupby("mixture")["value"].mean()
-    return found
+    keys = [" ".join(f"{w:.4f}" for w in h_K) for h_K in table.mixtures_RxK]
+    rows = frame[scale].assign(value=objective(table, weights), mixture=keys)
+    values = rows.pivot_table("value", "mixture", scale)
+    values.columns = [
+        ", ".join(f"{LETTER[c]} {amount(v)}" for c, v in zip(scale, np.atleast_1d(at), strict=True))
+        for at in values.columns
+    ]
+    return values

@@ -1,0 +1,343 @@
+"""`Inputs`: everything a report is made of, read from one folder and brought into one shape.
+
+A run table may lack every optional column (role, origin, seed, size); they get neutral values here, so that no other
+module has to handle their absence. Losses are those of the last row of each complete run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixscale.errors import InputError
+from mixscale.laws import LawFit, query
+from mixscale.laws.uncertainty import LEVEL
+from mixscale.mixture import Mixture
+from mixscale.objective import BoundObjective
+from mixscale.optimization import Optimum
+from mixscale.run_table import RunTable, is_complete, read_frame
+
+SCALE = ("n_params", "n_tokens")
+SAME_SCALE = 0.01
+"""Relative difference of sizes or token counts that count as equal."""
+ROUNDED = 1e-4
+"""To what a weight is rounded before it is trained."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A run table, the law fitted to it, the optimum of that law, and what else the folder holds.
+
+    Args:
+        table: every run, whatever its status.
+        fit: the law; its domains and targets must be columns of the table.
+        optimum: the solved mixture.
+        experiment: the resolved config as JSON; empty without one.
+        corpus: `store`, `tokenizer`, `context`, `domains` and `statistics`; empty without a corpus.
+        fit_warnings: what the diagnostics of the fit found; None without diagnostics.
+        front: mixtures between two goals, as `optimization.pareto` returns them; None without a front.
+
+    Raises:
+        InputError: the fit or the optimum has a domain or target that the table lacks; the optimum or the front was
+            made from another fit.
+    """
+
+    table: RunTable
+    fit: LawFit
+    optimum: Optimum
+    experiment: dict[str, Any] = field(default_factory=dict)
+    corpus: dict[str, Any] = field(default_factory=dict)
+    fit_warnings: tuple[str, ...] | None = None
+    front: pd.DataFrame | None = None
+
+    def __post_init__(self):
+        for kind, needed, known, command in (
+            ("target", self.targets, self.table.targets, "fit"),
+            ("domain", self.fit.domains, self.table.domains, "fit"),
+            ("target", self.optimum.weights, self.fit.targets, "optimize"),
+            ("domain", self.optimum.mixture.domains, self.fit.domains, "optimize"),
+        ):
+            if lost := [n for n in needed if n not in known]:
+                of, whole = ("fit", "run table") if command == "fit" else ("optimum", "fit")
+                raise InputError(
+                    f"{kind} '{lost[0]}' of the {of} is not in the {whole} ({', '.join(known)}); "
+                    f"the {of} was made from another {whole}, so run `mixscale {command}` again"
+                )
+        object.__setattr__(self, "optimum", self.optimum.of(self.fit))
+        if problem := self.front is not None and self._front_problem(self.front):
+            raise InputError(f"pareto.csv {problem}; run `mixscale optimize --pareto` again, or remove the file")
+
+    def _front_problem(self, front: pd.DataFrame) -> str | None:
+        needed = ["first", "second", "first_goal", "second_goal", *(f"mix/{d}" for d in self.domains)]
+        if missing := [c for c in needed if c not in front]:
+            return f"has no column '{missing[0]}'"
+        cost_QxT = self.costs(self.mixtures_RxK(front))
+        for which in ("first", "second"):
+            goal = front[f"{which}_goal"].iloc[0]
+            if goal in self.fit.targets:
+                cost_Q = cost_QxT[:, self.fit.targets.index(goal)]
+                if not np.allclose(front[which], cost_Q, atol=1e-6):
+                    return f"was drawn from another fit or for another size than the optimum (target '{goal}')"
+        return None
+
+    def costs(self, h_QxK: np.ndarray) -> np.ndarray:
+        """Targets by the law where the optimum was solved, scores negated, shape (Q, T)."""
+        return self.optimum.problem.costs(self.fit.theta_TxP[None], h_QxK)[0]
+
+    @property
+    def title(self) -> str:
+        return str(self.experiment.get("name") or "Data mixture")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self.fit.domains)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Columns of what the law predicts, in the fit's order; `fit.targets` has them without `loss/` or `score/`."""
+        return tuple(self.fit.dataset.columns)
+
+    def violated(self, mixture: Mixture) -> list[str]:
+        """Descriptions of the constraints that a mixture violates by more than the rounding of trained weights."""
+        violated = self.optimum.problem.violated(mixture.array(self.domains), 5 * ROUNDED)
+        return [constraint.describe() for constraint in violated]
+
+    @property
+    def scores(self) -> list[str]:
+        """Targets that are better when higher."""
+        return [name for name, sign in zip(self.fit.targets, self.objective.sign_T, strict=True) if sign < 0]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective; empty where targets have different ones."""
+        return "nats per token" if all(t.startswith("loss/") for t in self.targets) else ""
+
+    @property
+    def known_K(self) -> np.ndarray:
+        """Domains that the law can predict: those that a fitted run used, or all where it ignores weights."""
+        return ~self.fit.dataset.never_used_K | (not self.fit.family.uses_mixture)
+
+    def is_known(self, mixture: Mixture) -> bool:
+        """Whether the law can predict a mixture: a fitted run used each of its domains."""
+        known = dict(zip(self.domains, self.known_K, strict=True))
+        return all(w <= 0 or known.get(d, not self.fit.family.uses_mixture) for d, w in mixture.items())
+
+    @property
+    def objective(self) -> BoundObjective:
+        """What runs and mixtures are compared by."""
+        return self.optimum.problem.objective
+
+    @functools.cached_property
+    def measured(self) -> pd.DataFrame:
+        """Last rows of complete runs with `role`, `origin` and `seed`; each unknown seed is a negative number.
+
+        `objective` is what runs are compared by, `plain` the unweighted mean of the targets; scores are negated.
+        """
+        frame = self.table.final().complete().frame.copy()
+        frame["role"] = _filled(frame, "role", "fit")
+        frame["origin"] = _filled(frame, "origin", "")
+        unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)
+        frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
+        y_RxT = frame[list(self.targets)].to_numpy(float)
+        frame["objective"] = self.optimum.problem.observed(y_RxT, **self.scale_of(frame))
+        frame["plain"] = (y_RxT * self.objective.sign_T).mean(axis=1)
+        return frame
+
+    @functools.cached_property
+    def scale(self) -> dict[str, float]:
+        """`n_params` and `n_tokens`, where known, at which mixtures are compared: the largest verified, or fitted."""
+        verify = self.measured[self.measured["role"] == "verify"]
+        rows = verify if len(verify) else self.measured
+        columns = [c for c in SCALE if c in rows and rows[c].notna().all()]
+        if not columns or not len(rows):
+            return {}
+        largest = rows.sort_values(columns).iloc[-1]
+        return {c: float(largest[c]) for c in columns}
+
+    @functools.cached_property
+    def at(self) -> dict[str, Any]:
+        """`scale`, and the unique tokens that the optimum was solved with if it was solved at this scale."""
+        solved = self.optimum.problem.scale
+        here = all(solved[c] is None or np.isclose(solved[c], v, rtol=SAME_SCALE) for c, v in self.scale.items())
+        return {**self.scale, "unique_tokens": solved["unique_tokens"] if here else None}
+
+    @functools.cached_property
+    def at_scale(self) -> pd.DataFrame:
+        """Rows of `measured` at `scale`, so that their losses differ by mixture and seed only."""
+        mask = np.ones(len(self.measured), bool)
+        for column, value in self.scale.items():
+            mask &= np.isclose(self.measured[column].to_numpy(float), value, rtol=SAME_SCALE)
+        return self.measured[mask]
+
+    @functools.cached_property
+    def predictable(self) -> pd.DataFrame:
+        """Rows of `measured` that the law can predict: known domains, and for a law without scale those at `scale`."""
+        rows = self.measured if self.fit.uses_scale else self.at_scale
+        return rows[~self._unknown_RxK(rows).any(axis=1)]
+
+    @functools.cached_property
+    def unpredictable(self) -> dict[str, int]:
+        """Number of measured runs that use a domain which no fitted run used, by domain."""
+        counts_K = self._unknown_RxK(self.measured).sum(axis=0)
+        return {d: int(count) for d, count in zip(self.domains, counts_K, strict=True) if count}
+
+    def _unknown_RxK(self, rows: pd.DataFrame) -> np.ndarray:
+        return (self.mixtures_RxK(rows) > query.USED) & ~self.known_K
+
+    def mixtures_RxK(self, rows: pd.DataFrame) -> np.ndarray:
+        """Weights of `rows` in the order of the fit's domains."""
+        return rows[[f"mix/{d}" for d in self.domains]].to_numpy(float)
+
+    def groups_R(self, rows: pd.DataFrame) -> np.ndarray:
+        """Number of each row's mixture, (R,): equal where the mixtures are."""
+        return np.unique(self.mixtures_RxK(rows).round(9), axis=0, return_inverse=True)[1].ravel()
+
+    @property
+    def columns(self) -> list[str]:
+        """The objective and every target: columns of `measured`, and of all arrays (R, 1 + T) here."""
+        return ["objective", *self.targets]
+
+    def predict(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`columns` of `rows` by the law at each row's scale, and the ends of their intervals, each (R, 1 + T)."""
+        return self._predict(self.mixtures_RxK(rows), self.scale_of(rows))
+
+    def predict_at_scale(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`columns` of mixtures at the compared scale, and the ends of their intervals, each (Q, 1 + T)."""
+        return self._predict(h_QxK, self.at)
+
+    def _predict(self, h_QxK: np.ndarray, scale: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        targets = self.fit.predict(h_QxK, **scale), *self.fit.interval(h_QxK, level=LEVEL, **scale)
+        both = zip(self.optimum.problem.predicted(h_QxK, LEVEL, **scale), targets, strict=True)
+        return tuple(np.column_stack(sides) for sides in both)  # type: ignore
+
+    def objective_at_scale(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Objective of mixtures at the compared scale, and the ends of its interval, each (Q,)."""
+        return self.optimum.problem.predicted(h_QxK, LEVEL, **self.at)
+
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Measured and predicted values of fitted rows, each (R, 1 + T): the objective, then the targets.
+
+        Each row is predicted by a fit without its fold of the cross-validation.
+        """
+        fit, points = self.fit, self.fit.dataset.points
+        tested_R = np.isfinite(fit.oof_pred_TxR).all(axis=0)
+        scale: dict[str, np.ndarray] = {}
+        if fit.uses_scale or fit.family.uses_unique:
+            scale = {"n_params": points.n_R * fit.dataset.scale.n, "n_tokens": points.d_R * fit.dataset.scale.d}
+        if fit.family.uses_unique:
+            scale["unique_tokens"] = points.u_RxK * fit.dataset.scale.d
+        scale = {name: values_R[tested_R] for name, values_R in scale.items()}
+        sides = fit.dataset.y_TxR.T[tested_R], fit.oof_pred_TxR.T[tested_R]
+        observed, predicted = (
+            np.column_stack([self.optimum.problem.observed(y_RxT, **scale), y_RxT]) for y_RxT in sides
+        )
+        return observed, predicted
+
+    def scale_of(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Size, tokens and unique tokens of each row, as the methods of a law take them."""
+        scale = {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
+        if self.fit.family.uses_unique:
+            wanted = [f"{kind}/{d}" for kind in ("mix", "unique_tokens") for d in self.domains]
+            columns = query.columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
+            scale["unique_tokens"] = columns[-1]
+        return scale
+
+    def all_runs(self) -> pd.DataFrame:
+        """Last row of every run for a table: verification, held-out, then fitted runs, the best of each first."""
+        final = self.table.final().frame
+        objective = final["run"].map(self.measured.set_index("run")["objective"])
+        rank = _filled(final, "role", "fit").map({"verify": 0, "held_out": 1, "fit": 2}).fillna(3)
+        final = final.assign(rank=rank, objective=objective)
+        final = final.sort_values(["rank", "objective"], kind="stable", na_position="last")
+        first = ["run", "role", "origin", "status", "size", "seed", *SCALE, "objective"]
+        mixtures = {f"mix/{d}": f"{d} %" for d in self.domains}
+        shown = final[[c for c in (*first, *mixtures, *self.targets, "seconds") if c in final]]
+        return shown.assign(**{c: (100 * shown[c]).round(1) for c in mixtures}).rename(columns=mixtures)
+
+    def parameters(self) -> pd.DataFrame:
+        """Parameters of the law, a column per target."""
+        return pd.DataFrame(self.fit.params).rename_axis("parameter").reset_index()
+
+    def front_points(self, mixtures: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
+        """Values of both goals of the front at the optimum and the current mixture, if the goals are targets."""
+        names = [] if self.front is None else [str(self.front[f"{w}_goal"].iloc[0]) for w in ("first", "second")]
+        if not names or not set(names) <= set(self.fit.targets):
+            return {}
+        at = [self.fit.targets.index(n) for n in names]
+        found = {}
+        for name in ("optimum", "current"):
+            if name in mixtures:
+                h_1xK = np.array([[mixtures[name].get(d, 0.0) for d in self.domains]])
+                found[name] = tuple(self.fit.signs_T[at] * self.costs(h_1xK)[0, at])
+        return found
+
+    def statuses(self) -> pd.Series:
+        """Status of every run, by its name."""
+        final = self.table.final().frame
+        status = _filled(final, "status", "complete").mask(is_complete(final), "complete")
+        return pd.Series(status.to_numpy(), index=final["run"].astype(str))
+
+
+def load(directory: Path) -> Inputs:
+    """The inputs in `directory`, as `mixscale sweep`, `fit` and `optimize` write them.
+
+    Raises:
+        InputError: the runs, the fit or the optimum is missing; the message names the command that makes it.
+    """
+    if directory.is_file():
+        raise InputError(f"'{directory}' is a file; give the directory that holds runs.csv and fit")
+    if not directory.is_dir():
+        raise InputError(f"directory '{directory}' does not exist; `mixscale sweep CONFIG` makes it and its runs")
+    for path, what, command in (
+        ("runs.csv" if (directory / "runs.csv").exists() else "runs.parquet", "run table", "mixscale sweep CONFIG"),
+        ("fit", "fitted law", f"mixscale fit {directory} --out {directory / 'fit'}"),
+        ("optimum.json", "optimum", f"mixscale optimize {directory / 'fit'}"),
+    ):
+        if not (directory / path).exists():
+            raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
+    return Inputs(
+        table=RunTable.read(directory),
+        fit=LawFit.load(directory / "fit"),
+        optimum=Optimum.load(directory / "optimum.json"),
+        experiment=_json(directory / "experiment.json") or {},
+        corpus=_corpus(directory / "corpus.json"),
+        fit_warnings=_lines(directory / "fit" / "diagnostics.txt"),
+        front=read_frame(directory / "pareto.csv") if (directory / "pareto.csv").is_file() else None,
+    )
+
+
+def same_mixture(a: Mixture, b: Mixture) -> bool:
+    """Whether two mixtures are equal up to the rounding of their weights before training."""
+    return a.distance(b) <= ROUNDED * max(len(a), len(b))
+
+
+def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
+    if column not in frame:
+        return pd.Series(value, index=frame.index)
+    return frame[column].fillna(value).astype(str).replace("", value)
+
+
+def _corpus(path: Path) -> dict[str, Any]:
+    corpus = _json(path) or {}
+    if corpus and not (isinstance(corpus, dict) and isinstance(corpus.get("domains"), list)):
+        raise InputError(f"'{path}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
+    return corpus
+
+
+def _lines(path: Path) -> tuple[str, ...] | None:
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"'{path}' is not JSON: {error}") from error
