@@ -40,7 +40,7 @@ class Figures:
     fit: Path | None = None
     """folder of a fit that `mixscale fit` saved, in place of fitting here"""
     only: str = ""
-    """figures, separated by commas: predicted, proportion, ternary, ranks, learning, scale, parallel; all if not given"""
+    """comma-separated figures: predicted, proportion, ternary, ranks, learning, scale, parallel; all if not given"""
     weights: dict[str, float] = field(default_factory=dict)
     """weight of each target in the objective; if none is given, those of the optimum in RUNS, or else equal"""
     curve: tuple[str, ...] = ("additive", "exponential", "linear")

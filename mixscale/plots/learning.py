@@ -72,7 +72,7 @@ def learning(
         raise InputError(f"a learning curve needs more than {len(pool)} mixtures to fit")
     counts = sizes or np.unique(np.geomspace(max(6, len(pool) // 16), len(pool), 6).round().astype(int))
     test = rows.where(test_R)
-    observed_R = objective(test, weights)
+    observed_R = objective(test, weights)[1]
     found = []
     for count in counts:
         for repeat in range(repeats if count < len(pool) else 1):

@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from mixscale.errors import InputError
 from mixscale.formatting import amount
 from mixscale.mixture import Mixture
-from mixscale.objective import sign_of
+from mixscale.objective import Objective
 from mixscale.plots import style
 from mixscale.plots.style import Picture
 from mixscale.run_table import RunTable
@@ -60,21 +60,15 @@ def swarm(
     return fig
 
 
-def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> np.ndarray:
-    """Weighted mean of the targets in each row, a score counted negatively, shape (R,).
+def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> tuple[str, np.ndarray]:
+    """Name of the weighted mean of the targets, and its value for each row, shape (R,).
 
-    Targets are the losses, or all where there are no losses, alike where no weights are given.
+    Targets are those with a weight, else the losses, or all if there are no losses.
     """
-    columns = {table.column_of(t): w for t, w in weights.items()} if weights else None
-    if columns is None:
-        columns = dict.fromkeys(targets_of(table), 1.0)
-    weight_T = np.array([w * sign_of(t) for t, w in columns.items()]) / sum(columns.values())
-    return table.frame[list(columns)].to_numpy(float) @ weight_T
-
-
-def targets_of(table: RunTable) -> list[str]:
-    """The targets of an objective: the losses, or all where there are none."""
-    return [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
+    columns = [table.column_of(t) for t in weights] if weights else []
+    columns = columns or [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
+    bound = Objective(dict(weights or {})).bind([c.split("/", 1)[-1] for c in columns], columns)
+    return bound.name, bound.observed(table.frame[columns].to_numpy(float))
 
 
 @style.styled
@@ -89,7 +83,7 @@ def parallel(table: RunTable, weights: Mapping[str, float] | None = None, optimu
     role_R = rows.frame["role"].fillna("fit").to_numpy() if "role" in rows.frame else np.full(len(rows), "fit")
     if (role_R == "fit").any():
         rows, role_R = rows.where(role_R != "verify"), role_R[role_R != "verify"]
-    value_R, h_RxK = objective(rows, weights), rows.mixtures_RxK
+    (name, value_R), h_RxK = objective(rows, weights), rows.mixtures_RxK
     best = _best(value_R, h_RxK, role_R)
     order_K = np.argsort(-h_RxK.mean(axis=0), kind="stable")
     h_RxK, domains = np.sqrt(h_RxK[:, order_K]), [rows.domains[k] for k in order_K]
@@ -124,7 +118,7 @@ def parallel(table: RunTable, weights: Mapping[str, float] | None = None, optimu
     axes.grid(True, axis="x", color=style.FAINT, linewidth=0.5)
     axes.grid(False, axis="y")
     bar = fig.colorbar(ScalarMappable(norm, style.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label(style.objective_name(weights, len(targets_of(table))), fontsize=7.5)
+    bar.set_label(name, fontsize=7.5)
     bar.outline.set_visible(False)
     fig.legend(loc="outside upper left", ncols=2)
     return fig
@@ -211,7 +205,7 @@ def _by_scale(table: RunTable, weights: Mapping[str, float] | None) -> pd.DataFr
     if not scale:
         raise InputError("the table has one scale; ranks across scales need rows of several n_params or n_tokens")
     keys = [" ".join(f"{w:.4f}" for w in h_K) for h_K in table.mixtures_RxK]
-    rows = frame[scale].assign(value=objective(table, weights), mixture=keys)
+    rows = frame[scale].assign(value=objective(table, weights)[1], mixture=keys)
     values = rows.pivot_table("value", "mixture", scale)
     values.columns = [
         ", ".join(f"{LETTER[c]} {amount(v)}" for c, v in zip(scale, np.atleast_1d(at), strict=True))

@@ -41,7 +41,8 @@ ABSENT = 0.005
 REPLACED = ("current", "natural", "uniform")
 """What the optimum would replace, the first that was trained: single targets are compared with it."""
 SOLUTION = (
-    "value", "solved", "cost_of_constraints", "expected_regret", "gain", "kept", "convex", "predicted", "warning", "notes",
+    "value", "solved", "cost_of_constraints", "expected_regret", "gain", "kept", "convex", "predicted", "warning",
+    "notes",
 )  # fmt: skip
 """Attributes of the optimum that result.json repeats."""
 Triple = tuple[float, float, float]

@@ -126,20 +126,6 @@ def test_a_saved_optimum_answers_as_it_did(bound, inputs, tmp_path, relative_to)
     assert again.of(inputs.fit).regret(uniform) == pytest.approx(solved.regret(uniform))
 
 
-def test_an_optimum_from_before_constraints_were_saved_is_read(planted, inputs, tmp_path):
-    optimize(inputs.fit, upper={inputs.domains[0]: 0.05}).save(tmp_path / "optimum.json")
-    about = json.loads((tmp_path / "optimum.json").read_text())
-    for new in ("constraints", "counted_from"):
-        del about[new]
-    (tmp_path / "optimum.json").write_text(json.dumps(about))
-    found = analyse(Inputs(inputs.table, inputs.fit, Optimum.load(tmp_path / "optimum.json")))
-    assert found.candidates["uniform"].violated
-    about["goal"] |= {"worst": True, "relative_to": "best"}
-    (tmp_path / "optimum.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="saved by an earlier version.*run `mixscale optimize` again"):
-        Optimum.load(tmp_path / "optimum.json").of(inputs.fit)
-
-
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory) -> RunTable:
     """Runs of three sizes."""
