@@ -39,7 +39,7 @@ def test_the_result_holds_what_was_found(finished, small, store):
     for domain, (low, high) in result["optimum_interval"].items():
         assert 0 <= low <= high <= 1, domain
     for name, candidate in result["candidates"].items():
-        assert set(candidate["goal"]["observed"]) == {str(s) for s in small.verify.seeds}, name
+        assert set(candidate["objective"]["observed"]) == {str(s) for s in small.verify.seeds}, name
     assert result["held_out"]["runs"] == 3
     assert result["noise"]["sd"] > 0
 
@@ -49,7 +49,7 @@ def test_observed_losses_are_those_of_the_table(finished):
     frame = RunTable.read(finished).frame
     rows = frame[(frame["role"] == "verify") & frame["origin"].str.split("+").map(lambda o: "optimum" in o)]
     means = rows.set_index("seed").filter(like="loss/").mean(axis=1)
-    for seed, loss in result["candidates"]["optimum"]["goal"]["observed"].items():
+    for seed, loss in result["candidates"]["optimum"]["objective"]["observed"].items():
         assert loss == pytest.approx(means[int(seed)], rel=1e-12)
 
 

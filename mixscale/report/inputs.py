@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.laws import LawFit, query
+from mixscale.laws import LawFit
+from mixscale.laws.dataset import USED, query_columns
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
 from mixscale.objective import BoundObjective
@@ -188,7 +189,7 @@ class Inputs:
         return {d: int(count) for d, count in zip(self.domains, counts_K, strict=True) if count}
 
     def _unknown_RxK(self, rows: pd.DataFrame) -> np.ndarray:
-        return (self.mixtures_RxK(rows) > query.USED) & ~self.known_K
+        return (self.mixtures_RxK(rows) > USED) & ~self.known_K
 
     def mixtures_RxK(self, rows: pd.DataFrame) -> np.ndarray:
         """Weights of `rows` in the order of the fit's domains."""
@@ -244,7 +245,7 @@ class Inputs:
         scale = {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
         if self.fit.family.uses_unique:
             wanted = [f"{kind}/{d}" for kind in ("mix", "unique_tokens") for d in self.domains]
-            columns = query.columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
+            columns = query_columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
             scale["unique_tokens"] = columns[-1]
         return scale
 

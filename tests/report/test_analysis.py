@@ -149,7 +149,7 @@ def test_a_mixture_rounded_for_training_is_still_the_same(inputs):
 
 def test_an_optimum_of_another_law_is_refused(inputs):
     other = dataclasses.replace(inputs.optimum, law="linear")
-    with pytest.raises(InputError, match="law 'linear', but the fit is law 'exponential'.*optimize` again"):
+    with pytest.raises(InputError, match="linear.*exponential"):
         Inputs(inputs.table, inputs.fit, other)
 
 

@@ -25,7 +25,7 @@ def bound(inputs) -> Inputs:
     first, second, third = inputs.domains
     current = {first: 1 / 6, second: 2 / 6, third: 3 / 6}
     constraints = Constraints(
-        upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}, epochs=np.inf
+        upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}
     )
     goal = Objective(weights={first: 2, second: 1, third: 1}, kind="worst", relative_to="current")
     return Inputs(
@@ -65,7 +65,7 @@ def test_every_constraint_has_its_dual_value_and_who_violates_it(bound):
     found = analyse(bound)
     duals = [abs(c.dual_value) for c in found.bounds]
     assert duals == sorted(duals, reverse=True)
-    [group] = [c.description for c in found.bounds if c.kind == "group" and c.binding]
+    [group] = [c.description for c in found.bounds if c.kind == "groups" and c.binding]
     assert group in found.candidates["uniform"].violated
     assert group in found.candidates["current"].violated
     text = " ".join(summary(found).split())
@@ -164,11 +164,11 @@ def test_page_and_summary_hold_all_of_it(bound, planted, tmp_path):
     folder = tmp_path / "bound"
     shutil.copytree(planted.folder, folder, ignore=shutil.ignore_patterns("figures"))
     bound.optimum.save(folder / "optimum.json")
-    (folder / "fit" / "diagnostics.txt").write_text("p is not told by the data for all targets\n")
+    (folder / "fit" / "diagnostics.txt").write_text("p is not identified for all targets\n")
     text = report.write(folder).read_text(encoding="utf-8")
     assert text.index('class="lead') < text.index("<img") < text.index('class="tiles"') < text.index("<table>")
     solved = json.loads((folder / "result.json").read_text())["solution"]["solved"]
-    assert any(c["dual_value"] < 0 for c in solved if c["kind"] == "group")
-    for part in ("p is not told by the data for all targets", "<td>binding</td>", "<h2>Constraints</h2>"):
+    assert any(c["dual_value"] < 0 for c in solved if c["kind"] == "groups")
+    for part in ("p is not identified for all targets", "<td>binding</td>", "<h2>Constraints</h2>"):
         assert part in text
     assert max(map(len, summary(analyse(load(folder))).splitlines())) <= 110
