@@ -107,11 +107,13 @@ class Experiment(Validated):
         """Targets and inputs of baselines are named after domains."""
         places = [(self.objective, "weights"), (self.objective, "guardrails"), (self.constraints, "keep")]
         places += [(self.baselines, name) for name in ("classes", "scores", "weights")]
-        for part, field in places:
-            for name in getattr(part, field):
+        named = [(f"{part.section}.{field}", getattr(part, field)) for part, field in places]
+        named += [("design.staged", stage.mixture) for stages in self.design.staged for stage in stages]
+        for where, names in named:
+            for name in names:
                 if name.removeprefix("loss/") not in self.corpus.domains:
                     hint = did_you_mean(name, self.corpus.domains)
-                    raise InputError(f"{part.section}.{field} names '{name}', which is not a domain{hint}")
+                    raise InputError(f"{where} names '{name}', which is not a domain{hint}")
 
 
 def load(path: str | Path) -> Experiment:

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from filelock import FileLock
 from rich import progress as rich
 from rich.console import Console
 
-from mixscale import __version__
 from mixscale.config import Cap, Corpus, content_hash
 from mixscale.data import packing, splits, tokenizer
 from mixscale.data.sources import fingerprint
@@ -125,7 +125,7 @@ def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
 def _resume_or_start(job: Job) -> None:
     """Keeps what a killed build has left, if it was of the same pieces with the same versions."""
     plan = job.folder / "plan.json"
-    wanted = json.dumps([FORMAT, __version__, _versions(), [[group, *piece] for group, piece in job.pieces]])
+    wanted = json.dumps([FORMAT, version("mixscale"), _versions(), [[group, *piece] for group, piece in job.pieces]])
     if not plan.is_file() or plan.read_text("utf-8") != wanted:
         shutil.rmtree(job.folder.parent, ignore_errors=True)
         job.folder.mkdir(parents=True)
