@@ -7,23 +7,21 @@ has ended it is a guess, and `mixscale plan` says so.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mixscale.config import Experiment, Model, Optimizer, Train
-from mixscale.models import count_parameters, flops_per_token
+from mixscale.config import Experiment, Model
+from mixscale.models import count_parameters
 from mixscale.sweeps.directory import read_json, write_json
-from mixscale.training.segments import segments, steps_of
+from mixscale.sweeps.plan import Planned, flops
+from mixscale.training.segments import steps_of
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
     from mixscale.run_table import RunTable
-    from mixscale.sweeps.plan import Planned
-    from mixscale.training import Run
 
 GUESSED_SPEED = 2e10
 """FLOP/s of one worker before anything was measured: what one CPU core reaches on a model of this kind."""
@@ -59,18 +57,6 @@ def worker_bytes(model: Model, store: TokenStore, batch: int, parameters: int) -
     activations = positions * model.layers * (16 * model.d_model + 2 * model.heads * store.context)
     tokens = 2 * sum(store.unique_tokens.values())
     return PROCESS_BYTES + 4.0 * (4 * parameters + activations + 2 * positions * store.vocab_size) + tokens
-
-
-def flops(run: Run, store: TokenStore) -> float:
-    """Training FLOPs of a run, with the branches that decay for its earlier measurements."""
-    return _flops(run.model, run.optimizer, run.train, store.vocab_size, store.context)
-
-
-@cache
-def _flops(model: Model, optimizer: Optimizer, train: Train, vocab: int, context: int) -> float:
-    """Cached: most of ten thousand runs have the same shape."""
-    steps = sum(s.last - s.first for s in segments(optimizer, train, context))
-    return flops_per_token(model, vocab, context) * steps * train.batch * context
 
 
 def remember_speed(experiment: Experiment, store: TokenStore, planned: list[Planned], table: RunTable) -> None:

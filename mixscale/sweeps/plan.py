@@ -6,20 +6,21 @@ A plan is a list of runs with what each is for. Launchers start them; nothing he
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixscale.config import Experiment
+from mixscale.config import Experiment, Model, Optimizer, Train
 from mixscale.mixture import Mixture
 from mixscale.mixtures import baselines
 from mixscale.mixtures.designs import Drawn, draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
-from mixscale.models import count_parameters
-from mixscale.sweeps.cost import flops
+from mixscale.models import count_parameters, flops_per_token
 from mixscale.sweeps.directory import write_manifest
 from mixscale.training.run import Run
+from mixscale.training.segments import segments
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
@@ -91,6 +92,18 @@ def plan_verification(experiment: Experiment, store: TokenStore, optimum: Mixtur
 def largest(experiment: Experiment) -> str:
     """Name of the size with the most parameters without its embeddings; the optimum is that of this size."""
     return max(experiment.models, key=lambda name: count_parameters(experiment.models[name], vocab=0)[0])
+
+
+def flops(run: Run, store: TokenStore) -> float:
+    """Training FLOPs of a run, with the branches that decay for its earlier measurements."""
+    return _flops(run.model, run.optimizer, run.train, store.vocab_size, store.context)
+
+
+@cache
+def _flops(model: Model, optimizer: Optimizer, train: Train, vocab: int, context: int) -> float:
+    """Cached: most of ten thousand runs have the same shape."""
+    steps = sum(s.last - s.first for s in segments(optimizer, train, context))
+    return flops_per_token(model, vocab, context) * steps * train.batch * context
 
 
 def save_plan(directory: Path, name: str, planned: list[Planned], store: TokenStore) -> bool:
