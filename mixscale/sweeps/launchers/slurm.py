@@ -105,7 +105,7 @@ class SlurmJobs:
             partition=launcher.partition or None,
             account=launcher.account or None,
             setup=list(launcher.setup),
-            array_parallelizm=count,
+            array_parallelism=count,
             additional_parameters={"requeue": True, **launcher.options},
         )
         return executor
