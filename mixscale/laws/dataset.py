@@ -150,11 +150,12 @@ def build_dataset(
             that uses the mixture, all rows have one mixture, or a domain has the same weight above zero in all rows.
     """
     notes = list(rows.notes)
+    rows = rows.complete() if uses_scale else _one_scale(rows, notes)
+    sizes, tokens = scale_of(rows)
     if uses_scale:
-        rows = rows.complete()
-        _check_scale(rows, *scale_of(rows), notes)
-    else:
-        rows = _one_scale(rows, notes)
+        _check_scale(sizes, tokens, notes)
+    elif uses_unique and not tokens:
+        raise InputError("a law with repeats needs column 'n_tokens' (above zero) in every row to fit")
     columns = _columns(rows, targets)
     if others := [c for c in rows.targets if c not in columns]:
         why = "you chose others" if targets else "by default only losses are fitted"
@@ -168,20 +169,15 @@ def build_dataset(
     for column, y_R in zip(columns, y_TxR, strict=True):
         if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
             raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave out a constant target")
-    n_R, n0 = _scaled(rows, "n_params", uses_scale)
-    if not uses_scale and scale_of(rows)[0]:
-        n0 = _scaled(rows, "n_params", True)[1]  # the size that the fit applies to
-    d_R, d0 = _scaled(rows, "n_tokens", uses_scale)
-    if uses_unique and not uses_scale:
-        if "n_tokens" not in rows.frame or _distinct(rows.frame["n_tokens"]) == 0:
-            raise InputError("a law with repeats needs column 'n_tokens' (above zero) in every row to fit")
-        d0 = _scaled(rows, "n_tokens", True)[1]
+    n_R, n0 = _scaled(rows, "n_params") if sizes else (None, 1.0)
+    d_R, d0 = _scaled(rows, "n_tokens") if uses_scale or uses_unique else (None, 1.0)
+    scaled = (n_R, d_R) if uses_scale else (None, None)
     offset_T, unit_T = _units(y_TxR, np.array([sign_of(c) for c in columns]))
     return Dataset(
         rows.domains,
         columns,
         tuple(c.split("/", 1)[1] for c in columns),
-        Points.of(h_RxK, n_R, d_R, _row_unique(rows, d0) if uses_unique else None),
+        Points.of(h_RxK, *scaled, _row_unique(rows, d0) if uses_unique else None),
         y_TxR,
         group_R if group_R.max() > 0 else run_R,
         run_R,
@@ -209,10 +205,10 @@ def levels(value_R: np.ndarray) -> np.ndarray:
     return rank_R
 
 
-def _check_scale(rows: RunTable, sizes: int, tokens: int, notes: list[str]) -> None:
-    for column, count in (("n_params", sizes), ("n_tokens", tokens)):
-        if count == 0:
-            raise InputError(f"a law that uses scale needs column '{column}' (above zero) in every row to fit")
+def _check_scale(sizes: int, tokens: int, notes: list[str]) -> None:
+    if not (sizes and tokens):
+        column = "n_tokens" if sizes else "n_params"
+        raise InputError(f"a law that uses scale needs column '{column}' (above zero) in every row to fit")
     if sizes == tokens == 1:
         raise InputError(
             "a law that uses scale needs several sizes (n_params) or token counts (n_tokens), and the table has "
@@ -280,9 +276,8 @@ def _distinct(values: pd.Series) -> int:
     return 1 + int((v[1:] / v[:-1] > 1.01).sum())
 
 
-def _scaled(rows: RunTable, column: str, used: bool) -> tuple[np.ndarray, float]:
-    if not used:
-        return np.ones(len(rows)), 1.0
+def _scaled(rows: RunTable, column: str) -> tuple[np.ndarray, float]:
+    """The column over its geometric mean, and that mean."""
     v_R = rows.frame[column].to_numpy(dtype=np.float64)
     centre = float(np.exp(np.log(v_R).mean()))
     return v_R / centre, centre
@@ -342,13 +337,11 @@ def query_points(
             f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so its effect is "
             "unknown; set it to 0, or add runs that use it"
         )
-    count = len(h_QxK)
     n_Q = d_Q = u_QxK = None
     if law.uses_scale:
-        n_Q = _query_scale(law.name, n_params, "n_params", dataset.scale.n, count)
-        d_Q = _query_scale(law.name, n_tokens, "n_tokens", dataset.scale.d, count)
-    elif law.uses_unique and n_tokens is not None:
-        d_Q = _query_scale(law.name, n_tokens, "n_tokens", dataset.scale.d, count)
+        n_Q = _query_scale(law.name, n_params, "n_params", dataset.scale.n, len(h_QxK))
+    if law.uses_scale or (law.uses_unique and n_tokens is not None):
+        d_Q = _query_scale(law.name, n_tokens, "n_tokens", dataset.scale.d, len(h_QxK))
     if law.uses_unique:
         u_QxK = _query_unique({} if unique_tokens is None else unique_tokens, dataset, h_QxK)
     return Points.of(h_QxK, n_Q, d_Q, u_QxK)

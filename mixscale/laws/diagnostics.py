@@ -117,15 +117,16 @@ def diagnose(law: Law, dataset: Dataset, theta_TxP: np.ndarray, sigma_T: np.ndar
 
 @functools.singledispatch
 def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
-    y_TxR, k = dataset.y_scaled_TxR, len(dataset.domains)
+    y_TxR, prior_4xP = dataset.y_scaled_TxR, law.priors(len(dataset.domains))
     cost_T, cost_TxS = fitting.basins(law, dataset.points, y_TxR, sigma_T, theta_TxP, seed)
     residual_TxR, slope_TxRxP = fitting.linearize(law, dataset.points, y_TxR, theta_TxP)
-    prior = [law.spread(field, k) for field in ("lower", "upper", "mean", "std")]
     names = np.array(law.names(dataset.domains))
     findings = []
     for t, target in enumerate(dataset.targets):
         weight_R = np.minimum(1.0, HUBER * sigma_T[t] / np.maximum(np.abs(residual_TxR[t]), 1e-300))
-        local = _Local.of(residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior)
+        local = _Local.of(
+            residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior_4xP
+        )
         findings.append(
             Finding(
                 law.name,

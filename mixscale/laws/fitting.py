@@ -15,13 +15,12 @@ import jax
 import numpy as np
 from scipy import optimize
 
-from mixscale.laws import least_squares
 from mixscale.laws.families import Law, Points
-from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, jacobian
+from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, jacobian, minimize
 
 STARTS = 6
-TOLERANCE, BOOTSTRAP_TOLERANCE = 1e-7, 1e-4
-"""Stop after a step that lowers the cost by less than this share; bootstrap refits need less precision."""
+BOOTSTRAP_TOLERANCE = 1e-4
+"""Bootstrap refits need less precision than the default of `minimize`."""
 FINISH_STEPS, AT_BOUND = 40, 1e-5
 """Maximum number of SciPy's steps, and the distance from a bound, in widths of the prior, that counts as on it."""
 MAX_PRIOR_SHIFT = 2.0
@@ -62,10 +61,11 @@ def solve(
         on_batch: called with the number of problems that have ended.
     """
     if prior_shift_BxP is not None:
-        width_P = law.spread("std", points.h_RxK.shape[1])
+        width_P = law.priors(points.h_RxK.shape[1])[3]
         prior_shift_BxP = prior_shift_BxP * np.minimum(1.0, MAX_PRIOR_SHIFT / width_P)
-    problems = least_squares.Problems(law, points, y_BxR, weights_BxR, sigma_B, prior_shift_BxP)
-    return least_squares.minimize(problems, start_BxP, BOOTSTRAP_TOLERANCE, on_batch)[0]
+    return minimize(
+        law, points, y_BxR, weights_BxR, sigma_B, start_BxP, BOOTSTRAP_TOLERANCE, prior_shift_BxP, on_batch
+    )[0]
 
 
 @functools.singledispatch
@@ -75,7 +75,7 @@ def leave_out(
     """Parameters fitted to the rows that each fold keeps, shape (T, F, P), starting from the fit to all rows."""
     targets, folds = len(y_TxR), len(kept_FxR)
     # With the full tolerance: a fit that stops near its start would leak the held-out rows.
-    theta_BxP, _ = _minimize(
+    theta_BxP, _ = minimize(
         law,
         points,
         np.repeat(y_TxR, folds, axis=0),
@@ -99,7 +99,7 @@ def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[
     ones, spread_T = np.ones_like(y_TxR), _spread(y_TxR)
     for _ in range(2):
         sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
-        theta_TxP, _ = _minimize(law, points, y_TxR, ones, sigma_T, theta_TxP)
+        theta_TxP, _ = minimize(law, points, y_TxR, ones, sigma_T, theta_TxP)
     finished = [_finish(law, points, y, s, theta) for y, s, theta in zip(y_TxR, sigma_T, theta_TxP, strict=True)]
     return np.stack(finished), sigma_T
 
@@ -120,7 +120,7 @@ def basins(
     moving_N = np.arange(len(cost_B))
     for _ in range(MAX_SEARCHES):
         y_NxR = y_BxR[moving_N]
-        theta_BxP[moving_N], cost_N = _minimize(
+        theta_BxP[moving_N], cost_N = minimize(
             law, points, y_NxR, np.ones_like(y_NxR), sigma_B[moving_N], theta_BxP[moving_N], BASIN_TOLERANCE
         )
         gained_N = cost_B[moving_N] - cost_N
@@ -147,27 +147,13 @@ def _from_starts(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tupl
     starts_SxP = law.starts(np.random.default_rng(seed), points.h_RxK.shape[1], STARTS)
     y_BxR = np.repeat(y_TxR, STARTS, axis=0)
     rough_B = np.repeat(np.maximum(0.05 * _spread(y_TxR), 1e-6), STARTS)
-    theta_BxP, cost_B = _minimize(law, points, y_BxR, np.ones_like(y_BxR), rough_B, np.tile(starts_SxP, (targets, 1)))
+    theta_BxP, cost_B = minimize(law, points, y_BxR, np.ones_like(y_BxR), rough_B, np.tile(starts_SxP, (targets, 1)))
     return theta_BxP.reshape(targets, STARTS, -1), cost_B.reshape(targets, STARTS)
 
 
 def _spread(y_TxR: np.ndarray) -> np.ndarray:
     """Standard deviation of each target over its mean, shape (T,)."""
     return np.std(y_TxR / y_TxR.mean(axis=1, keepdims=True), axis=1)
-
-
-def _minimize(
-    law: Law,
-    points: Points,
-    y_BxR: np.ndarray,
-    weights_BxR: np.ndarray,
-    sigma_B: np.ndarray,
-    start_BxP: np.ndarray,
-    tolerance: float = TOLERANCE,
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `least_squares.minimize`."""
-    problems = least_squares.Problems(law, points, y_BxR, weights_BxR, sigma_B)
-    return least_squares.minimize(problems, start_BxP, tolerance)
 
 
 def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -> np.ndarray:
@@ -184,7 +170,7 @@ def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np
     The batched active set is slow along a flat valley that ends at a bound; SciPy scales by the distance from bounds.
     """
     wide = points.padded(ROW_MULTIPLE)
-    lower_P, upper_P, mean_P, std_P = (law.spread(f, points.h_RxK.shape[1]) for f in ("lower", "upper", "mean", "std"))
+    lower_P, upper_P, mean_P, std_P = law.priors(points.h_RxK.shape[1])
     rows = points.count
 
     with jax.enable_x64(True):

@@ -88,8 +88,8 @@ def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     """Parameter vectors with the same length scales share the kernel."""
     k = points.h_RxK.shape[1]
     loss_BxQ = np.empty((len(theta_BxP), points.count))
-    for head_H, rows_N in _grouped(theta_BxP[:, 1 : HEAD + k]):
-        kernel_QxR = head_H.amplitude * _kernel(head_H, points.h_RxK, law.anchors_RxK)
+    for amplitude, _, length_K, rows_N in _grouped(theta_BxP[:, 1 : HEAD + k]):
+        kernel_QxR = amplitude * _kernel(length_K, points.h_RxK, law.anchors_RxK)
         loss_BxQ[rows_N] = np.exp(theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ kernel_QxR.T)
     return loss_BxQ
 
@@ -113,14 +113,14 @@ def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_
     """Keeps the hyperparameters of the start; a row with any weight above zero counts fully."""
     k = points.h_RxK.shape[1]
     theta_BxP = start_BxP.copy()
-    for head_H, of_B in _grouped(start_BxP[:, 1 : HEAD + k]):
-        kernel_RxR = head_H.amplitude * _kernel(head_H, points.h_RxK, points.h_RxK)
+    for amplitude, noise, length_K, of_B in _grouped(start_BxP[:, 1 : HEAD + k]):
+        kernel_RxR = amplitude * _kernel(length_K, points.h_RxK, points.h_RxK)
         kept_NxR, which_B = np.unique(weights_BxR[of_B] > 0, axis=0, return_inverse=True)
         for fold, kept_R in enumerate(kept_NxR):
             rows_N = of_B[which_B.reshape(-1) == fold]
             log_NxR = np.log(y_BxR[rows_N][:, kept_R])
             mean_Nx1 = log_NxR.mean(axis=1, keepdims=True)
-            matrix_RxR = kernel_RxR[np.ix_(kept_R, kept_R)] + (head_H.noise + JITTER) * np.eye(kept_R.sum())
+            matrix_RxR = kernel_RxR[np.ix_(kept_R, kept_R)] + (noise + JITTER) * np.eye(kept_R.sum())
             with threadpool_limits(1):
                 weight_RxN = linalg.cho_solve(linalg.cho_factor(matrix_RxR, lower=True), (log_NxR - mean_Nx1).T)
             tail_NxR = np.zeros((len(rows_N), points.count))
@@ -188,30 +188,24 @@ def _learned_on(rows: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(rows)[:LEARNED_ON]
 
 
-@dataclass(frozen=True)
-class _Hyper:
-    amplitude: float
-    noise: float
-    length_K: np.ndarray
-
-
-def _hyper(log_H: np.ndarray) -> _Hyper:
-    return _Hyper(float(np.exp(log_H[0])), float(np.exp(log_H[1])), np.exp(log_H[2:]))
+def _hyper(log_H: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Variances of the process and of the noise, and length scales, shape (K,)."""
+    return float(np.exp(log_H[0])), float(np.exp(log_H[1])), np.exp(log_H[2:])
 
 
 def _grouped(log_BxH: np.ndarray):
     """Distinct hyperparameters, each with the rows that have them."""
     unique_GxH, of_B = np.unique(log_BxH, axis=0, return_inverse=True)
     for g, log_H in enumerate(unique_GxH):
-        yield _hyper(log_H), np.flatnonzero(of_B.reshape(-1) == g)
+        yield *_hyper(log_H), np.flatnonzero(of_B.reshape(-1) == g)
 
 
 def _features(h_RxK):
     return (h_RxK + OFFSET) ** POWER
 
 
-def _kernel(hyper: _Hyper, h_QxK: np.ndarray, h_RxK: np.ndarray) -> np.ndarray:
-    return _matern(_features(h_QxK) / hyper.length_K, _features(h_RxK) / hyper.length_K, np)[0]
+def _kernel(length_K: np.ndarray, h_QxK: np.ndarray, h_RxK: np.ndarray) -> np.ndarray:
+    return _matern(_features(h_QxK) / length_K, _features(h_RxK) / length_K, np)[0]
 
 
 def _matern(x_QxK, x_RxK, xp):
@@ -239,11 +233,11 @@ def _learn(feature_NxK: np.ndarray, log_N: np.ndarray, start_H: np.ndarray, iter
 
 def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.ndarray]:
     """Negative log marginal likelihood and prior, and the gradient (Rasmussen and Williams 2006, equation 5.9)."""
-    hyper, count = _hyper(log_H), len(centred_N)
-    x_NxK = feature_NxK / hyper.length_K
+    (amplitude, noise, length_K), count = _hyper(log_H), len(centred_N)
+    x_NxK = feature_NxK / length_K
     kernel_NxN, slope_NxN = _matern(x_NxK, x_NxK, np)
-    matrix_NxN = hyper.amplitude * kernel_NxN
-    matrix_NxN[np.diag_indices(count)] += hyper.noise + JITTER
+    matrix_NxN = amplitude * kernel_NxN
+    matrix_NxN[np.diag_indices(count)] += noise + JITTER
     factor_NxN, failed = linalg.lapack.dpotrf(matrix_NxN, lower=1)
     if failed:
         return 1e10, np.zeros_like(log_H)
@@ -251,14 +245,14 @@ def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.n
     inverse_NxN = linalg.lapack.dpotri(factor_NxN, lower=1)[0]
     inverse_NxN = np.tril(inverse_NxN) + np.tril(inverse_NxN, -1).T
     residual_NxN = inverse_NxN - np.outer(weight_N, weight_N)
-    scaled_NxN = hyper.amplitude * residual_NxN * slope_NxN
+    scaled_NxN = amplitude * residual_NxN * slope_NxN
     # Σ_ij B_ij (x_ik - x_jk)² / 2, without the array of all differences.
-    length_K = scaled_NxN.sum(axis=1) @ x_NxK**2 - np.einsum("nk,nk->k", x_NxK, scaled_NxN @ x_NxK)
-    amplitude = 0.5 * hyper.amplitude * (residual_NxN * kernel_NxN).sum()
-    noise = 0.5 * hyper.noise * np.trace(residual_NxN)
+    of_length_K = scaled_NxN.sum(axis=1) @ x_NxK**2 - np.einsum("nk,nk->k", x_NxK, scaled_NxN @ x_NxK)
+    of_amplitude = 0.5 * amplitude * (residual_NxN * kernel_NxN).sum()
+    of_noise = 0.5 * noise * np.trace(residual_NxN)
     offset_H = (log_H - mean_H) / std_H
     value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * offset_H @ offset_H
-    return value, np.r_[amplitude, noise, length_K] + offset_H / std_H
+    return value, np.r_[of_amplitude, of_noise, of_length_K] + offset_H / std_H
 
 
 def _parallel(job, arguments: list[tuple]) -> list:

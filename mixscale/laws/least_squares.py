@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -28,42 +27,34 @@ LANE_BYTES, LANES = 2**23, (8, 64)
 """Memory for the Jacobians of all lanes, and the bounds of the number of lanes."""
 
 
-@dataclass(frozen=True)
-class Problems:
-    """B problems on the same points: `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
-
-    Attributes:
-        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
-        prior_shift_BxP: shift of each problem's prior mean, in standard deviations of the prior; None: no shift.
-    """
-
-    law: Law
-    points: Points
-    y_BxR: np.ndarray
-    weights_BxR: np.ndarray
-    sigma_B: np.ndarray
-    prior_shift_BxP: np.ndarray | None = None
-
-
 def minimize(
-    problems: Problems, start_BxP: np.ndarray, tolerance: float, on_batch: Callable[[int], None] | None = None
+    law: Law,
+    points: Points,
+    y_BxR: np.ndarray,
+    weights_BxR: np.ndarray,
+    sigma_B: np.ndarray,
+    start_BxP: np.ndarray,
+    tolerance: float = 1e-7,
+    prior_shift_BxP: np.ndarray | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum of each problem within the law's bounds, shape (B, P), and its cost, shape (B,).
+    """Minimum of B problems within the law's bounds, shape (B, P), and the cost of each, shape (B,).
+
+    The cost is `Σ_i w_i huber((f - y_i)/y_i; 2σ) / 2σ² + Σ_p ((θ_p - mean_p)/std_p)² / 2`.
 
     Args:
+        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
         tolerance: stop after a step that lowers the cost by less than this share.
+        prior_shift_BxP: shift of each problem's prior mean, in standard deviations of the prior.
         on_batch: called with the number of problems that have ended.
     """
     count, width = start_BxP.shape
-    wide = problems.points.padded(ROW_MULTIPLE)
-    extra = ((0, 0), (0, wide.count - problems.points.count))
-    y_BxR, weights_BxR = np.pad(problems.y_BxR, extra, constant_values=1.0), np.pad(problems.weights_BxR, extra)
+    wide = points.padded(ROW_MULTIPLE)
+    extra = ((0, 0), (0, wide.count - points.count))
+    y_BxR, weights_BxR = np.pad(y_BxR, extra, constant_values=1.0), np.pad(weights_BxR, extra)
     lanes = int(np.clip(LANE_BYTES // (8 * wide.count * width), *LANES))
-    lower_P, upper_P, mean_P, std_P = (
-        problems.law.spread(field, wide.h_RxK.shape[1]) for field in ("lower", "upper", "mean", "std")
-    )
-    shift_BxP = problems.prior_shift_BxP
-    mean_BxP = np.tile(mean_P, (count, 1)) if shift_BxP is None else mean_P + shift_BxP * std_P
+    lower_P, upper_P, mean_P, std_P = law.priors(wide.h_RxK.shape[1])
+    mean_BxP = np.tile(mean_P, (count, 1)) if prior_shift_BxP is None else mean_P + prior_shift_BxP * std_P
     theta_BxP, cost_B = np.array(start_BxP, dtype=np.float64), np.empty(count)
     waiting = list(range(count))[::-1]
     of_L, steps_L = np.zeros(lanes, dtype=int), np.zeros(lanes, dtype=int)
@@ -73,10 +64,8 @@ def minimize(
         while waiting or live_L.any():
             for lane in np.flatnonzero(~live_L)[: len(waiting)]:
                 of_L[lane], steps_L[lane], damping_L[lane], live_L[lane] = waiting.pop(), 0, DAMPING, True
-            batch = (y_BxR[of_L], weights_BxR[of_L], problems.sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
-            found = _stride(problems.law)(
-                wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L
-            )
+            batch = (y_BxR[of_L], weights_BxR[of_L], sigma_B[of_L], mean_BxP[of_L], theta_BxP[of_L])
+            found = _stride(law)(wide, lower_P, upper_P, std_P, tolerance, *batch, damping_L, steps_L, ~live_L)
             theta_LxP, cost_L, damping_L, steps_L, done_L = map(np.array, found)
             theta_BxP[of_L[live_L]], cost_B[of_L[live_L]] = theta_LxP[live_L], cost_L[live_L]
             ended_L = live_L & (done_L | (steps_L >= ITERATIONS))

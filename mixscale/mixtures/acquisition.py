@@ -154,7 +154,7 @@ def law_prior(law: str = "effective", seed: int = 0, draws: int = 6) -> Prior:
     family = get_law(law)
 
     def covariances(h_AxK: np.ndarray) -> np.ndarray:
-        points, std_P = Points.of(h_AxK), family.spread("std", h_AxK.shape[1])
+        points, std_P = Points.of(h_AxK), family.priors(h_AxK.shape[1])[3]
         theta_MxP = family.starts(np.random.default_rng(seed), h_AxK.shape[1], draws)
         with jax.enable_x64(True):
             loss_MxA = np.asarray(jax.vmap(family.f, in_axes=(0, None))(theta_MxP, points))

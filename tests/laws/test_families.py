@@ -116,7 +116,7 @@ def with_repeats():
 def theta_of(law):
     """Planted parameters, followed by the prior's centre for those of repeats."""
     base = planted_theta(law.name.split("+")[0], 1)[0]
-    return np.r_[base, law.spread("mean", 3)[len(base) :]]
+    return np.r_[base, law.priors(3)[2][len(base) :]]
 
 
 def test_gradients_are_finite_at_the_vertices():

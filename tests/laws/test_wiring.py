@@ -90,7 +90,7 @@ def test_repeats_leave_a_law_as_it_is_where_nothing_repeats():
     points = Points.of(FRESH_QxK, np.full(50, 2.0), np.full(50, 0.5), np.ones((50, 3)))
     for name, law in FORMULAS.items():
         wide, theta_P = repeated(law), planted_theta(name, 1)[0]
-        extra = wide.spread("mean", 3)[len(theta_P) :]
+        extra = wide.priors(3)[2][len(theta_P) :]
         with jax.enable_x64(True):
             np.testing.assert_allclose(wide.f(np.r_[theta_P, extra], points), law.f(theta_P, points), rtol=1e-12)
 

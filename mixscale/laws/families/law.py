@@ -128,17 +128,18 @@ class Law:
         """Name of each parameter; `C/web` for the parameter of a domain."""
         return [n for b in self.blocks for n in ([f"{b.name}/{d}" for d in domains] if b.per_domain else [b.name])]
 
-    def spread(self, field: str, n_domains: int) -> np.ndarray:
-        """`lower`, `upper`, `mean` or `std` of every parameter, shape (P,)."""
+    def priors(self, n_domains: int) -> np.ndarray:
+        """Lower and upper bound, and mean and standard deviation of the prior, of every parameter, shape (4, P)."""
         sizes = [n_domains if b.per_domain else 1 for b in self.blocks]
-        return np.repeat([getattr(b, field) for b in self.blocks], sizes).astype(np.float64)
+        fields = [(b.lower, b.upper, b.mean, b.std) for b in self.blocks]
+        return np.repeat(np.array(fields, dtype=np.float64).T, sizes, axis=1)
 
     def starts(self, rng: np.random.Generator, n_domains: int, count: int) -> np.ndarray:
         """Starting points, shape (count, P): the prior's centre, then draws around it with a width of at most one."""
-        mean_P, std_P = self.spread("mean", n_domains), self.spread("std", n_domains)
+        lower_P, upper_P, mean_P, std_P = self.priors(n_domains)
         theta_SxP = mean_P + np.minimum(0.5 * std_P, 1.0) * rng.standard_normal((count, len(mean_P)))
         theta_SxP[0] = mean_P
-        return np.clip(theta_SxP, self.spread("lower", n_domains), self.spread("upper", n_domains))
+        return np.clip(theta_SxP, lower_P, upper_P)
 
     def natural(self, theta_P: np.ndarray, n_domains: int, units: dict[str, float]) -> np.ndarray:
         """Parameters in the units of the published formula (losses in the target's own, N and D as counts)."""
@@ -222,11 +223,12 @@ def floor(name: str = "E") -> Block:
     return Block(name, False, 0.0, 2.0, 0.5, 0.5, loss)
 
 
-def log_factor(name: str, natural) -> Block:
-    """Log of a term that falls with scale, at the table's mean size or tokens."""
-    return Block(name, False, -12.0, 4.0, -2.0, 1.5, natural)
-
-
 def exponent(name: str) -> Block:
     """Exponent of size or tokens."""
     return Block(name, False, 0.01, 2.0, 0.3, 0.3, as_is)
+
+
+def scale_term(factor: str, name: str, scale: str, at: int, natural=None) -> tuple[Block, Block]:
+    """`A / N^alpha`: the log of A at the table's mean size or tokens, at index `at` of theta, then the exponent."""
+    natural = natural or times_power(at + 1, scale)
+    return Block(factor, False, -12.0, 4.0, -2.0, 1.5, natural), exponent(name)

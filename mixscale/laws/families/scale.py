@@ -14,11 +14,11 @@ from mixscale.laws.families.law import (
     as_is,
     exponent,
     floor,
-    log_factor,
     log_term,
     power,
     power_mean,
     register,
+    scale_term,
     times_power,
     vertex_weights,
 )
@@ -27,10 +27,6 @@ from mixscale.laws.families.mixture import ADDITIVE_BLOCKS, additive
 
 def _log_loss_over_tokens(t_K, theta, units):
     return t_K + np.log(units["loss"]) + theta[3] * np.log(units["d"])
-
-
-def _exposure_of_tokens(v_K, theta, units):
-    return np.exp(-(v_K + np.log(units["loss"])) / theta[3]) / units["d"]
 
 
 def _powered(base_at: int, power_at: int, scale: str):
@@ -46,22 +42,12 @@ def _exposure_with_tokens(v_K, theta, units):
     return np.exp(-(v_K + np.log(units["loss"]) + theta[6] * np.log(units["d"])) / theta[5])
 
 
-_SCALE_TERMS = (
-    log_factor("A", times_power(1, "n")),
-    exponent("alpha"),
-    log_factor("B", times_power(3, "d")),
-    exponent("beta"),
-)
-
-
 # Convex: constant in h; with repeats x^-beta of effective tokens, which are concave in h.
 @register(
     "chinchilla",
     floor(),
-    log_factor("A", times_power(2, "n")),
-    exponent("alpha"),
-    log_factor("B", times_power(4, "d")),
-    exponent("beta"),
+    *scale_term("A", "alpha", "n", 1),
+    *scale_term("B", "beta", "d", 3),
     uses_scale=True,
     size_at=1,
     uses_mixture=False,
@@ -79,8 +65,7 @@ def chinchilla(theta, x):
 @register(
     "exponential-scale",
     floor(),
-    log_factor("A", times_power(2, "n")),
-    exponent("alpha"),
+    *scale_term("A", "alpha", "n", 1),
     exponent("beta"),
     log_term("t", lower=-1000.0, std=30.0, natural=_log_loss_over_tokens),
     uses_scale=True,
@@ -99,10 +84,9 @@ def exponential_scale(theta, x):
 @register(
     "effective-scale",
     floor(),
-    log_factor("A", times_power(2, "n")),
-    exponent("a"),
+    *scale_term("A", "a", "n", 1),
     exponent("beta"),
-    log_term("w", natural=_exposure_of_tokens),
+    log_term("w", natural=lambda v_K, theta, units: vertex_weights(3)(v_K, theta, units) / units["d"]),
     uses_scale=True,
     size_at=1,
     exposures=True,
@@ -118,7 +102,15 @@ def effective_scale(theta, x):
 
 
 # Convex: as additive, the rest is constant in h.
-@register("additive-scale", *_SCALE_TERMS, *ADDITIVE_BLOCKS, uses_scale=True, size_at=0, auto=True)
+@register(
+    "additive-scale",
+    *scale_term("A", "alpha", "n", 0),
+    *scale_term("B", "beta", "d", 2),
+    *ADDITIVE_BLOCKS,
+    uses_scale=True,
+    size_at=0,
+    auto=True,
+)
 def additive_scale(theta, x):
     """`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures (arXiv
     2507.09404).
@@ -159,10 +151,8 @@ def joint(theta, x):
 @register(
     "power-additive-scale",
     floor(),
-    log_factor("A", times_power(2, "n")),
-    exponent("a"),
-    log_factor("B", times_power(4, "d")),
-    exponent("b"),
+    *scale_term("A", "a", "n", 1),
+    *scale_term("B", "b", "d", 3),
     Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
     Block("delta", False, 0.0, 2.0, 0.1, 0.2, as_is),
     log_term("C", natural=_exposure_with_tokens),
@@ -224,10 +214,8 @@ def bimix(theta, x):
 @register(
     "d-cpt",
     floor(),
-    log_factor("A", times_power(2, "n")),
-    exponent("alpha"),
-    log_factor("B", _exposure_factor),
-    exponent("beta"),
+    *scale_term("A", "alpha", "n", 1),
+    *scale_term("B", "beta", "d", 3, _exposure_factor),
     Block("eta", False, 0.0, 5.0, 0.3, 0.5, as_is),
     Block("gamma", False, 0.02, 10.0, 0.5, 0.5, as_is),
     log_term("w", natural=vertex_weights(6)),
@@ -254,8 +242,7 @@ def d_cpt(theta, x):
 @register(
     "autoscale-scale",
     floor("c"),
-    log_factor("A", times_power(2, "n")),
-    exponent("alpha"),
+    *scale_term("A", "alpha", "n", 1),
     log_term("s", mean=-2.0, natural=_autoscale_factor),
     Block("a", True, -9.0, 5.0, -2.0, 2.0, lambda block, theta, units: np.exp(block) * units["d"]),
     Block("gamma", True, 0.02, 5.0, 0.5, 0.5, as_is),
