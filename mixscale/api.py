@@ -1,7 +1,4 @@
-"""What `from mixscale import ...` gives beside the classes: the three questions that are asked of a fit.
-
-Thin: each function brings what people have at hand (a mixture, a dict, a table) into the form its room takes.
-"""
+"""`predict` and `design` of the Python interface: they accept mixtures as dicts, tables or `Mixture` objects."""
 
 from __future__ import annotations
 
@@ -27,19 +24,19 @@ def predict(
     n_tokens: float | None = None,
     level: float = 0.9,
 ) -> pd.DataFrame:
-    """What the fit expects of new runs, with intervals.
+    """Predictions for new runs, with intervals.
 
     Args:
-        mixtures: one mixture, several, or a table with columns `mix/<domain>`; a domain that is not named has weight
-            zero where mixtures are given by name.
+        mixtures: one mixture, several, or a table with columns `mix/<domain>`. A mixture may omit domains of weight
+            zero; a table may not.
         n_params, n_tokens: N and D of the runs, for a law with scale; they replace columns of a table.
-        level: share of new runs that an interval holds.
+        level: share of new runs inside the interval.
 
     Returns:
-        a row a mixture: its weights, and `pred/<target>`, `lo/<target>` and `hi/<target>` in the target's unit.
+        a row for each mixture: its weights, and `pred/<target>`, `lo/<target>` and `hi/<target>` in the target's unit.
 
     Raises:
-        InputError: weights are off, domains differ from the fit's, or a scale is missing.
+        InputError: weights are wrong, domains differ from the fit's, or a scale is missing.
     """
     if isinstance(mixtures, pd.DataFrame):
         frame = mixtures.copy()
@@ -70,25 +67,24 @@ def design(
     anywhere: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The mixtures to run: the first ones, from the names of domains, or the next ones, to locate a fit's optimum.
+    """The mixtures to run first, from the names of domains, or next, to locate a fit's optimum.
 
     Args:
-        around: a fit, or the domains' names; None: the domains of `natural` or of `candidates`.
+        around: a fit, or the domains' names; None: the domains of `natural` or `candidates`.
         runs: most mixtures.
-        candidates: table of the mixtures that can be run, in columns `mix/<domain>`; None: any mixture.
-        natural: without a fit, a mixture around which the design spreads.
+        candidates: table of the mixtures to choose from, in columns `mix/<domain>`; None: any mixture.
+        natural: without a fit, the mixture around which the design spreads.
         lower, upper: bounds of domains.
-        weights, budget_flops, sizes, tokens, n_params, n_tokens, anywhere: with a fit, as in
-            `mixscale.mixtures.acquisition.next_runs`.
+        weights, budget_flops, sizes, tokens, n_params, n_tokens, anywhere: with a fit, as in `acquisition.next_runs`.
         seed: of the candidates.
 
     Returns:
         one row for each run, most informative first, with `mix/<domain>`. With a fit, `standard_error` of the
         objective's differences near the optimum after the run; without one, `uncertainty`: the share of the average
-        variance that remains. Without a fit, candidates keep their other columns.
+        variance that remains, and the other columns of `candidates`.
 
     Raises:
-        InputError: an option has no effect here, or as in `next_runs` and `optimal_design`.
+        InputError: an option has no effect, or as in `next_runs` and `optimal_design`.
     """
     if isinstance(around, str):
         raise InputError(f"design('{around}') is a text; give a fit, or names of domains such as ['web', 'code']")
@@ -111,7 +107,7 @@ def design(
 
 
 def _weights(candidates: pd.DataFrame, domains: Sequence[str] | None) -> np.ndarray:
-    """Mixtures of a table in the order of `domains`, or of its columns, shape (N, K)."""
+    """Mixtures of a table, (N, K), in the order of `domains` or of its columns."""
     weights = table_weights(candidates, "candidates", domains)
     if weights.shape[1] < 2:
         raise InputError("candidates has one domain; a design needs at least two")
@@ -119,7 +115,7 @@ def _weights(candidates: pd.DataFrame, domains: Sequence[str] | None) -> np.ndar
 
 
 def _refuse(where: str, **options: object) -> None:
-    """Refuses an option that was given where it has no effect."""
+    """Raises InputError if an option was given that has no effect."""
     for name, value in options.items():
         if value:
             raise InputError(f"{name} has no effect {where}; leave it out")

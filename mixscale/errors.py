@@ -1,8 +1,8 @@
-"""The exceptions whose message is for the user.
+"""The exceptions whose message is for the user, and the words that messages share.
 
-The command line prints their message and exits with status 2 (input to mend), 1 (work to start again) or, where a
-signal stopped it, 128 and the signal's number; any other exception is a defect and keeps its stack trace. A message
-names the thing that is wrong, the value it had, and what would be right.
+The command line prints the message and exits with status 2 (wrong input), 1 (unfinished work) or, after a signal, 128
+plus its number; any other exception is a defect and keeps its stack trace. A message names what is wrong, the value it
+had, and the remedy.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Input (config, table, mixture, file) that cannot be used as it stands."""
+    """Input (config, table, mixture, file) that cannot be used as it is."""
 
 
 class Unfinished(RuntimeError):
-    """Work that stopped through no fault of its input; what was done is kept, and starting again goes on."""
+    """Work that stopped for a reason other than its input; progress is saved, and a rerun resumes it."""
 
     status = 1
 
 
 class Interrupted(Unfinished):
-    """Work that a signal asked to stop, and that was saved first.
+    """Work that saved its progress and stopped because of signal `number`.
 
-    Args:
-        number: of the signal. The exit status is what a shell gives a process that a signal ended (143 for SIGTERM),
-            so that a scheduler which starts preempted jobs again takes it for one.
+    Its exit status is that of a process that the signal ended, so that schedulers restart it as a preempted job.
     """
 
     def __init__(self, number: int):
@@ -38,7 +36,7 @@ class Interrupted(Unfinished):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names what `name` was probably meant to be, or else what there is."""
+    """The end of a sentence: the name in `known` that is nearest to `name`, or else all of them."""
     names = sorted({str(k) for k in known})
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     if close:
@@ -47,5 +45,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Names for a sentence; a dozen of them at most."""
+    """Names for a sentence, at most a dozen."""
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def os_message(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")

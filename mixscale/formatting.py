@@ -1,4 +1,4 @@
-"""How numbers read, and the Jinja environment in which templates word results. Knows nothing of laws or tables."""
+"""Formats of numbers, and the Jinja environment whose templates word results. Knows nothing of laws or tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def percent(share: float, decimals: int | None = None) -> str:
 
 
 def number(value: float, uncertainty: float | None = None) -> str:
-    """`value` with three decimals, or as many as show two digits of its `uncertainty`, from two to four."""
+    """`value` with three decimals, or with the two to four that show two digits of its `uncertainty`."""
     decimals = 3
     if uncertainty is not None and math.isfinite(uncertainty) and uncertainty > 0:
         decimals = min(max(1 - math.floor(math.log10(uncertainty)), 2), 4)
@@ -30,7 +30,7 @@ def number(value: float, uncertainty: float | None = None) -> str:
 
 
 def positive(value: float, uncertainty: float | None = None) -> str:
-    """A number that is not negative; one that rounds to zero reads `less than 0.0001`."""
+    """A non-negative number; one that rounds to zero reads `less than 0.0001`."""
     return "less than 0.0001" if 0 < value < 5e-5 else number(value, uncertainty)
 
 
@@ -46,7 +46,7 @@ def estimate(value: float, interval: Sequence[float]) -> str:
 
 
 def plus_minus(value: float, interval: Sequence[float]) -> str:
-    """`0.050 ± 0.010`: a value and half the width of its interval."""
+    """`0.050 ± 0.010`: half the width of the interval."""
     half = (interval[1] - interval[0]) / 2
     return f"{number(value, half)} ± {number(half, half)}"
 
@@ -60,7 +60,7 @@ def amount(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Two digits and the sign of a number that may be tiny."""
+    """Two significant digits and a sign."""
     return "0" if value == 0 else f"{value:+.2g}".replace("-", "−")
 
 
@@ -80,20 +80,20 @@ def series(names: Sequence[str], most: int | None = None) -> str:
 
 
 def significant(value: float) -> str:
-    """Four digits."""
+    """Four significant digits."""
     return f"{value:.4g}"
 
 
 def cell(value: object) -> object:
-    """A value of a data frame, as a table shows it: four digits, `yes` or `no`, a dash for what is absent."""
-    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+    """A data frame's value for a table: four digits, `yes` or `no`, a dash for a missing value."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
-        return f"{int(value):,}".replace("-", "−")
-    if isinstance(value, float | np.floating):
-        return f"{value:#.4g}".rstrip(".").replace("-", "−")
+    if isinstance(value, int | float):
+        shown = f"{int(value):,}" if value == int(value) else f"{value:#.4g}".rstrip(".")
+        return shown.replace("-", "−")
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
@@ -101,14 +101,16 @@ def cell(value: object) -> object:
 def environment(html: bool) -> jinja2.Environment:
     """Templates with the formats above as filters; for HTML every value is escaped."""
     env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=html,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=html, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )
+    )  # fmt: skip
     formats = (percent, number, positive, ends, estimate, plus_minus, amount, signed, count, series, significant, cell)
     env.filters.update({f.__name__: f for f in formats})
     env.filters["lookup"] = lambda key, mapping: mapping[key]
     env.globals["html"] = html
     return env
+
+
+def notebook_html(view: str, it: object, **data: object) -> str:
+    """How the object `it` looks in a notebook; `view` is its part of the template."""
+    return environment(html=True).get_template("notebook.html.j2").render(view=view, it=it, **data)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and format numbers of what is saved; every package may import it."""
+"""What packages that share files agree on: names, status of a run, format numbers, atomic writes. Loads no pandas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +16,22 @@ RUNS_CSV, RUNS_PARQUET = "runs.csv", "runs.parquet"
 FIT_FOLDER, OPTIMUM_FILE, PARETO_FILE = "fit", "optimum.json", "pareto.csv"
 DIAGNOSTICS_FILE = "diagnostics.csv"
 RESULT_FILE, SUMMARY_FILE, REPORT_FILE = "result.json", "summary.txt", "report.html"
-"""What each step writes into an experiment's folder for the next (diagnostics into the fit's)."""
+
+
+class Status(StrEnum):
+    """State of a run when a row was measured; only a complete row needs every loss."""
+
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"  # ended early, by its owner or by a failure
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a path beside `path`, with its suffix, that takes its place once the block has ended.
+    """Yields a temporary path beside `path`, with its suffix, that replaces `path` once the block has succeeded.
 
-    A block that fails, or a kill, leaves what was at `path` before. Missing folders are made. What is there and no
-    file (a device, a pipe) is written into.
+    A failure or a kill leaves what was at `path` before. Missing folders are created. A device or pipe is written to
+    directly.
 
     Raises:
         InputError: `path` is a folder, or lies below a file.
@@ -44,11 +52,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def ensure_dir(path: str | Path) -> Path:
-    """The folder `path`, made with its parents where it is missing.
-
-    Raises:
-        InputError: it, or one of its parents, is a file.
-    """
+    """The folder `path`, created with its parents; raises InputError if one of them is a file."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,14 +63,11 @@ def ensure_dir(path: str | Path) -> Path:
 
 
 def check_format(found: object, expected: int, what: str, remedy: str) -> None:
-    """Refuses what another version of mixscale saved.
+    """Raises InputError if another version of mixscale saved something.
 
     Args:
-        found: the format number that was read, None where there is none. expected: the one that this version writes.
-        what: the thing that was read, as in "fit 'runs/a/fit'". remedy: how to get it in this format.
-
-    Raises:
-        InputError: the numbers differ.
+        found: the format number that was read, or None. expected: the one that this version writes.
+        what: as in "fit 'runs/a/fit'". remedy: end of the error.
     """
     if found != expected:
         age = "newer" if isinstance(found, int) and found > expected else "older"
@@ -78,10 +79,6 @@ def check_format(found: object, expected: int, what: str, remedy: str) -> None:
 
 
 def check_output(out: Path, kind: Literal["file", "folder"]) -> None:
-    """Refuses an output that cannot be written, before any work is done.
-
-    Raises:
-        InputError: `out` is a folder where a file is needed, or the other way round.
-    """
+    """Raises InputError, before any work is done, if `out` is a folder where a file is needed, or the reverse."""
     if out.exists() and out.is_dir() != (kind == "folder"):
         raise InputError(f"--out {out} is a {'folder' if out.is_dir() else 'file'}; give a {kind}")

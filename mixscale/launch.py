@@ -1,4 +1,4 @@
-"""The steps that produce rows: build the corpus, print the plan, train it, collect the table."""
+"""The steps from text to a run table: build the corpus, print the plan, train it, collect the table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from mixscale.config import Experiment
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.run_table import RunTable
-from mixscale.sweeps.cost import cost_table, measured_speed, remember_speed
 from mixscale.sweeps.directory import collect, open_directory, remove_manifest
 from mixscale.sweeps.launchers import train_all
 from mixscale.sweeps.launchers.local import default_workers
-from mixscale.sweeps.plan import Planned, plan, save_plan
+from mixscale.sweeps.plan import Planned, cost_table, measured_speed, plan, remember_speed, save_plan
 from mixscale.sweeps.populations import describe, populations
 
 
@@ -32,14 +31,17 @@ def build_corpus(experiment: Experiment) -> TokenStore:
 
 
 def show_plan(experiment: Experiment) -> None:
-    """Prints every run of the design with its cost; trains nothing."""
+    """Prints every run of the design with its cost."""
     store = corpus.build_store(experiment.corpus)
     planned = plan(experiment, store)
     costs = cost_table(experiment, store, planned)
     known = measured_speed(experiment)
     workers = min(experiment.machine.workers or default_workers(), len(planned))
     per_run = costs[["run", "size", "seed", "role", "origin", "N", "D", "flops", "seconds", "MB"]]
-    mixtures = [_words(row, store.domains) for row in costs.to_dict("records")]
+    mixtures = []
+    for row in costs.to_dict("records"):
+        drawn = [d for d in store.domains if row[f"mix/{d}"] > 0]
+        mixtures.append(", ".join(f"{d} {row[f'mix/{d}']:.1%} ({row[f'epochs/{d}']:.2f})" for d in drawn))
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
     print(f"{describe(populations(planned, experiment.machine, store), experiment.machine, store)}\n")
     total = costs["seconds"].sum() / workers
@@ -52,7 +54,7 @@ def show_plan(experiment: Experiment) -> None:
 
 
 def _verification(experiment: Experiment) -> str:
-    """What `mixscale run` trains after the design, in a sentence."""
+    """A sentence about the runs that `mixscale run` trains after the design."""
     names, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
     if not seeds:
         return "no runs to verify the optimum, because verify.seeds is empty"
@@ -63,12 +65,8 @@ def _verification(experiment: Experiment) -> str:
 
 
 def train_design(experiment: Experiment, store: TokenStore, planned: list[Planned] | None = None) -> RunTable:
-    """Trains the unfinished runs of the design and returns the table of all finished runs.
-
-    Args:
-        planned: the runs of the design, if they are already planned.
-    """
-    planned = plan(experiment, store) if planned is None else planned
+    """Trains the unfinished runs of the design, `planned` if it is known; returns the table of all finished runs."""
+    planned = planned or plan(experiment, store)
     directory = open_directory(experiment, store)
     if save_plan(directory, "design", planned, store):
         # The optimum of an earlier design was verified under another config; its runs do not belong in this table.
@@ -91,7 +89,7 @@ def train(experiment: Experiment, store: TokenStore, planned: list[Planned]) -> 
 
 
 def show(frame: pd.DataFrame, title: str) -> None:
-    """Prints all of a table, one line a row, however wide."""
+    """Prints a whole table, one line for each row."""
     cells = frame.map(_cell)
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in frame.columns]
     width = [max(len(c), *map(len, cells[c])) for c in cells.columns]
@@ -100,12 +98,6 @@ def show(frame: pd.DataFrame, title: str) -> None:
     for row in [cells.columns, *cells.itertuples(index=False)]:
         print("  ".join(side(cell, w) for side, cell, w in zip(sides, row, width, strict=True)).rstrip())
     print()
-
-
-def _words(costs: dict[str, float], domains: tuple[str, ...]) -> str:
-    """The domains of a run with their weights and epochs."""
-    drawn = [d for d in domains if costs[f"mix/{d}"] > 0]
-    return ", ".join(f"{d} {costs[f'mix/{d}']:.1%} ({costs[f'epochs/{d}']:.2f})" for d in drawn)
 
 
 def _cell(value: object) -> str:

@@ -1,7 +1,6 @@
 """`Mixture`: named, non-negative weights over domains that sum to one.
 
-Every package may import this module; it knows nothing of corpora, models or laws. Weights are looked up by domain
-name, never by position, so the order of a table's columns does not matter.
+Knows nothing of corpora, models or laws. Weights are looked up by domain name, never by position.
 """
 
 from __future__ import annotations
@@ -12,16 +11,15 @@ import numpy as np
 
 from mixscale.errors import InputError, did_you_mean, listed
 
-ROUNDING = 0.01
-"""Largest deviation of a sum from one that counts as rounding (three decimals over tens of domains)."""
+ROUNDING = 0.01  # largest deviation of a sum from one that counts as rounding (three decimals over tens of domains)
 
 
 class Mixture(Mapping[str, float]):
-    """Weights over domains: non-negative, finite, summing to one; zeros and vertices are allowed.
+    """Weights over domains; zeros are allowed.
 
     Args:
-        weights: weight of each domain. They must sum to one within 1e-6; use `Mixture.normalized` for rounded weights
-            or other units.
+        weights: weight of each domain. They must sum to one within 1e-6; `Mixture.normalized` takes rounded weights
+            and other units.
 
     Raises:
         InputError: a weight is negative or not finite, the sum is not one, or there is no domain.
@@ -39,7 +37,7 @@ class Mixture(Mapping[str, float]):
 
     @classmethod
     def normalized(cls, weights: Mapping[str, float]) -> Mixture:
-        """The mixture proportional to `weights` (counts, tokens, rounded shares), whose sum must be positive."""
+        """The mixture proportional to `weights` (tokens, rounded shares); their sum must be positive."""
         values = _checked(weights)
         total = sum(values.values())
         return cls({k: v / total for k, v in values.items()})
@@ -50,7 +48,7 @@ class Mixture(Mapping[str, float]):
 
     @classmethod
     def vertex(cls, domains: Iterable[str], domain: str) -> Mixture:
-        """All weight on one domain, which must be among `domains`."""
+        """All weight on one of `domains`."""
         names = list(domains)
         if domain not in names:
             raise InputError(f"there is no domain '{domain}'{did_you_mean(domain, names)}")
@@ -61,20 +59,15 @@ class Mixture(Mapping[str, float]):
         """From weights in the order of `domains`, shape (K,); rounded weights are normalized."""
         if len(domains) != len(weights_K):
             raise InputError(f"{len(weights_K)} weights for {len(domains)} domains ({', '.join(domains)})")
-        weights = {d: float(w) for d, w in zip(domains, weights_K, strict=True)}
-        total = sum(weights.values())
-        return cls.normalized(weights) if abs(total - 1.0) <= ROUNDING else cls(weights)
+        weights = dict(zip(domains, map(float, weights_K), strict=True))
+        return cls.normalized(weights) if abs(sum(weights.values()) - 1.0) <= ROUNDING else cls(weights)
 
     @property
     def domains(self) -> tuple[str, ...]:
         return tuple(self._weights)
 
     def array(self, domains: Sequence[str] | None = None) -> np.ndarray:
-        """Weights in the order of `domains` (default: its own order), float64, shape (K,).
-
-        Raises:
-            InputError: `domains` lacks a domain of positive weight.
-        """
+        """Weights in the order of `domains` or its own, float64 (K,); raises InputError if a positive one is lost."""
         order = self.domains if domains is None else tuple(domains)
         lost = [d for d, w in self._weights.items() if w > 0 and d not in order]
         if lost:
@@ -106,16 +99,16 @@ class Mixture(Mapping[str, float]):
         return hash(frozenset(self._weights.items()))
 
     def _repr_html_(self) -> str:
-        from mixscale import notebook
+        from mixscale.formatting import notebook_html
 
-        return notebook.of_mixture(self)
+        return notebook_html("mixture", self)
 
     def __repr__(self) -> str:
         return "Mixture(" + ", ".join(f"{d} {w:.1%}" for d, w in self._weights.items()) + ")"
 
 
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:
-    """The weights as floats by name; raises InputError where they are not weights."""
+    """The weights as floats by name; raises InputError if they are not weights."""
     if not weights:
         raise InputError("a mixture needs at least one domain")
     values = {str(k): float(v) for k, v in weights.items()}
@@ -130,8 +123,7 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def unknown_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
-    """The error for a domain that does not exist; `what` names it (an option, a bound) and begins the sentence."""
+    """The error for a domain that does not exist; it begins with `what`, such as an option."""
     close = did_you_mean(name, domains)
     hint = close if "did you mean" in close else ""
-    there = listed(list(domains))
-    return InputError(f"{what} names '{name}', which is not a domain; the domains are {there}{hint}")
+    return InputError(f"{what} names '{name}', which is not a domain; the domains are {listed(list(domains))}{hint}")

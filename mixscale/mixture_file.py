@@ -1,8 +1,4 @@
-"""Mixtures as people write them: pairs of domain and weight, a dict, a JSON file or a table.
-
-Every command, config and function that takes a mixture reads it here. This module knows names and files, not what a
-mixture is for.
-"""
+"""Reads mixtures as people write them: a dict, pairs of domain and weight, a JSON file or a table."""
 
 from __future__ import annotations
 
@@ -16,19 +12,19 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.run_table import numeric, read_frame
 
+# A dict of weights, the path of a file, or the words of a command line: `web 0.7 code 0.3`, or one path.
 Written = Mapping[str, float] | str | Path | Sequence[str]
-"""A dict of weights, the path of a file, or the words of a command line: `web 0.7 code 0.3`, or one path."""
 
 
 def as_mixture(written: Written | None, what: str) -> Mixture | None:
-    """The mixture that is written, the first of a file; None for nothing.
+    """A mixture, the first of a file; None for nothing.
 
     Args:
-        what: where it is written (`--current`, `prior`); every error begins with it.
+        what: where it is written (`--current`, `prior`); errors begin with it.
 
     Raises:
-        InputError: it cannot be read, a weight is negative or not finite, or the weights do not sum to one: to within
-            .01 in a table, whose weights may be rounded, and to within 1e-6 otherwise.
+        InputError: it cannot be read, a weight is negative or not finite, or the weights do not sum to one (within
+            .01 in a table, 1e-6 otherwise).
     """
     if isinstance(written, Mixture):
         return written
@@ -45,10 +41,10 @@ def as_mixture(written: Written | None, what: str) -> Mixture | None:
 
 
 def read_mixtures(path: str | Path, what: str, remedy: str = "") -> list[Mixture]:
-    """Every mixture of a file, in its order: JSON (weights by domain, or an optimum), or a table, one a row.
+    """The mixtures of a file: JSON (weights by domain, or an optimum), or a table with one in each row.
 
     Args:
-        what: where the path is written; every error begins with it. remedy: end of the error for a missing file.
+        what: where the path is written; errors begin with it. remedy: end of the error for a missing file.
 
     Raises:
         InputError: as `as_mixture`.
@@ -66,13 +62,13 @@ def read_mixtures(path: str | Path, what: str, remedy: str = "") -> list[Mixture
 
 
 def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None = None) -> pd.DataFrame:
-    """The weights in the columns `mix/DOMAIN` of a table, one column for each domain, under its bare name.
+    """The columns `mix/DOMAIN` of a table, under the bare names of the domains.
 
     Args:
-        what: the table, as errors name it. domains: names and order that are needed; None: those of the table.
+        what: the table, as errors name it. domains: the required names, in order; None: those of the table.
 
     Raises:
-        InputError: the table has no such column or no row, other domains than are needed, or a value is not a number.
+        InputError: the table has no such column, no row or other domains, or a value is not a number.
     """
     found = [str(c).removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
     if not found:
@@ -89,25 +85,21 @@ def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None 
 
 
 def _pairs(words: Sequence[str]) -> dict[str, float]:
-    """Weights from `DOMAIN WEIGHT DOMAIN WEIGHT ...`."""
     try:
         return dict(zip(words[::2], map(float, words[1::2]), strict=True))
     except ValueError as error:
-        raise InputError(
-            f"'{' '.join(words)}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file"
-        ) from error
+        shown = " ".join(words)
+        raise InputError(f"'{shown}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file") from error
 
 
 def _json_weights(file: Path) -> dict[str, float]:
-    """Weights by domain, or those under `mixture`, as an optimum has them."""
+    """Weights by domain, or those under `mixture` of an optimum."""
     try:
         content = json.loads(file.read_text("utf-8"))
-        if not isinstance(content, dict):
-            example = '{"web": 0.7, "code": 0.3}'
-            raise InputError(f"'{file}' holds no mixture; write weights by domain, such as {example}")
-        nested = content.get("mixture")
-        return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
-    except InputError:
-        raise
+        if isinstance(content, dict):
+            nested = content.get("mixture")
+            return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"'{file}' holds no mixture: {error}") from error
+    example = '{"web": 0.7, "code": 0.3}'
+    raise InputError(f"'{file}' holds no mixture; write weights by domain, such as {example}")

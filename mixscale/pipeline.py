@@ -1,6 +1,6 @@
 """`mixscale run`: from text to a verified mixture and a report.
 
-Each step reads what the previous one left in the experiment's folder, so every step can be repeated alone.
+Each step saves its result in the experiment's folder, so every step can be repeated alone.
 """
 
 from __future__ import annotations
@@ -57,17 +57,13 @@ def run_all(experiment: Experiment) -> None:
 
 
 def check_constraints(experiment: Experiment) -> None:
-    """Raises InputError, naming constraints that contradict each other, if no mixture satisfies them all."""
+    """Raises InputError if constraints contradict each other."""
     linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
     polytope(linear, len(experiment.corpus.domains))
 
 
 def law_parameters(experiment: Experiment) -> int:
-    """The number of parameters of the experiment's law; 0 if it is chosen later.
-
-    Raises:
-        InputError: there is no such law.
-    """
+    """The number of parameters of the experiment's law, 0 if it is chosen later; InputError if it is unknown."""
     if experiment.law == "auto":
         return 0
     law = get_law(experiment.law)
@@ -75,7 +71,7 @@ def law_parameters(experiment: Experiment) -> int:
 
 
 def check_design(experiment: Experiment, planned: list[Planned], parameters: int) -> None:
-    """Raises InputError, before anything is trained, if the law has more parameters than the design has mixtures."""
+    """Raises InputError if the law has more parameters than the design has mixtures."""
     mixtures = len({p.run.mixture for p in planned if p.role == "fit"})
     if mixtures < parameters:
         raise InputError(
@@ -104,14 +100,14 @@ def solve(experiment: Experiment, table: RunTable, fitted: LawFit) -> Optimum:
 
 
 def verify(experiment: Experiment, store: TokenStore, optimum: Optimum, best: Mixture) -> RunTable:
-    """Trains the optimum, the best fitted mixture and the baselines with seeds used nowhere else."""
+    """Trains the optimum, the best fitted mixture and the baselines with seeds of their own."""
     planned = plan_verification(experiment, store, optimum.mixture, best)
     save_plan(experiment.directory, "verify", planned, store)
     return train(experiment, store, planned)
 
 
 def best_of(experiment: Experiment, table: RunTable, fitted: LawFit, optimum: Optimum) -> Mixture:
-    """The fitted mixture of the largest size with the best observed objective, its seeds averaged."""
+    """The fitted mixture of the largest size with the best observed objective, averaged over seeds."""
     frame = table.final().complete().frame
     frame = frame[(frame["role"] == "fit") & (frame["size"] == largest(experiment))]
     y_RxT = frame[list(fitted.dataset.columns)].to_numpy(float)
@@ -124,7 +120,7 @@ def best_of(experiment: Experiment, table: RunTable, fitted: LawFit, optimum: Op
 
 @contextmanager
 def _step(name: str) -> Iterator[None]:
-    """Prints the name of a step, and how long it took."""
+    """Prints the name and the duration of a step."""
     console.rule(f"[bold]{name}", align="left")
     started = time.perf_counter()
     yield

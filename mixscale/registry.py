@@ -1,55 +1,36 @@
-"""`Registry`: choices by name (launchers, sources, exporters, laws, optimizers), each registered where it is defined.
-
-A misspelt name is answered with the nearest one. It knows nothing of what it holds.
-"""
+"""`Registry`: choices by name (sources, exporters, laws, optimizers), each registered where it is defined."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 from mixscale.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T]):
-    """Choices by name, in the order in which they were registered.
+class Registry(dict[str, T]):
+    """Choices in the order in which they were registered; looking up an unknown name raises InputError.
 
     Args:
         what: the kind of choice in the singular, as errors name it: `law`, `exporter`.
     """
 
     def __init__(self, what: str):
+        super().__init__()
         self._what = what
-        self._choices: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that registers a choice; a name can be taken once."""
+        """Decorator that registers a choice under a name that is not taken."""
 
         def add(choice: T) -> T:
-            if name in self._choices:
+            if name in self:
                 raise ValueError(f"{self._what} '{name}' is registered twice")
-            self._choices[name] = choice
+            self[name] = choice
             return choice
 
         return add
 
-    def __getitem__(self, name: str) -> T:
-        """The choice of that name.
-
-        Raises:
-            InputError: there is none; the nearest names are given.
-        """
-        if name not in self._choices:
-            raise InputError(f"there is no {self._what} '{name}'{did_you_mean(name, self._choices)}")
-        return self._choices[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._choices
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._choices)
-
-    def __len__(self) -> int:
-        return len(self._choices)
+    def __missing__(self, name: str) -> NoReturn:
+        raise InputError(f"there is no {self._what} '{name}'{did_you_mean(name, self)}")

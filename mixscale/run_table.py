@@ -1,7 +1,7 @@
-"""`RunTable`: the contract of the project, one row for one measurement of one run at one step.
+"""`RunTable`: one row for each measurement of a run, with checked names, weights and losses.
 
-Packages that produce rows (sweeps, importers) and packages that read them (laws, optimization, report) meet only here.
-This module checks names, weights and losses and keeps every row; it knows nothing of training or of laws.
+It is the only interface between packages that produce rows (sweeps, importers) and packages that read them (laws,
+optimization, report), and knows nothing of either.
 """
 
 from __future__ import annotations
@@ -13,38 +13,34 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError, did_you_mean, listed
-from mixscale.io import RUNS_CSV, RUNS_PARQUET, atomic_write
+from mixscale.io import RUNS_CSV, RUNS_PARQUET, Status, atomic_write
 from mixscale.mixture import ROUNDING, Mixture
-from mixscale.run_status import Status
 
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
-SCORE = "score/"
-"""Prefix of targets for which higher is better; for all others lower is better."""
+SCORE = "score/"  # prefix of targets for which higher is better; for all others lower is better
 TARGETS = ("loss/", "metric/", SCORE)
 NUMERIC_PREFIXES = ("mix/", "stage/", "tokens/", "unique_tokens/", "epochs/", "bits_per_byte/", *TARGETS)
-ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")
-"""Ways in which a CSV file may write a missing value."""
+ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")  # ways in which a CSV file may write a missing value
+# Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option.
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-"""Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option."""
-EXACT = 1e-6
-"""Largest deviation of a row's sum of weights from one that is left as it is (floating-point error)."""
+EXACT = 1e-6  # largest deviation of a row's sum of weights from one that is left as it is (floating-point error)
 
 
 class RunTable:
-    """A checked table of runs; wide, with the name of the domain or target in the column.
+    """A checked table of runs.
 
-    It needs the columns `run`, `mix/<domain>` and at least one target: `loss/<target>` (nats a token), `metric/<name>`
-    (anything else for which lower is better) or `score/<name>` (higher is better, such as an accuracy). The columns
-    `seed`, `step`, `n_params`, `n_params_total`, `n_tokens`, `flops`, `seconds`, `tokens/*`, `unique_tokens/*`,
-    `epochs/*`, `status` (complete, diverged or stopped), `role` (fit, held_out or verify), `origin` and `size` are
-    optional; others are kept. A row without a status counts as complete.
+    Required columns are `run`, `mix/<domain>` and at least one target: `loss/<target>` (nats per token),
+    `metric/<name>` (anything else for which lower is better) or `score/<name>` (higher is better, as an accuracy).
+    Optional ones are `seed`, `step`, `n_params`, `n_params_total`, `n_tokens`, `flops`, `seconds`, `tokens/*`,
+    `unique_tokens/*`, `epochs/*`, `status` (complete, diverged or stopped; complete if it is missing), `role` (fit,
+    held_out or verify), `origin` and `size`; others are kept.
 
     Args:
         frame: the rows; copied. Rounded weights are normalized, with a note.
 
     Attributes:
         frame: the checked rows, index 0..len-1.
-        notes: what was changed when the table was read, and what looks suspicious; one sentence each.
+        notes: sentences about what was changed, and what looks suspicious.
 
     Raises:
         InputError: a required column is missing, weights are negative, NaN or do not sum to one, a complete row has a
@@ -63,11 +59,7 @@ class RunTable:
 
     @classmethod
     def read(cls, path: str | Path) -> RunTable:
-        """The table in `path`: a .csv or .parquet file, or a folder that holds runs.parquet or runs.csv.
-
-        Raises:
-            InputError: there is no such file, it cannot be read, or it is not a run table.
-        """
+        """The table in a .csv or .parquet file, or in a folder with runs.parquet or runs.csv; raises InputError."""
         return cls(read_frame(_file_of(Path(path))))
 
     def write(self, path: str | Path) -> None:
@@ -98,7 +90,7 @@ class RunTable:
         return self.frame[[f"mix/{d}" for d in self.domains]].to_numpy(dtype=np.float64)
 
     def column_of(self, target: str) -> str:
-        """Column of a target given as `loss/code` or, if only one column has this name, as `code`."""
+        """Column of a target given as `loss/code` or, if that is unambiguous, as `code`."""
         bare = [c.split("/", 1)[1] for c in self.targets]
         found = [c for c, name in zip(self.targets, bare, strict=True) if target in (c, name)]
         if len(found) == 1:
@@ -108,11 +100,11 @@ class RunTable:
         raise InputError(f"target '{target}' is not in the table{did_you_mean(target, [*self.targets, *bare])}")
 
     def losses(self, target: str) -> np.ndarray:
-        """Values of a target in every row, float64, shape (R,); rows that are not complete may have NaN."""
+        """Values of a target, float64, shape (R,); rows that are not complete may have NaN."""
         return self.frame[self.column_of(target)].to_numpy(dtype=np.float64)
 
     def mixture(self, run: str) -> Mixture:
-        """The mixture of a run, as it was planned."""
+        """The planned mixture of a run."""
         rows = np.nonzero((self.frame["run"] == str(run)).to_numpy())[0]
         if len(rows) == 0:
             raise InputError(f"run '{run}' is not in the table{did_you_mean(str(run), self.frame['run'])}")
@@ -141,9 +133,12 @@ class RunTable:
         return f"RunTable({len(self)} rows, {runs} runs, {len(self.domains)} domains, {len(self.targets)} targets)"
 
     def _repr_html_(self) -> str:
-        from mixscale import notebook
+        from mixscale.formatting import notebook_html
 
-        return notebook.of_table(self)
+        scale = [c for c in ("n_params", "n_tokens") if c in self.frame]
+        columns = [*scale, *(f"mix/{d}" for d in self.domains), *self.targets]
+        ranges = {c: self.frame[c].quantile([0, 0.5, 1]).tolist() for c in columns}
+        return notebook_html("table", self, summary=repr(self), ranges=ranges)
 
     def _derived(self, frame: pd.DataFrame) -> RunTable:
         """A part of this table: already checked, possibly empty."""
@@ -275,7 +270,7 @@ def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.Da
         dialect: pandas' options for a CSV file: sep, decimal.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or its columns are not separated by commas (`sep`).
+        InputError: the file cannot be read, or its columns are not separated by commas (`sep`).
     """
     try:
         if file.suffix == ".parquet":
@@ -293,11 +288,7 @@ def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.Da
 
 
 def numeric(values: pd.Series) -> pd.Series:
-    """A column as numbers.
-
-    Raises:
-        InputError: a value is not a number.
-    """
+    """A column as numbers; raises InputError if a value is not a number."""
     try:
         return pd.to_numeric(values)
     except (ValueError, TypeError) as error:
@@ -307,7 +298,7 @@ def numeric(values: pd.Series) -> pd.Series:
 
 
 def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> InputError:
-    """The error for weights that do not sum to one, with the normalized weights."""
+    """The error for weights that do not sum to one."""
     try:
         Mixture(dict(zip(domains, map(float, weights_K), strict=True)))
     except InputError as error:
@@ -316,7 +307,7 @@ def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> In
 
 
 def _remedy(total: float) -> str:
-    """End of the sentence about weights that sum to `total`: the likely cause and the remedy."""
+    """End of the error for weights that sum to `total`: the likely cause and the remedy."""
     normalize = "`mixscale import csv TABLE --normalize --out RUNS.csv` divides each row by its sum"
     if abs(total - 100) <= 100 * ROUNDING:
         return f". These look like percentages: divide them by 100; {normalize}"

@@ -5,12 +5,13 @@
         tokens: int = setting(500_000, least=1)
 
 An unknown field, a wrong type, a value out of range and an unknown choice are errors that name the field as a config
-and the command line write it (`train.tokens`). Fields of type float accept whole numbers and hold floats. Checks
-across fields belong in the class's own `check`.
+and the command line write it (`train.tokens`). Fields of type float also accept whole numbers. Checks across fields
+belong in the class's own `check`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import operator
@@ -38,13 +39,9 @@ def setting(
     below: float | None = None,
     factory: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field whose numbers (also those inside a tuple or a dict) lie in a range.
-
-    Args:
-        least, above: lower end, included or not. most, below: upper end, included or not.
-    """
-    ends = {"least": least, "above": above, "most": most, "below": below}
-    limits = {name: end for name, end in ends.items() if end is not None}
+    """A field whose numbers, also those inside a tuple or a dict, lie in a range; it includes `least` and `most`."""
+    limits = {"least": least, "above": above, "most": most, "below": below}
+    limits = {name: end for name, end in limits.items() if end is not None}
     return dataclasses.field(default=default, default_factory=factory, metadata={"limits": limits})
 
 
@@ -70,7 +67,7 @@ class Validated:
     def __post_init__(self) -> None:
         for name, field in _fields(type(self)).items():
             value = getattr(self, name)
-            checked = _typed(value, field.hint, field.where)
+            checked = _converted(value, field.hint, field.where)
             if checked is not value:
                 object.__setattr__(self, name, checked)
             if field.limits:
@@ -106,68 +103,35 @@ def _fields(cls: type[Validated]) -> dict[str, _Field]:
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """The value as the hint has it: a float for a whole number where a float is wanted, tuples for lists."""
-    found = _matched(value, hint)
-    if found is not _NO_MATCH:
-        return found
-    if (choices := _choices(hint)) and isinstance(value, str):
-        raise InputError(f"{where} is '{value}'; it must be one of {', '.join(choices)}{did_you_mean(value, choices)}")
-    _check_items(value, hint, where)
-    shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:76]} ..."
-    raise InputError(f"{where} is {shown}, of type {type(value).__name__}; it must be {_described(hint)}")
-
-
-def _check_items(value: Any, hint: Any, where: str) -> None:
-    """Raises for the item of a dict or a tuple that has the wrong type, if there is one."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is dict and isinstance(value, Mapping):
-        for key, item in value.items():
-            _typed(item, arguments[1], f"{where} of '{key}'")
-    elif origin is tuple and isinstance(value, list | tuple):
-        for item in value:
-            _typed(item, arguments[0], where)
-
-
-_NO_MATCH = object()
-
-
-def _matched(value: Any, hint: Any) -> Any:
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    """The value in the type of the hint: a float for a whole number, a tuple for a list; else raises InputError."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (value if type(value) is float else float(value)) if number else _NO_MATCH
-    if hint is int:
-        return value if isinstance(value, int) and not isinstance(value, bool) else _NO_MATCH
-    if origin is Literal:
-        return value if value in arguments and not isinstance(value, bool) else _NO_MATCH
-    if origin in (typing.Union, types.UnionType):
-        exact = [a for a in arguments if type(value) is a]
-        tries = (_matched(value, option) for option in [*exact, *arguments])
-        return next((found for found in tries if found is not _NO_MATCH), _NO_MATCH)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return _NO_MATCH
-        options = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        items = [_matched(v, h) for v, h in zip(value, options, strict=False)]
-        return _NO_MATCH if len(value) != len(options) or _NO_MATCH in items else _kept(value, tuple(items))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            return _NO_MATCH
-        items = {k: _matched(v, arguments[1]) for k, v in value.items()}
-        right = all(isinstance(k, str) for k in items) and not any(v is _NO_MATCH for v in items.values())
-        return _kept(value, items) if right else _NO_MATCH
-    return value if isinstance(value, origin or hint) else _NO_MATCH
-
-
-def _kept(old: Any, new: Any) -> Any:
-    """The old object where nothing had to be converted."""
-    same = type(old) is type(new) and len(old) == len(new)
-    pairs = zip(old.values(), new.values(), strict=True) if isinstance(new, dict) and same else ()
-    pairs = zip(old, new, strict=True) if isinstance(new, tuple) and same else pairs
-    return old if same and all(a is b for a, b in pairs) else new
+    if hint in (int, float):
+        if isinstance(value, int if hint is int else int | float) and not isinstance(value, bool):
+            return value if type(value) is hint else hint(value)
+    elif origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+    elif origin in (typing.Union, types.UnionType):
+        for option in sorted(arguments, key=lambda a: type(value) is not a):
+            with contextlib.suppress(InputError):
+                return _converted(value, option, where)
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            hints = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+            if len(value) == len(hints):
+                return tuple(_converted(v, h, where) for v, h in zip(value, hints, strict=True))
+    elif origin is dict:
+        if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+            return {k: _converted(v, arguments[1], f"{where} of '{k}'") for k, v in value.items()}
+    elif isinstance(value, origin or hint):
+        return value
+    if (choices := _choices(hint)) and isinstance(value, str):
+        raise InputError(f"{where} is '{value}'; it must be one of {', '.join(choices)}{did_you_mean(value, choices)}")
+    shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:76]} ..."
+    raise InputError(f"{where} is {shown}, of type {type(value).__name__}; it must be {_described(hint)}")
 
 
 def _choices(hint: Any) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from mixscale.errors import InputError, Unfinished, did_you_mean
+from mixscale.errors import InputError, Unfinished, did_you_mean, os_message
 
 HELP = """mixscale finds the ratio in which to mix training data before the expensive run starts.
 
@@ -48,8 +48,7 @@ COMMANDS = {
     "import": ("import",),
 }
 """The commands of each module; `import` has subcommands of its own."""
-WITH_CONFIG = COMMANDS["on_sweep"][:5]
-"""Commands whose argument is a config."""
+WITH_CONFIG = COMMANDS["on_sweep"][:5]  # commands whose argument is a config
 INTERRUPTED = 130
 
 
@@ -70,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror}{where}; finished work is saved", file=sys.stderr)
+        print(f"error: {os_message(error)}; finished work is saved", file=sys.stderr)
         return 1
 
 

@@ -24,10 +24,8 @@ from mixscale.config import Experiment, load
 from mixscale.constraints import Group
 from mixscale.errors import InputError
 
-MIXTURES = ("current", "prior", "natural")
-"""Options that are a mixture and may be a file."""
-TOLERANCES = ("keep",)
-"""Options in which a name without a number has the number 0."""
+MIXTURES = ("current", "prior", "natural")  # options that are a mixture and may be a file
+TOLERANCES = ("keep",)  # options in which a name without a number has the number 0
 TIED = "tied"
 REGISTRY = ConstructorRegistry()
 

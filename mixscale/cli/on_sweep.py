@@ -75,14 +75,14 @@ def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> Non
     if not every > 0:
         raise InputError(f"--every is {every:g}; give a number of seconds above zero")
     console = Console()
-    now = SweepStatus.read(directory)
+    now = SweepStatus(directory)
     if not watch:
         console.print(render(now))
         return
     with Live(render(now), console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while not now.done:
             time.sleep(every)
-            now = SweepStatus.read(directory)
+            now = SweepStatus(directory)
             live.update(render(now), refresh=True)
 
 

@@ -22,8 +22,7 @@ from mixscale.config.corpus import (
 )
 from mixscale.config.design import BaselineName, Baselines, Design, Stage, Verify
 from mixscale.config.experiment import Experiment, content_hash, load, to_json
-from mixscale.config.launcher import Launcher, Local, Ray, Slurm
-from mixscale.config.machine import Hosts, Machine, Mesh
+from mixscale.config.machine import Hosts, Launcher, Local, Machine, Mesh, Ray, Slurm
 from mixscale.config.training import Model, Optimizer, Train
 from mixscale.constraints import Constraints, Group
 from mixscale.objective import Objective

@@ -13,35 +13,27 @@ from typing import Literal
 from mixscale.errors import InputError, did_you_mean
 from mixscale.validation import Validated, setting
 
-Value = str | int | float | bool
-"""what a field is compared with"""
-BYTE_VOCABULARY = 257
-"""every byte and the end of a document: the vocabulary of the bytes tokenizer and the smallest one of a BPE"""
-MAX_VOCABULARY = 2**20
-"""largest vocabulary to which a BPE is trained"""
+Value = str | int | float | bool  # what a field is compared with
+BYTE_VOCABULARY = 257  # every byte and the end of a document; also the smallest vocabulary of a BPE
+MAX_VOCABULARY = 2**20  # largest vocabulary to which a BPE is trained
 
 
 @dataclass(frozen=True)
 class Where(Validated, section="where"):
     """A condition on a field of a record; a record without the field does not meet it."""
 
-    field: str
-    """key of the field; `meta.source` is `source` inside `meta`"""
+    field: str  # key of the field; `meta.source` is `source` inside `meta`
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "contains"]
-    value: Value | tuple[Value, ...]
-    """a tuple for `in` and `not in`; for `contains`, a part of a string or an element of a list"""
+    value: Value | tuple[Value, ...]  # a tuple for `in` and `not in`; for `contains`, part of a text or item of a list
 
 
 @dataclass(frozen=True)
 class Cap(Validated, section="cap"):
-    """The most that is read of a domain, in whole documents from its beginning; None is no limit."""
+    """The most that is read of a domain, in whole documents from its start; None: no limit."""
 
-    documents: int | None = setting(None, least=1)
-    """number of documents, counted before cleaning and without empty ones; the rest is not read"""
-    bytes: int | None = setting(None, least=1)
-    """UTF-8 bytes of text, counted in the same way"""
-    tokens: int | None = setting(None, least=1)
-    """training tokens after cleaning, with the end of each document"""
+    documents: int | None = setting(None, least=1)  # whole documents, counted before cleaning, without empty ones
+    bytes: int | None = setting(None, least=1)  # UTF-8 bytes of text, counted in the same way
+    tokens: int | None = setting(None, least=1)  # training tokens after cleaning, with the end of each document
 
 
 class Source(Validated):
@@ -61,8 +53,7 @@ class Source(Validated):
 class Selection(Source):
     """A source of records with fields, of which conditions select some."""
 
-    where: tuple[Where, ...] = ()
-    """conditions that a record must meet, all of them, to belong to the domain"""
+    where: tuple[Where, ...] = ()  # conditions that a record must meet, all of them, to belong to the domain
     cap: Cap = Cap()
 
 
@@ -70,18 +61,15 @@ class Selection(Source):
 class Embedded(Source, section="Embedded"):
     """A domain that ships with mixscale."""
 
-    name: str
-    """one of: abstracts, code, docs, fiction, maths, romance, speeches, wiki"""
+    name: str  # one of: abstracts, code, docs, fiction, maths, romance, speeches, wiki
 
 
 @dataclass(frozen=True)
 class TextFiles(Source, section="TextFiles"):
     """Plain text files; each file is a document."""
 
-    glob: str
-    """files to read, for example `data/books/**/*.txt` or `s3://bucket/books/*.txt`"""
-    separator: str = ""
-    """if set, each file is split into documents at lines that equal this"""
+    glob: str  # files to read, for example `data/books/**/*.txt` or `s3://bucket/books/*.txt`
+    separator: str = ""  # if set, each file is split into documents at lines that equal this
     cap: Cap = Cap()
 
 
@@ -89,46 +77,35 @@ class TextFiles(Source, section="TextFiles"):
 class Jsonl(Selection, section="Jsonl"):
     """JSON Lines files (plain, .gz or .zst); each object is a document."""
 
-    glob: str
-    """files to read, for example `data/web-*.jsonl.gz` or `gs://bucket/web/*.jsonl.zst`"""
-    field: str = "text"
-    """key of the text in each object; `data.text` is `text` inside `data`"""
+    glob: str  # files to read, for example `data/web-*.jsonl.gz` or `gs://bucket/web/*.jsonl.zst`
+    field: str = "text"  # key of the text in each object; `data.text` is `text` inside `data`
 
 
 @dataclass(frozen=True)
 class Parquet(Selection, section="Parquet"):
     """Parquet files, as the Hugging Face hub serves them; each row is a document."""
 
-    glob: str
-    """files to read, for example `data/train-*.parquet`"""
-    field: str = "text"
-    """column of the text; `data.text` is `text` inside the struct `data`"""
+    glob: str  # files to read, for example `data/train-*.parquet`
+    field: str = "text"  # column of the text; `data.text` is `text` inside the struct `data`
 
 
 @dataclass(frozen=True)
 class HuggingFace(Selection, section="HuggingFace"):
     """A dataset that Hugging Face `datasets` saved with `save_to_disk`; the library itself is not needed."""
 
-    path: str
-    """folder of a dataset, or of several splits"""
-    split: str = ""
-    """which split to read, if the folder holds several"""
-    field: str = "text"
-    """column of the text"""
+    path: str  # folder of a dataset, or of several splits
+    split: str = ""  # which split to read, if the folder holds several
+    field: str = "text"  # column of the text
 
 
 @dataclass(frozen=True)
 class Tfds(Selection, section="Tfds"):
     """A prepared TensorFlow dataset, read without TensorFlow; nothing is downloaded."""
 
-    name: str
-    """for example `wikipedia/20230601.en` or `imdb_reviews:1.0.0`; must be prepared in the array_record format"""
-    split: str = "train"
-    """a split or a part of one, for example `train[:10%]`"""
-    field: str = "text"
-    """feature that holds the text"""
-    data_dir: str | None = None
-    """folder of the prepared datasets; None for the one that TFDS uses itself"""
+    name: str  # for example `wikipedia/20230601.en` or `imdb_reviews:1.0.0`; prepared in the array_record format
+    split: str = "train"  # a split or a part of one, for example `train[:10%]`
+    field: str = "text"  # feature that holds the text
+    data_dir: str | None = None  # folder of the prepared datasets; None for the one that TFDS uses itself
 
 
 def by_field(source: Selection, field: str, values: Sequence[Value] | Mapping[str, Value]) -> dict[str, Source]:
@@ -162,12 +139,9 @@ class Tokenizer(Validated, section="corpus.tokenizer"):
     kind: Literal["bpe", "bytes", "huggingface", "sentencepiece"] = "bpe"
     """`bpe` is trained on an equal share of every domain's training text; `bytes` has one token for each byte; the
     others are read from `path`"""
-    vocab_size: int = 2048
-    """size of the BPE vocabulary with its end-of-document token; the other kinds ignore it"""
-    path: str = ""
-    """tokenizer.json or a folder that contains one (`huggingface`), or a .model file (`sentencepiece`)"""
-    end_token: str = ""
-    """token of a Hugging Face tokenizer that ends a document; by default its end-of-sequence token"""
+    vocab_size: int = 2048  # size of the BPE vocabulary with its end-of-document token; the other kinds ignore it
+    path: str = ""  # tokenizer.json or a folder that contains one (`huggingface`), or a .model file (`sentencepiece`)
+    end_token: str = ""  # token of a Hugging Face tokenizer that ends a document; by default its end-of-sequence token
 
     def check(self) -> None:
         if self.kind == "bpe" and not BYTE_VOCABULARY <= self.vocab_size <= MAX_VOCABULARY:
@@ -186,21 +160,16 @@ class Tokenizer(Validated, section="corpus.tokenizer"):
 class Cleaning(Validated, section="corpus.cleaning"):
     """Which documents are removed; `mixscale corpus` prints how many each of these rules removed."""
 
-    normalize: bool = False
-    """apply Unicode NFC, so that each accented letter has one spelling"""
-    min_characters: int = setting(0, least=0)
-    """remove shorter documents"""
-    max_characters: int = setting(0, least=0)
-    """remove longer documents; 0 for no limit"""
+    normalize: bool = False  # apply Unicode NFC, so that each accented letter has one spelling
+    min_characters: int = setting(0, least=0)  # remove shorter documents
+    max_characters: int = setting(0, least=0)  # remove longer documents; 0 for no limit
     quality: tuple[str, ...] = ()
     """domains of English prose that keep only documents that pass Gopher's rules (arXiv:2112.11446, table A1); `*` for
     all domains"""
     duplicates: Literal["keep", "domain", "corpus"] = "domain"
     """keep exact duplicates, or only the first copy of a text in each domain or in the whole corpus"""
-    near_duplicates: Literal["keep", "domain", "corpus"] = "keep"
-    """the same for texts that are nearly equal"""
-    similarity: float = setting(0.7, above=0.0, most=1.0)
-    """estimated Jaccard similarity of their three-word sequences from which two texts are near-duplicates"""
+    near_duplicates: Literal["keep", "domain", "corpus"] = "keep"  # the same for texts that are nearly equal
+    similarity: float = setting(0.7, above=0.0, most=1.0)  # Jaccard similarity from which texts are near-duplicates
     decontaminate: int = setting(0, least=0)
     """remove training documents that share this many consecutive words with held-out text (13 is usual); 0 for off"""
 
@@ -209,25 +178,18 @@ class Cleaning(Validated, section="corpus.cleaning"):
 class Corpus(Validated, section="corpus"):
     """The text of every domain, and how it is cleaned, split, tokenized and stored."""
 
-    domains: dict[str, Source]
-    """source of each domain, by the name that mixtures and tables will use"""
+    domains: dict[str, Source]  # source of each domain, by the name that mixtures and tables will use
     tokenizer: Tokenizer = Tokenizer()
-    context: int = setting(128, least=1)
-    """tokens in a training sequence; stored rows have one more"""
-    validation_share: float = setting(0.08, above=0.0, below=1.0)
-    """share of each domain's documents held out for validation"""
-    seed: int = 0
-    """decides which documents are held out"""
+    context: int = setting(128, least=1)  # tokens in a training sequence; stored rows have one more
+    validation_share: float = setting(0.08, above=0.0, below=1.0)  # share of each domain's documents that are held out
+    seed: int = 0  # decides which documents are held out
     cleaning: Cleaning = Cleaning()
     max_damaged: float = setting(0.01, least=0.0, most=1.0)
     """share of a source's records that may be unreadable; they are counted and skipped, and a larger share is an
     error"""
-    max_record_bytes: int = setting(2**25, least=1)
-    """largest record (line, row or text file) that is read; a larger one counts as damaged"""
-    workers: int = setting(0, least=0)
-    """processes that read and encode; 0 for one per core if the corpus is large, else this process alone"""
-    cache: str = ".cache/mixscale"
-    """folder of the token stores, one subfolder for each content hash"""
+    max_record_bytes: int = setting(2**25, least=1)  # largest record (line, row, text file); a larger one is damaged
+    workers: int = setting(0, least=0)  # reading processes; 0: one per core if the corpus is large, else only this one
+    cache: str = ".cache/mixscale"  # folder of the token stores, one subfolder for each content hash
 
     def check(self) -> None:
         if not self.domains:

@@ -15,52 +15,36 @@ BaselineName = Literal[
 """natural: by tokens; temperature: by tokens to the power tau; class-balanced: by classes; quality: by tokens times
 scores; relevance: by similarity to a target text (DSIR); unimax: even below a cap on epochs; given: by weights"""
 NEEDED = {"class-balanced": "classes", "quality": "scores", "relevance": "target", "given": "weights"}
-"""The field of `Baselines` that a baseline cannot be made without."""
 
 
 @dataclass(frozen=True)
 class Stage(Validated, section="design.staged"):
     """Part of a run with a mixture of its own."""
 
-    share: float = setting(above=0, most=1)
-    """share of the run's tokens; the shares of a schedule sum to one"""
-    mixture: dict[str, float] = setting(least=0)
-    """weight of each domain; they sum to one"""
+    share: float = setting(above=0, most=1)  # share of the run's tokens; the shares of a schedule sum to one
+    mixture: dict[str, float] = setting(least=0)  # weight of each domain; they sum to one
 
 
 @dataclass(frozen=True)
 class Design(Validated, section="design"):
     """Which mixtures to train."""
 
-    dirichlet: int = setting(16, least=0)
-    """number of draws from Dirichlet(prior^temperature · s), with s log-uniform in `strength`"""
-    sobol: int = setting(0, least=0)
-    """number of points spread evenly over the simplex"""
-    optimal: int = setting(0, least=0)
-    """number of mixtures of an optimal design around the natural mixture (`mixscale design` prints them)"""
-    given: str = ""
-    """file of more mixtures to train: a table from `mixscale design` or the optimum.json of `mixscale optimize`"""
-    vertices: bool = True
-    """add each domain alone"""
-    centre: bool = True
-    """add the uniform mixture"""
-    natural: bool = True
-    """add the natural mixture: all domains in proportion to their tokens"""
-    prior: BaselineName = "natural"
-    """baseline that the Dirichlet draws spread around"""
-    temperature: float = setting(0.5, least=0)
-    """power of the prior's weights: 1 keeps the prior, 0 makes it uniform"""
+    dirichlet: int = setting(16, least=0)  # draws from Dirichlet(prior^temperature · s), s log-uniform in `strength`
+    sobol: int = setting(0, least=0)  # number of points spread evenly over the simplex
+    optimal: int = setting(0, least=0)  # mixtures of an optimal design around the natural one (see `mixscale design`)
+    given: str = ""  # file of more mixtures to train: a table from `mixscale design`, or an optimum.json
+    vertices: bool = True  # add each domain alone
+    centre: bool = True  # add the uniform mixture
+    natural: bool = True  # add the natural mixture: all domains in proportion to their tokens
+    prior: BaselineName = "natural"  # baseline that the Dirichlet draws spread around
+    temperature: float = setting(0.5, least=0)  # power of the prior's weights: 1 keeps the prior, 0 makes it uniform
     strength: tuple[float, float] = setting((1.0, 8.0), above=0)
     """range of the Dirichlet concentration s; small values give mixtures of few domains, large ones stay near the
     prior"""
-    held_out: int = setting(8, least=0)
-    """number of Dirichlet draws that are trained but never fitted; they test the law"""
-    replicates: int = setting(4, least=0)
-    """number of fitted mixtures that are trained again with each replicate seed, to measure seed noise"""
-    replicate_seeds: tuple[int, ...] = setting((1,), least=0)
-    """seeds of the replicates"""
-    seed: int = setting(0, least=0)
-    """seed of the draws"""
+    held_out: int = setting(8, least=0)  # Dirichlet draws that are trained but never fitted; they test the law
+    replicates: int = setting(4, least=0)  # fitted mixtures that each replicate seed repeats, to measure seed noise
+    replicate_seeds: tuple[int, ...] = setting((1,), least=0)  # seeds of the replicates
+    seed: int = setting(0, least=0)  # seed of the draws
     staged: tuple[tuple[Stage, ...], ...] = ()
     """schedules whose mixture changes during the run, each a tuple of stages. They are trained with the experiment's
     seed and the replicate seeds, have the role `staged` in the table, and are not fitted"""
@@ -76,20 +60,13 @@ class Design(Validated, section="design"):
 class Baselines(Validated, section="baselines"):
     """Inputs of the baseline mixtures."""
 
-    tau: float = setting(0.5, least=0)
-    """temperature: power of the token counts; 1 is natural, 0 is uniform"""
-    classes: dict[str, str] = field(default_factory=dict)
-    """class-balanced: class of each domain; a domain without one is a class of its own"""
-    scores: dict[str, float] = setting(factory=dict, least=0)
-    """quality: share of each domain's text that is worth reading, or anything proportional to it"""
-    target: Source | None = None
-    """relevance: text similar to what the model is for"""
-    share: float = setting(0.1, above=0, most=1)
-    """relevance: share of all text that is selected as most similar to the target"""
-    epochs: float = setting(4.0, above=0)
-    """unimax: most epochs of a domain within train.like_tokens (or train.tokens where that is not set)"""
-    weights: dict[str, float] = setting(factory=dict, least=0)
-    """given: the weight of each domain; they sum to one"""
+    tau: float = setting(0.5, least=0)  # temperature: power of the token counts; 1 is natural, 0 is uniform
+    classes: dict[str, str] = field(default_factory=dict)  # class-balanced: class of a domain; by default its own
+    scores: dict[str, float] = setting(factory=dict, least=0)  # quality: share of each domain that is worth reading
+    target: Source | None = None  # relevance: text similar to what the model is for
+    share: float = setting(0.1, above=0, most=1)  # relevance: share of all text selected, the most similar to `target`
+    epochs: float = setting(4.0, above=0)  # unimax: most epochs of a domain in train.like_tokens (else train.tokens)
+    weights: dict[str, float] = setting(factory=dict, least=0)  # given: the weight of each domain; they sum to one
 
     def missing(self, baseline: str) -> str:
         """The empty field without which this baseline cannot be made; an empty string if it can be made."""
@@ -101,7 +78,5 @@ class Baselines(Validated, section="baselines"):
 class Verify(Validated, section="verify"):
     """How the optimum is checked: `mixscale run` trains it, the best fitted mixture and the baselines once more."""
 
-    seeds: tuple[int, ...] = setting((11, 12, 13), least=0)
-    """seeds of the verification runs, used nowhere else"""
-    baselines: tuple[BaselineName, ...] = ("natural", "uniform")
-    """baselines that the optimum is compared with"""
+    seeds: tuple[int, ...] = setting((11, 12, 13), least=0)  # seeds of the verification runs, used nowhere else
+    baselines: tuple[BaselineName, ...] = ("natural", "uniform")  # baselines that the optimum is compared with

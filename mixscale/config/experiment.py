@@ -19,42 +19,34 @@ import numpy as np
 
 from mixscale.config.corpus import Corpus, Source
 from mixscale.config.design import Baselines, Design, Verify
-from mixscale.config.launcher import Launcher, Local
-from mixscale.config.machine import Machine
+from mixscale.config.machine import Launcher, Local, Machine
 from mixscale.config.training import Model, Optimizer, Train
 from mixscale.constraints import Constraint, Constraints, as_array
 from mixscale.errors import InputError, did_you_mean
 from mixscale.objective import Objective
 from mixscale.validation import Validated, setting
 
-PLAIN = (str, int, float, type(None))
-"""Types that JSON has; tested first, because the ids of ten thousand runs must not take seconds."""
+PLAIN = (str, int, float, type(None))  # JSON's types; tested first, as ten thousand runs are hashed
 
 
 @dataclass(frozen=True)
 class Experiment(Validated):
     """Everything that a run of mixscale needs."""
 
-    name: str
-    """name of the experiment's folder inside `output`"""
+    name: str  # name of the experiment's folder inside `output`
     corpus: Corpus
-    models: dict[str, Model]
-    """model sizes to train, by name"""
+    models: dict[str, Model]  # model sizes to train, by name
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     design: Design = Design()
     baselines: Baselines = Baselines()
-    seed: int = setting(0, least=0)
-    """seed of the weights and of the order of the data, for the runs of the design"""
-    law: str = "auto"
-    """law to fit; `auto` chooses one by cross-validation, `mixscale laws` lists them"""
+    seed: int = setting(0, least=0)  # seed of the weights and of the order of the data, for the runs of the design
+    law: str = "auto"  # law to fit; `auto` chooses one by cross-validation, `mixscale laws` lists them
     objective: Objective = Objective()
     constraints: Constraints = Constraints()
-    current: dict[str, float] = setting(factory=dict, least=0)
-    """the mixture in use, the reference of kept targets and guardrails"""
+    current: dict[str, float] = setting(factory=dict, least=0)  # mixture in use, reference of `keep` and guardrails
     verify: Verify = Verify()
-    output: str = "runs"
-    """parent folder of the experiment's folder"""
+    output: str = "runs"  # parent folder of the experiment's folder
     machine: Machine = Machine()
     launcher: Launcher = Local()
 

@@ -252,9 +252,15 @@ class LawFit:
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
     def _repr_html_(self) -> str:
-        from mixscale import notebook
+        from mixscale.formatting import notebook_html
 
-        return notebook.of_fit(self)
+        errors = []
+        for t, target in enumerate(self.targets):
+            y_R, noise = self.dataset.y_TxR[t], self.noise[target]
+            error = np.nanmean(np.abs(self.oof_pred_TxR[t] - y_R))
+            shown = "unknown" if noise is None else f"{noise:.4f}"
+            errors.append((target, f"{error:.4f}", shown, f"{np.nanstd(y_R):.4f}"))
+        return notebook_html("fit", self, errors=errors)
 
     def diagnostics(self) -> Diagnostics:
         """Convergence, competing minima, bounds, unidentified parameters and outliers of each target's fit."""

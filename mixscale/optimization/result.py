@@ -163,9 +163,9 @@ class Optimum:
         return _template().render(best=self, level=LEVEL, point=POINT)
 
     def _repr_html_(self) -> str:
-        from mixscale import notebook
+        from mixscale.formatting import notebook_html
 
-        return notebook.of_optimum(self)
+        return notebook_html("optimum", self)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, all or nothing; the fit is not part of it.

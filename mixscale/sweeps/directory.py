@@ -1,22 +1,21 @@
-"""The folder of an experiment on disk, the manifests of its plans, and the table of its runs. Does not load JAX.
+"""The folder of an experiment, the manifests of its plans, and the table of its runs. Does not load JAX.
 
     DIR/experiment.json             the resolved config
     DIR/corpus.json                 the token store and its domains
     DIR/plan/NAME.json              manifest: the runs of a plan, with role, origin and cost
     DIR/speed.json                  FLOP/s that runs of each size reached
     DIR/runs/ID/config.json         the run's config and the experiment's
-    DIR/runs/ID/lock, claim.N       held by the process that trains it (queue.py)
+    DIR/runs/ID/lock, claim.N       the claim of the process that trains it (queue.py)
     DIR/runs/ID/progress.json       how far that process is (run_state.py)
     DIR/runs/ID/failure.json        what stopped it last (run_state.py)
-    DIR/runs/ID/checkpoints/        where it resumes; newest, best and last stable are kept
+    DIR/runs/ID/checkpoints/        newest, best and last stable
     DIR/runs/ID/tensorboard/        training and held-out losses
-    DIR/runs/ID/rows.json           its measurements; present once the run has ended
-    DIR/populations/ID/             runs that are trained together: which they are, and their common checkpoints
+    DIR/runs/ID/rows.json           its measurements, once it has ended
+    DIR/populations/ID/             runs that are trained together: their ids and checkpoints
     DIR/slurm/                      inputs and logs of SLURM's jobs
     DIR/runs.csv, runs.parquet      the RunTable
 
-Later steps add fit/, optimum.json, result.json, summary.txt, figures/ and report.html. Every file is written under a
-temporary name and renamed, so a kill leaves the old version or the new one.
+Later steps add fit/, optimum.json, result.json, summary.txt, figures/ and report.html. Every write is atomic.
 """
 
 from __future__ import annotations
@@ -34,13 +33,10 @@ if TYPE_CHECKING:
     from mixscale.data import TokenStore
     from mixscale.run_table import RunTable
 
-FORMAT = 1
-"""Format number of every JSON file of a sweep; change it when any of them changes its meaning."""
-LABELS = ("run", "size", "role", "origin")
-"""Columns of the RunTable that come from the manifest and not from training."""
+FORMAT = 1  # of every JSON file of a sweep; change it when one of them changes its meaning
+LABELS = ("run", "size", "role", "origin")  # columns of the RunTable that come from the manifest
 
-Rows = list[dict[str, Any]]
-"""Measurements of one run: columns of the RunTable without the labels."""
+Rows = list[dict[str, Any]]  # measurements of one run: columns of the RunTable without the labels
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -63,11 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def open_directory(experiment: Experiment, store: TokenStore) -> Path:
-    """Creates the experiment's folder, or checks that the runs in it use the same token store.
-
-    Raises:
-        InputError: the folder holds runs on another store, for instance of another tokenizer.
-    """
+    """Creates the experiment's folder; raises InputError if the runs in it use another token store."""
     directory = experiment.directory
     corpus = directory / "corpus.json"
     about = {
@@ -93,39 +85,33 @@ def run_directory(directory: Path, run: str) -> Path:
 
 
 def population_directory(directory: Path, population: str) -> Path:
-    """Folder of the checkpoints of runs that are trained together."""
     return directory / "populations" / population
 
 
 def ended(directory: Path, run: str) -> bool:
-    """Whether the run has been measured to its end, complete or diverged."""
+    """Whether the run is complete or diverged, and measured."""
     return (run_directory(directory, run) / "rows.json").exists()
 
 
 def read_rows(directory: Path, run: str) -> Rows:
-    """The measurements of a run that has ended."""
     return read_json(run_directory(directory, run) / "rows.json")["rows"]
 
 
 def write_rows(directory: Path, run: str, rows: Rows) -> None:
-    """Ends a run."""
+    """Saves the measurements of a run, which ends it."""
     write_json(run_directory(directory, run) / "rows.json", {"rows": rows})
 
 
 def write_manifest(directory: Path, name: str, runs: Rows) -> bool:
-    """Saves the runs of a plan, in its order; returns whether it replaces a different plan of that name.
-
-    Args:
-        runs: of each run its `LABELS`, and seed and FLOPs for `status`.
-    """
+    """Saves `LABELS`, seed and FLOPs of a plan's runs; returns whether it replaces a different plan of that name."""
     path = directory / "plan" / f"{name}.json"
-    changed = path.exists() and _labels(read_json(path)["runs"]) != _labels(runs)
+    before = read_json(path)["runs"] if path.exists() else runs
     write_json(path, {"runs": runs})
-    return changed
+    return [[run[name] for name in LABELS] for run in before] != [[run[name] for name in LABELS] for run in runs]
 
 
 def remove_manifest(directory: Path, name: str) -> None:
-    """Takes a plan's runs out of the table; their folders stay."""
+    """Removes a plan's runs from the table, not their folders."""
     (directory / "plan" / f"{name}.json").unlink(missing_ok=True)
 
 
@@ -139,11 +125,7 @@ def read_manifests(directory: Path) -> Rows:
 
 
 def collect(directory: Path) -> RunTable:
-    """Writes and returns the table of every planned run that has ended, in the plan's order.
-
-    Raises:
-        InputError: no run has ended yet.
-    """
+    """Writes and returns the table of the planned runs that have ended; raises InputError if there are none."""
     import pandas as pd
 
     from mixscale.run_table import RunTable
@@ -161,7 +143,3 @@ def collect(directory: Path) -> RunTable:
     table.write(directory / RUNS_CSV)
     table.write(directory / RUNS_PARQUET)
     return table
-
-
-def _labels(runs: Rows) -> list[tuple[str, ...]]:
-    return [tuple(run[name] for name in LABELS) for run in runs]

@@ -1,11 +1,9 @@
-"""Which runs are trained together in one program, how many at most, and how a population resumes.
+"""Populations: the runs of one shape that one program trains together, their size, and how they resume.
 
-Small models leave an accelerator idle, so runs of one shape are trained side by side on it. On a CPU this gains
-nothing (`analysis/train_benchmark.py` measures it), and runs are trained one by one.
-
-A population's checkpoints hold all its runs, so whoever resumes it must train the same runs together, whatever else of
-the plan has ended, failed or been added since. A population that keeps failing is split: its runs are trained one by
-one, so that a run that makes its population fail does not stop the others.
+Small models leave an accelerator idle, so it trains several runs side by side; on a CPU this gains nothing
+(`analysis/train_benchmark.py`). A population's checkpoints hold all its runs, so it resumes with the same runs,
+whatever else of the plan has ended, failed or been added since. A population that keeps failing is split into single
+runs, so that a bad run does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,12 +27,9 @@ if TYPE_CHECKING:
     from mixscale.sweeps.plan import Planned
     from mixscale.training.run import Run
 
-FULL_STEP = 1 << 20
-"""Tokens of a step on one device, beyond which no accelerator is idle."""
-MEMORY_SHARE = 0.8
-"""Share of a device's memory that a population may be planned to use; the compiler needs the rest."""
-FILE = "runs.json"
-"""In the folder of a population: its runs, its places, and whether it was split."""
+FULL_STEP = 1 << 20  # tokens in a step that keep any one device busy
+MEMORY_SHARE = 0.8  # share of a device's memory for a population; the compiler needs the rest
+POPULATION_FILE = "runs.json"  # in a population's folder: its runs, its places, and whether it was split
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,7 @@ class Population:
     """Runs of one shape that are trained together."""
 
     planned: tuple[Planned, ...]
-    places: int
-    """R of their program; places without a run stay idle"""
+    places: int  # R of their program; places without a run stay idle
 
     @property
     def runs(self) -> list[str]:
@@ -51,35 +45,33 @@ class Population:
 
     @property
     def id(self) -> str:
-        """Hash of the ids of its runs."""
         return content_hash(self.runs, self.places)
 
     def save(self, directory: Path, split: bool = False) -> None:
-        """Records which runs it has, and whether they are trained one by one from now on."""
+        """Saves its runs, and whether they are trained one by one from now on."""
         about = {"runs": self.runs, "places": self.places, "split": split}
-        write_json(population_directory(directory, self.id) / FILE, about)
+        write_json(population_directory(directory, self.id) / POPULATION_FILE, about)
 
     def keeps_failing(self, directory: Path) -> bool:
-        """Whether it stopped too often without progress of any of its runs."""
+        """Whether it failed too often without progress of any of its runs."""
         found = [read_failure(run_directory(directory, run)) for run in self.runs]
         return len(found) > 1 and all(f is not None and f.exhausted and f.together == len(found) for f in found)
 
     def split(self, directory: Path) -> None:
-        """Gives it up: its runs resume from their own checkpoints, one by one, or start from step 0."""
+        """Its runs resume one by one, from their own checkpoints or from step 0."""
         self.save(directory, split=True)
         shutil.rmtree(population_directory(directory, self.id) / "checkpoints", ignore_errors=True)
         for run in self.runs:
             clear_progress(run_directory(directory, run))
 
     def alone(self, machine: Machine) -> list[Population]:
-        """Its runs, each as a population of its own."""
         return [Population((item,), along_runs(machine)) for item in self.planned]
 
 
 def populations(planned: Iterable[Planned], machine: Machine, store: TokenStore) -> list[Population]:
     """`planned` in populations: by shape, shorter runs first, in the plan's order.
 
-    Removing whole populations leaves the others as they were, so a sweep that resumes has the same ones.
+    They do not change if whole populations are removed from `planned`, so that a sweep resumes with the same ones.
     """
     from mixscale.training import shape_of
 
@@ -97,13 +89,10 @@ def populations(planned: Iterable[Planned], machine: Machine, store: TokenStore)
 def resumed_populations(
     directory: Path, left: Sequence[Planned], machine: Machine, store: TokenStore
 ) -> list[Population]:
-    """`left` in populations: those that were started as they were, the others as `populations` has them.
-
-    Runs are grouped anew where the config asks for another population size than they were started with.
-    """
+    """`left` in the populations that were started, if the config still has their size; else as in `populations`."""
     from mixscale.training import hosts
 
-    # With several hosts, process 0 decides: on a shared disk the others may see an older state.
+    # Process 0 decides: on a shared disk the other hosts may see an older state.
     place_Px3 = hosts.alike(_places(directory, left) if hosts.first() else np.zeros((len(left), 3), np.int32))
     along = along_runs(machine)
     groups: dict[tuple[int, int], list[tuple[int, Planned]]] = defaultdict(list)
@@ -123,10 +112,15 @@ def resumed_populations(
 
 
 def _places(directory: Path, left: Sequence[Planned]) -> np.ndarray:
-    """Of each run its population, its place there, and how many places that has: 1 where split, 0 for none."""
+    """Of each run its population, its place there, and the number of places: 1 after a split, 0 if not started."""
+    started = []
+    for path in sorted(population_directory(directory, "").glob(f"*/{POPULATION_FILE}")):
+        with suppress(FileNotFoundError):  # another process removes it once all its runs have ended
+            started.append(read_json(path))
+    started.sort(key=lambda population: not population["split"])  # runs of a split population stay single
     row_of = {item.run.id: row for row, item in enumerate(left)}
     place_Px3 = np.zeros((len(left), 3), np.int32)
-    for group, found in enumerate(_started(directory)):
+    for group, found in enumerate(started):
         rows = [row_of[run] for run in found["runs"] if run in row_of]
         if found["split"]:
             place_Px3[rows] = group, 0, 1
@@ -135,18 +129,8 @@ def _places(directory: Path, left: Sequence[Planned]) -> np.ndarray:
     return place_Px3
 
 
-def _started(directory: Path) -> list[dict[str, Any]]:
-    """What `Population.save` wrote; split ones first, because runs of a split population stay single."""
-    found = []
-    for path in sorted(population_directory(directory, "").glob(f"*/{FILE}")):
-        # Another process may remove it just now, because all of it has ended.
-        with suppress(FileNotFoundError):
-            found.append(read_json(path))
-    return sorted(found, key=lambda population: not population["split"])
-
-
 def population_size(run: Run, machine: Machine, store: TokenStore) -> int:
-    """How many runs of a shape are trained together: `machine.population`, else as memory allows; one on a CPU."""
+    """How many runs of a shape are trained together: `machine.population`, one on a CPU, else what fits in memory."""
     import jax
 
     from mixscale.training import hosts
@@ -198,11 +182,12 @@ def resident_bytes(store: TokenStore, machine: Machine) -> float:
     """Bytes of the token rows on every device; 0 where they are streamed."""
     from mixscale.training.loader import row_bytes
 
-    return float(row_bytes(store)) if row_bytes(store) <= machine.resident_gb * 1e9 else 0.0
+    size = row_bytes(store)
+    return float(size) if size <= machine.resident_gb * 1e9 else 0.0
 
 
 def describe(found: list[Population], machine: Machine, store: TokenStore) -> str:
-    """A line for each size: how many runs are trained together, and the memory that takes."""
+    """A line for each size: how many runs are trained together, and how much memory they need."""
     sizes: dict[str, list[Population]] = defaultdict(list)
     for population in found:
         sizes[population.planned[0].run.size].append(population)

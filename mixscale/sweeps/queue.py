@@ -1,10 +1,10 @@
 """The queue of runs: a process claims a run's folder before it trains the run. Knows nothing of training.
 
 A claim has two parts. The operating system's lock on `lock` serves processes of one machine; it is released however
-its holder dies. A lease serves machines that share a file system, where such locks may not reach the others: the file
+its holder dies. A lease serves machines that share a file system, to which such locks may not extend: the file
 `claim.N` names the holder, who touches it while it lives. The next holder creates `claim.N+1` once `claim.N` was
-released, or not touched for `LEASE` seconds. `claim.N+1` is created by a hard link, so of several processes one
-succeeds; a number is never used twice, so nobody takes over a claim that has already been taken over.
+released, or not touched for `LEASE` seconds: by a hard link, so of several processes one succeeds. No number is used
+twice, so no process takes over a claim that another has already taken over.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+# Seconds without a touch until a lease expires. A network file system may report times that are a minute old, and a
+# busy process may be late.
 LEASE = 120.0
-"""Seconds without a touch after which a lease has expired. A network file system may report times that are up to a
-minute old, and a busy process may be late."""
-HEARTBEAT = 15.0
-"""Seconds between touches."""
-RELEASED = 0.0
-"""Time of modification of a lease that its holder released."""
+HEARTBEAT = 15.0  # seconds between touches
+RELEASED = 0.0  # time of modification of a lease that its holder released
 
 
 @dataclass(frozen=True)
@@ -41,32 +39,25 @@ class Holder:
     machine: str
     host: str
     pid: int
-    since: float
-    """seconds since 1970, by the holder's clock"""
-    touched: float
-    """time of its last touch, by the file server's clock"""
-    locked: bool = True
-    """whether it also has the lock"""
-    together: int = 1
-    """runs that it trains together"""
+    since: float  # seconds since 1970, by the holder's clock
+    touched: float  # time of its last touch, by the file server's clock
+    locked: bool = True  # whether it also has the lock
+    together: int = 1  # runs that it trains together
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that this process holds."""
-
     lease: Path
-    dead: Holder | None
-    """the holder before, where it died without releasing its claim"""
+    dead: Holder | None  # the holder before, where it died without releasing its claim
 
 
 @contextmanager
 def claim(path: Path, together: int = 1) -> Iterator[Claim | None]:
-    """Holds the claim on a run's folder while the block runs; yields None where another process holds it.
+    """Holds the claim on a run's folder while the block runs; yields None if another process holds it.
 
     Args:
-        path: the folder; created where it is missing.
-        together: runs that are to be trained with this one, itself included.
+        path: the folder; created if it is missing.
+        together: runs that are trained together, this one included.
     """
     path.mkdir(parents=True, exist_ok=True)
     with open(path / "lock", "w") as lock:
@@ -79,13 +70,12 @@ def claim(path: Path, together: int = 1) -> Iterator[Claim | None]:
             yield taken
         finally:
             _HEARTBEATS.stop(taken.lease)
-            # If the folder was removed or the file server is away, the lease expires by itself.
-            with suppress(OSError):
+            with suppress(OSError):  # the lease expires by itself
                 os.utime(taken.lease, (RELEASED, RELEASED))
 
 
 def holder(path: Path) -> Holder | None:
-    """The process that holds the claim on a run's folder now; None where it is free."""
+    """The process that holds the claim on a run's folder; None if it is free."""
     lease = _newest(path)
     found = lease and _read(lease)
     if not found or found.touched == RELEASED:
@@ -100,7 +90,7 @@ def holder(path: Path) -> Holder | None:
 
 @cache
 def this_machine() -> str:
-    """Name of the running system: its boot id, because host names repeat (localhost, containers)."""
+    """The boot id of the system, because host names repeat (localhost, containers)."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.exists() else platform.node()
 
@@ -108,8 +98,7 @@ def this_machine() -> str:
 class Lock(Enum):
     OURS = 1
     TAKEN = 2
-    UNSUPPORTED = 3
-    """the file system has no such locks"""
+    UNSUPPORTED = 3  # the file system has no such locks
 
 
 def _acquire(lock: IO[str], kind: int) -> Lock:
@@ -118,7 +107,7 @@ def _acquire(lock: IO[str], kind: int) -> Lock:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
             return Lock.OURS
         except BlockingIOError:
-            # A process that only looks takes a shared lock for microseconds: try once more before giving up.
+            # `holder` takes a shared lock for microseconds: try again before giving up.
             if attempt == 2 or kind == fcntl.LOCK_SH or _acquire(lock, fcntl.LOCK_SH) is Lock.TAKEN:
                 return Lock.TAKEN
             fcntl.flock(lock, fcntl.LOCK_UN)
@@ -129,11 +118,10 @@ def _acquire(lock: IO[str], kind: int) -> Lock:
 
 
 def _take(path: Path, lock: Lock, together: int) -> Claim | None:
-    """Creates the lease for this process; None where another process holds the claim."""
-    before, last, number = _newest(path), None, 1
-    if before is not None:
-        last = _read(before)
-        number = int(before.suffix[1:]) + 1
+    """Creates the lease for this process; None if another process holds the claim."""
+    before = _newest(path)
+    last = before and _read(before)
+    number = _number(before) + 1 if before else 1
     if lock is Lock.TAKEN and not (last and _may_outlive(last)):
         return None
     mine = path / f".claim-{secrets.token_hex(8)}"
@@ -143,13 +131,13 @@ def _take(path: Path, lock: Lock, together: int) -> Claim | None:
         if last is not None:
             # No process of this machine can hold a lease with a lock that is now ours.
             dead = lock is Lock.OURS and last.locked and last.machine == this_machine()
-            # Both times are the file server's, so the clocks of the machines need not agree.
+            # Both times are the file server's, so the clocks of the machines may differ.
             if not dead and mine.stat().st_mtime - last.touched < LEASE:
                 return None
         lease = path / f"claim.{number}"
         with suppress(FileExistsError):
             os.link(mine, lease)
-        # A network file system may report that a link exists when it has just made it; the count of links is right.
+        # A network file system may report a link that it has just made as existing; the count of links is right.
         if mine.stat().st_nlink != 2:
             return None
     finally:
@@ -158,10 +146,10 @@ def _take(path: Path, lock: Lock, together: int) -> Claim | None:
 
 
 def _may_outlive(last: Holder) -> bool:
-    """Whether the lock may outlive its holder: a file server may keep that of a dead node until the node restarts.
+    """Whether the lock may outlive its holder, so that only the lease counts.
 
-    Then only the lease counts, and who takes it has no lock. A process of this machine that has the lock is alive,
-    however long ago its last touch was.
+    A file server may keep a dead node's lock until the node restarts. A process of this machine that has the lock is
+    alive, however long ago its last touch was.
     """
     return not last.locked or (last.machine != this_machine() and last.touched != RELEASED)
 
@@ -171,14 +159,17 @@ def _newest(path: Path) -> Path | None:
     return path / f"claim.{max(numbers)}" if numbers else None
 
 
+def _number(lease: Path) -> int:
+    return int(lease.suffix[1:])
+
+
 def _read(lease: Path) -> Holder:
-    # Opening a file makes a network file system fetch its time again.
-    with open(lease) as file:
+    with open(lease) as file:  # opening it makes a network file system fetch its time again
         return Holder(**json.load(file), touched=os.fstat(file.fileno()).st_mtime)
 
 
 class _Heartbeats:
-    """One thread that touches all leases of this process."""
+    """A thread that touches all leases of this process."""
 
     def __init__(self) -> None:
         self._leases: set[Path] = set()
@@ -201,15 +192,14 @@ class _Heartbeats:
             time.sleep(HEARTBEAT)
             with self._guard:
                 for lease in self._leases:
-                    # A file server may be away for a while; one touch within LEASE seconds is enough.
-                    with suppress(OSError):
+                    with suppress(OSError):  # one touch in LEASE seconds is enough, so a short outage does no harm
                         _exit_if_taken_over(lease)
                         os.utime(lease)
 
 
 def _exit_if_taken_over(lease: Path) -> None:
     """Ends a process that slept until another took over its run: two must not write to one folder."""
-    if lease.with_suffix(f".{int(lease.suffix[1:]) + 1}").exists():
+    if lease.with_suffix(f".{_number(lease) + 1}").exists():
         reason = f"this process sent no heartbeat for {LEASE:.0f} s, so another one took over {lease.parent}"
         print(f"error: {reason}; it ends", file=sys.stderr, flush=True)
         os._exit(1)

@@ -1,6 +1,6 @@
-"""The state of each run on disk: whether it waits, is trained, failed or ended, how far it is and what stopped it.
+"""The state of each run on disk: waiting, running, failed or ended, its progress and its last failure.
 
-The process that holds a run's claim writes it; any process on any machine that sees the folder reads it.
+The process that holds a run's claim writes the state; any process that sees the folder reads it.
 """
 
 from __future__ import annotations
@@ -16,72 +16,56 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mixscale.errors import InputError, Interrupted, Unfinished
+from mixscale.errors import InputError, Interrupted, Unfinished, os_message
 from mixscale.sweeps.directory import ended, read_json, run_directory, write_json
 from mixscale.sweeps.queue import Holder, claim, holder
 
 if TYPE_CHECKING:
     from mixscale.training import Progress
 
-ATTEMPTS = 3
-"""Times in a row that a run may fail, or its process die, without progress, before it is given up."""
-NOTE_SECONDS = 5.0
-"""Seconds between two notes of a run's progress."""
+ATTEMPTS = 3  # failures in a row without progress after which a run is given up
+NOTE_SECONDS = 5.0  # between two writes of a run's progress
 PROGRESS, FAILURE = "progress.json", "failure.json"
 
 
 class Stage(StrEnum):
-    """What a run's folder says of it."""
-
-    WAITING = "waiting"
-    """free to be claimed, perhaps with progress and failures"""
+    WAITING = "waiting"  # free to be claimed, perhaps with progress and failures
     RUNNING = "running"
-    FAILED = "failed"
-    """given up"""
-    ENDED = "ended"
-    """complete or diverged"""
+    FAILED = "failed"  # given up
+    ENDED = "ended"  # complete or diverged
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far the process that trains a run is, in optimizer steps of all segments."""
+    """Progress of the process that trains a run, in optimizer steps of all segments."""
 
     done: int
     total: int
-    tokens: int
-    """trained by this process since its first dispatch, which compiles"""
-    first_done: int
-    """steps done when that dispatch ended"""
-    since: float
-    """when it ended, in seconds since 1970"""
+    tokens: int  # trained by this process since its first dispatch, which compiles
+    first_done: int  # steps done when that dispatch ended
+    since: float  # when it ended, in seconds since 1970
     at: float
 
     @property
     def steps_per_second(self) -> float | None:
-        """None before there is anything to measure."""
         return (self.done - self.first_done) / (self.at - self.since) if self.done > self.first_done else None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What stopped a run, or a worker, last."""
+    """What last stopped a run or a worker."""
 
-    kind: str
-    """`input`, `unfinished`, or `defect`, which has its stack trace in `why`"""
+    kind: str  # `input`, `unfinished`, or `defect`, which has its stack trace in `why`
     why: str
-    times: int = 1
-    """failures in a row without progress in between"""
+    times: int = 1  # failures in a row without progress in between
     host: str = ""
-    at: float = 0.0
-    """seconds since 1970"""
-    done: int = 0
-    """the most optimizer steps that the run had done"""
-    together: int = 1
-    """runs that were trained together; where several, another of them may have caused it"""
+    at: float = 0.0  # seconds since 1970
+    done: int = 0  # the most optimizer steps that the run had done
+    together: int = 1  # runs that were trained together; where several, another of them may have caused it
 
     @property
     def exhausted(self) -> bool:
-        """Whether the run must not be tried again in this way."""
+        """Whether the run must not be tried again together with these runs."""
         return self.times >= ATTEMPTS
 
     @property
@@ -91,10 +75,9 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, times: int = 1, done: int = 0, together: int = 1) -> Failure:
-        """The sentence of an error that has one for the user, else its stack trace."""
+        """From an error: its message if that is for the user, else its stack trace."""
         if isinstance(error, OSError):
-            where = f": {error.filename}" if error.filename else ""
-            kind, why = "unfinished", f"{error.strerror or error}{where}; progress is saved"
+            kind, why = "unfinished", f"{os_message(error)}; progress is saved"
         elif isinstance(error, InputError | Unfinished):
             kind, why = "input" if isinstance(error, InputError) else "unfinished", str(error)
         else:
@@ -107,8 +90,6 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of one run."""
-
     run: str
     stage: Stage
     holder: Holder | None = None
@@ -121,15 +102,29 @@ def run_states(directory: Path, runs: Iterable[str]) -> Iterator[RunState]:
     folder = directory / "runs"
     started = set(os.listdir(folder)) if folder.exists() else set()
     for run in runs:
-        yield _state(directory, run) if run in started else RunState(run, Stage.WAITING)
+        if run not in started:
+            yield RunState(run, Stage.WAITING)
+        elif ended(directory, run):
+            yield RunState(run, Stage.ENDED)
+        else:
+            path = run_directory(directory, run)
+            failure, held, progress = read_failure(path), holder(path), read_progress(path)
+            stage = Stage.RUNNING if held else Stage.FAILED if failure and failure.final else Stage.WAITING
+            yield RunState(run, stage, held, progress, failure)
+
+
+def can_train(directory: Path, run: str) -> bool:
+    """Whether the run has neither ended nor been given up."""
+    failure = read_failure(run_directory(directory, run))
+    return not ended(directory, run) and not (failure and failure.final)
 
 
 @contextmanager
 def claimed(path: Path, together: int = 1) -> Iterator[bool]:
-    """Holds the claim on a run's folder, as `queue.claim`, and records failures: its own and a dead holder's.
+    """Holds the claim on a run's folder, and records failures: of the block, and of a holder that died.
 
     Yields:
-        Whether the run was free.
+        whether the run was free.
     """
     with claim(path, together) as held:
         if held is None:
@@ -146,13 +141,9 @@ def claimed(path: Path, together: int = 1) -> Iterator[bool]:
 
 
 def record_failure(path: Path, error: Exception, together: int = 1) -> None:
-    """Counts a failure of the run in folder `path`; a process that was asked to stop did not fail.
+    """Counts a failure of the run in folder `path` that was trained with `together` - 1 others; an interrupt is none.
 
-    Only failures without progress in between add up, so a run that is killed again and again completes if it gets
-    further each time.
-
-    Args:
-        together: runs that were trained with it, itself included.
+    Only failures without progress in between add up, so a run that is often killed completes if it makes progress.
     """
     if isinstance(error, Interrupted):
         return
@@ -161,13 +152,11 @@ def record_failure(path: Path, error: Exception, together: int = 1) -> None:
     if before is not None and before.together == together:
         times = before.times + 1 if done <= before.done else 1
         done = max(done, before.done)
-    # Where the disk is full, the error itself tells the reason.
-    with suppress(OSError):
+    with suppress(OSError):  # on a full disk, `error` itself names the reason
         write_json(path / FAILURE, asdict(Failure.of(error, times, done, together)))
 
 
 def read_failure(path: Path) -> Failure | None:
-    """What stopped the run in folder `path` last."""
     return _read(path / FAILURE, Failure)
 
 
@@ -176,14 +165,13 @@ def clear_failure(path: Path) -> None:
 
 
 def allow_retry(path: Path) -> None:
-    """Allows a run that was given up to be tried again; the failures of its population still split the population."""
+    """Forgets the failure of a run that was given up; failures of a population still split it."""
     failure = read_failure(path)
     if failure and (failure.final or failure.together == 1):
         clear_failure(path)
 
 
 def read_progress(path: Path) -> RunProgress | None:
-    """How far the run in folder `path` is; None where no process has noted it."""
     return _read(path / PROGRESS, RunProgress)
 
 
@@ -196,17 +184,12 @@ def clear_progress(path: Path) -> None:
 
 
 class ProgressWriter:
-    """Forwards a worker's reports, and notes the progress of each run in its folder.
-
-    Args:
-        directory: of the experiment.
-        report: receives every report.
-    """
+    """Forwards a worker's reports to `report`, and saves the progress of each run in its folder."""
 
     def __init__(self, directory: Path, report: Callable[[Any], None] = lambda message: None):
         self._directory, self._report = directory, report
         self._progress: dict[str, RunProgress] = {}
-        self._noted: dict[str, float] = {}
+        self._written: dict[str, float] = {}
 
     def __call__(self, message: Progress | dict[str, Any]) -> None:
         self._report(message)
@@ -214,24 +197,15 @@ class ProgressWriter:
             clear_progress(run_directory(self._directory, message["run"]))
             return
         now = time.time()
-        known = self._progress.get(message.run)
-        if known is None:
-            here = RunProgress(message.done, message.total, 0, message.done, now, now)
+        progress = self._progress.get(message.run)
+        if progress is None:
+            progress = RunProgress(message.done, message.total, 0, message.done, now, now)
         else:
-            here = replace(known, done=message.done, tokens=known.tokens + message.tokens, at=now)
-        self._progress[message.run] = here
-        if now - self._noted.get(message.run, 0.0) >= NOTE_SECONDS:
-            self._noted[message.run] = now
-            write_progress(run_directory(self._directory, message.run), here)
-
-
-def _state(directory: Path, run: str) -> RunState:
-    if ended(directory, run):
-        return RunState(run, Stage.ENDED)
-    path = run_directory(directory, run)
-    failure, held, progress = read_failure(path), holder(path), read_progress(path)
-    stage = Stage.RUNNING if held else Stage.FAILED if failure and failure.final else Stage.WAITING
-    return RunState(run, stage, held, progress, failure)
+            progress = replace(progress, done=message.done, tokens=progress.tokens + message.tokens, at=now)
+        self._progress[message.run] = progress
+        if now - self._written.get(message.run, 0.0) >= NOTE_SECONDS:
+            self._written[message.run] = now
+            write_progress(run_directory(self._directory, message.run), progress)
 
 
 T = TypeVar("T", RunProgress, Failure)

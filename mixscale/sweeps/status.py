@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -19,73 +18,71 @@ from rich.table import Table
 from rich.text import Text
 
 from mixscale.errors import InputError
-from mixscale.run_status import Status
+from mixscale.io import Status
 from mixscale.sweeps.directory import read_manifests, read_rows
 from mixscale.sweeps.run_state import RunState, Stage, run_states
 
 if TYPE_CHECKING:
     from mixscale.sweeps.plan import Planned
 
-MAX_LISTED = 20
-"""Runs that a table lists at most."""
+MAX_LISTED = 20  # runs that a table lists at most
 COUNTED = (Status.COMPLETE, Status.DIVERGED, Stage.RUNNING, Stage.WAITING, Stage.FAILED)
-LINE_SECONDS = 30.0
-"""Between two log lines where there is no terminal for a bar."""
-DRAW_SECONDS = 0.1
-"""Between two updates of the bar."""
-SPEED_SECONDS = 1.0
-"""Seconds of training before the speed is shown."""
+LINE_SECONDS = 30.0  # between two log lines, if there is no terminal for a bar
+DRAW_SECONDS = 0.1  # between two updates of the bar
+SPEED_SECONDS = 1.0  # of training before the speed is shown
 
 
-@dataclass
 class SweepStatus:
-    """The states of all planned runs of a folder."""
+    """The states of all planned runs of an experiment's folder.
 
-    planned: dict[str, dict[str, Any]]
-    """the manifest's entry of each run"""
-    runs: list[RunState]
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """runs by size and state, one of `COUNTED`"""
-    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """training FLOPs by size"""
-    speeds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """FLOP/s of the runs that have ended, by size"""
+    Attributes:
+        planned: the manifest's entry of each run.
+        counts: runs by size and state, one of `COUNTED`.
+        spent: training FLOPs by size.
+        speeds: FLOP/s of the runs that have ended, by size.
 
-    @classmethod
-    def read(cls, directory: Path) -> SweepStatus:
-        """The status of an experiment's folder.
+    Raises:
+        InputError: the folder holds no plan.
+    """
 
-        Raises:
-            InputError: it holds no plan.
-        """
-        planned = {run["run"]: run for run in read_manifests(directory)}
-        if not planned:
+    def __init__(self, directory: Path):
+        self.planned = {run["run"]: run for run in read_manifests(directory)}
+        if not self.planned:
             raise InputError(f"'{directory}' holds no plan of a sweep; give an experiment's folder, such as runs/NAME")
-        status = cls(planned, list(run_states(directory, planned)))
-        for run in status.runs:
-            status._count(directory, run)
-        return status
-
-    @property
-    def running(self) -> list[RunState]:
-        return self.at(Stage.RUNNING)
+        self.runs = list(run_states(directory, self.planned))
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.spent: dict[str, float] = defaultdict(float)
+        self.speeds: dict[str, list[float]] = defaultdict(list)
+        for run in self.runs:
+            size, state, flops = self.size_of(run), str(run.stage), self._done(run)
+            if run.stage is Stage.ENDED:
+                row = read_rows(directory, run.run)[-1]
+                state = row["status"]
+                flops = self.flops_of(run) if state == Status.COMPLETE else row["flops"]
+                self.speeds[size].append(flops / row["seconds"])
+            self.counts[size, state] += 1
+            self.spent[size] += flops
 
     def at(self, *stages: Stage) -> list[RunState]:
         return [run for run in self.runs if run.stage in stages]
 
     @property
+    def running(self) -> list[RunState]:
+        return self.at(Stage.RUNNING)
+
+    @property
     def done(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether all runs have ended or failed."""
         return not self.at(Stage.RUNNING, Stage.WAITING)
 
     @property
     def rate(self) -> float:
-        """FLOP/s of all running runs; one too young to measure counts as those of its size that have ended."""
-        return sum(self._rate(run) for run in self.running)
+        """FLOP/s of all running runs; one without a measured speed counts as those of its size that have ended."""
+        return sum(map(self._rate, self.running))
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all runs have ended, if the number trained at a time stays as it is; None where none is measured."""
+        """Until all runs have ended, if as many are trained at a time; None before a speed is measured."""
         left = {run.run: self.flops_of(run) - self._done(run) for run in self.at(Stage.RUNNING, Stage.WAITING)}
         if not self.rate:
             return None
@@ -97,16 +94,6 @@ class SweepStatus:
 
     def flops_of(self, run: RunState) -> float:
         return self.planned[run.run]["flops"]
-
-    def _count(self, directory: Path, run: RunState) -> None:
-        size, state, flops = self.size_of(run), str(run.stage), self._done(run)
-        if run.stage is Stage.ENDED:
-            row = read_rows(directory, run.run)[-1]
-            state = row["status"]
-            flops = self.flops_of(run) if state == Status.COMPLETE else row["flops"]
-            self.speeds[size].append(flops / row["seconds"])
-        self.counts[size, state] += 1
-        self.spent[size] += flops
 
     def _done(self, run: RunState) -> float:
         return self.flops_of(run) * run.progress.done / run.progress.total if run.progress else 0.0
@@ -130,17 +117,20 @@ def render(status: SweepStatus) -> RenderableType:
 
 def _by_size(status: SweepStatus) -> Table:
     table = _table("size", *COUNTED, "runs", "FLOPs", "of", elastic=("size",), numbers=8)
-    planned = Counter(run["size"] for run in status.planned.values())
-    whole: Counter[str] = Counter()
+    planned: dict[str, list[float]] = defaultdict(list)
     for run in status.runs:
-        whole[status.size_of(run)] += status.flops_of(run)
+        planned[status.size_of(run)].append(status.flops_of(run))
+
+    def add(name: Text | str, sizes: list[str], style: str | None = None) -> None:
+        flops = [f for size in sizes for f in planned[size]]
+        counts = [sum(status.counts[size, state] for size in sizes) for state in COUNTED]
+        spent = sum(status.spent[size] for size in sizes)
+        table.add_row(name, *map(str, [*counts, len(flops)]), f"{spent:.3g}", f"{sum(flops):.3g}", style=style)
+
     for size in planned:
-        counts = [str(status.counts[size, state]) for state in COUNTED]
-        table.add_row(_cut(size), *counts, str(planned[size]), f"{status.spent[size]:.3g}", f"{whole[size]:.3g}")
+        add(_cut(size), [size])
     if len(planned) > 1:
-        counts = [str(sum(status.counts[size, state] for size in planned)) for state in COUNTED]
-        flops = (f"{sum(status.spent.values()):.3g}", f"{sum(whole.values()):.3g}")
-        table.add_row("all", *counts, str(len(status.runs)), *flops, style="bold")
+        add("all", list(planned), style="bold")
     return table
 
 
@@ -203,7 +193,6 @@ def _cut(text: str) -> Text:
 
 
 def _short(host: str) -> str:
-    """A host's name without its domain."""
     return host.split(".")[0]
 
 
@@ -221,8 +210,8 @@ class SweepProgress:
     Args:
         planned: all runs, to count against.
         left: those that have not ended.
-        weights: of each target's loss in the objective, by name; all are equal where none are given.
-        console: standard output where none is given.
+        weights: of each target's loss in the objective, by name; None: all are equal.
+        console: None: standard output.
     """
 
     def __init__(
@@ -246,8 +235,7 @@ class SweepProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[speed]}"),
             console=self._console,
-            # In a log, a bar would be a series of control characters.
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_terminal,  # in a log, a bar would be control characters
             # rich's own thread would fail while TFDS imports its parts, which replaces `import` for all threads.
             auto_refresh=False,
         )
@@ -286,7 +274,7 @@ class SweepProgress:
 
     def _end(self, row: dict[str, Any]) -> None:
         self._ended += 1
-        self._pace.end(row["run"])
+        self._pace.take(row["run"], 1.0, before=0.0)
         self._mfu.pop(row["run"], None)
         item = self._by_id[row["run"]]
         outcome = self._objective(row) if row["status"] == Status.COMPLETE else row["status"]
@@ -325,36 +313,31 @@ class SweepProgress:
 
 
 class Pace:
-    """How much of a sweep's work is done, and how long the rest takes at the speed so far.
+    """How much of a sweep's work is done, and how long what is left takes at the speed so far.
 
     Args:
         work: of each run that is left, in any unit.
     """
 
     def __init__(self, work: Mapping[str, float]):
-        self._work = work
+        self._work, self._total = work, sum(work.values())
         self._share: dict[str, float] = {}
         self._at_start: dict[str, float] = {}
 
     @property
     def share(self) -> float:
-        """Of the work that is done, that of earlier processes included."""
-        return self._done(self._share) / sum(self._work.values())
+        """Of the work that is done, also by earlier processes."""
+        return self._done(self._share) / self._total
 
-    def take(self, run: str, share: float) -> None:
-        """`run` has done that share; what it had done at its first report was done by an earlier process."""
-        self._at_start.setdefault(run, share)
+    def take(self, run: str, share: float, before: float | None = None) -> None:
+        """`run` has done `share`; of its first report, an earlier process did `before` (None: all)."""
+        self._at_start.setdefault(run, share if before is None else before)
         self._share[run] = share
 
-    def end(self, run: str) -> None:
-        """`run` has ended, whether it was reported before or not."""
-        self._at_start.setdefault(run, 0.0)
-        self._share[run] = 1.0
-
     def seconds_left(self, elapsed: float) -> float | None:
-        """Where `elapsed` seconds were needed so far; None before anything was done."""
+        """After `elapsed` seconds of training; None before anything was done."""
         done, before = self._done(self._share), self._done(self._at_start)
-        return elapsed * (sum(self._work.values()) - done) / (done - before) if done > before else None
+        return elapsed * (self._total - done) / (done - before) if done > before else None
 
     def _done(self, shares: Mapping[str, float]) -> float:
         return sum(self._work[run] * share for run, share in shares.items())

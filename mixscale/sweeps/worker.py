@@ -9,15 +9,23 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixscale.config import Experiment
 from mixscale.errors import InputError, Unfinished
-from mixscale.sweeps.directory import ended, population_directory, read_json, run_directory, write_json, write_rows
+from mixscale.sweeps.directory import (
+    Rows,
+    ended,
+    population_directory,
+    read_json,
+    run_directory,
+    write_json,
+    write_rows,
+)
 from mixscale.sweeps.populations import Population, along_runs, resumed_populations
-from mixscale.sweeps.run_state import claimed, clear_failure, read_failure
+from mixscale.sweeps.run_state import can_train, claimed, clear_failure
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
@@ -25,15 +33,14 @@ if TYPE_CHECKING:
     from mixscale.training import Trainer
 
 Report = Callable[[object], None]
-MEASURED = "rows.json"
-"""In the folder of a population: the rows of all its runs, once the last has ended."""
+MEASURED = "rows.json"  # in a population's folder: the rows of all its runs, once the last has ended
 
 
 def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], report: Report) -> None:
-    """Trains what is left of `planned`; reports every dispatch, and the last row of each run that ends.
+    """Trains the runs that have not ended; reports every dispatch, and the last row of each run that ends.
 
-    Runs of one shape share one compiled program, and on an accelerator they are trained together. A population of
-    which another process holds a run is left to that process; one that keeps failing is split into single runs.
+    Runs of one shape share one compiled program, and on an accelerator they are trained together. A population with a
+    run that another process holds is left to that process; one that keeps failing is split into single runs.
 
     Raises:
         InputError: a run cannot be trained as it is, or a population does not fit in the devices' memory.
@@ -45,13 +52,10 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
     _cache_compiled(Path(experiment.corpus.cache))
     store, directory = TokenStore.open(store_path), experiment.directory
     trainers: dict[tuple[str, int], Trainer] = {}
-    planned = list(planned)
     if hosts.first():
         for measured in population_directory(directory, "").glob(f"*/{MEASURED}"):
             _end_population(directory, measured)
-    # With several hosts, process 0 decides: on a shared disk the others may see an older state.
-    left_P = hosts.alike(np.array([not ended(directory, item.run.id) for item in planned], bool))
-    left = [item for item, is_left in zip(planned, left_P, strict=True) if is_left]
+    left = unfinished(experiment, planned)
     waiting = deque(resumed_populations(directory, left, experiment.machine, store))
     while waiting:
         population = waiting.popleft()
@@ -66,15 +70,24 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
                 _train(experiment, store, population, trainers, report)
 
 
+def unfinished(experiment: Experiment, planned: Iterable[Planned]) -> list[Planned]:
+    """The runs that have not ended, as process 0 sees them: on a shared disk others may see an older state."""
+    planned = list(planned)
+    left = [not ended(experiment.directory, item.run.id) for item in planned]
+    if experiment.machine.hosts.coordinator:
+        from mixscale.training import hosts
+
+        hosts.join(experiment.machine.hosts)
+        left = hosts.alike(np.array(left, bool))
+    return [item for item, is_left in zip(planned, left, strict=True) if is_left]
+
+
 def _claim_all(directory: Path, population: Population, claims: ExitStack) -> bool:
     """Claims every run of a population; false where one has ended, is held by another process, or is given up."""
     for run in population.runs:
-        path = run_directory(directory, run)
-        if not claims.enter_context(claimed(path, len(population.runs))) or ended(directory, run):
-            return False
-        # Only now is it known that the process before died; and another may have failed since this one started.
-        failure = read_failure(path)
-        if failure and failure.final:
+        free = claims.enter_context(claimed(run_directory(directory, run), len(population.runs)))
+        # Claiming records the death of an earlier holder, after which the run may be given up.
+        if not free or not can_train(directory, run):
             return False
     return True
 
@@ -90,20 +103,20 @@ def _train(
 
     from mixscale.training import Trainer, hosts, shape_of, train_population
 
-    directory, runs = experiment.directory, [item.run for item in population.planned]
+    directory, runs, places = experiment.directory, [item.run for item in population.planned], population.places
     folders = [run_directory(directory, run.id) for run in runs]
-    shared = folders[0] if population.places == 1 else population_directory(directory, population.id)
+    shared = folders[0] if places == 1 else population_directory(directory, population.id)
     if hosts.first():
-        if population.places > 1:
+        if places > 1:
             population.save(directory)
         for run, folder in zip(runs, folders, strict=True):
             write_json(folder / "config.json", {"id": run.id, "run": run.config, "experiment": experiment})
-    program = shape_of(runs[0]), population.places
+    program = shape_of(runs[0]), places
     try:
         if program not in trainers:
             # Populations are ordered by shape: the last program is seldom needed again, and its tokens need memory.
             trainers.clear()
-            trainers[program] = Trainer(runs[0], store, experiment.corpus.seed, experiment.machine, population.places)
+            trainers[program] = Trainer(runs[0], store, experiment.corpus.seed, experiment.machine, places)
         measured = train_population(trainers[program], runs, folders, shared, report)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
@@ -111,24 +124,23 @@ def _train(
         reason = str(error).splitlines()[0]
         raise Unfinished(f"a device failed ({reason}); progress is saved, rerun the same command to resume") from error
     if hosts.first():
-        if population.places > 1:
+        if places > 1:
             rows_by_run = {run.id: rows for run, rows in zip(runs, measured, strict=True)}
             write_json(shared / MEASURED, {"runs": rows_by_run})
             _end_population(directory, shared / MEASURED)
         else:
             _end(directory, runs[0].id, measured[0])
-    # The other processes look at the disk next, and must find the rows there.
+    # The other processes read the rows from disk next.
     hosts.together(True)
     for rows in measured:
         report(rows[-1])
 
 
 def _end_population(directory: Path, measured: Path) -> None:
-    """Writes the rows of each run of a population; a kill between two of them must not undo the population."""
+    """Writes the rows of each run of a population; after a kill between two of them, the next worker does it again."""
     try:
         rows_by_run = read_json(measured)["runs"]
-    except FileNotFoundError:
-        # Another process started in between and wrote them.
+    except FileNotFoundError:  # another process has just written them
         return
     for run, rows in rows_by_run.items():
         _end(directory, run, rows)
@@ -136,7 +148,7 @@ def _end_population(directory: Path, measured: Path) -> None:
     shutil.rmtree(measured.parent, ignore_errors=True)
 
 
-def _end(directory: Path, run: str, rows: list[dict[str, Any]]) -> None:
+def _end(directory: Path, run: str, rows: Rows) -> None:
     write_rows(directory, run, rows)
     clear_failure(run_directory(directory, run))
 
@@ -160,7 +172,6 @@ def _cache_compiled(cache: Path) -> None:
     """Compiles a shape once on this machine, not once a process; compiled code must not move to another machine."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    jax.config.update("jax_compilation_cache_dir", str((cache / "compiled" / platform.node()).absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str((cache / "compiled" / platform.node()).absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

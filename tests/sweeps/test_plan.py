@@ -9,8 +9,7 @@ from mixscale.launch import show_plan
 from mixscale.mixture import Mixture
 from mixscale.mixtures.designs import draw
 from mixscale.mixtures.schedule import Constant
-from mixscale.sweeps.cost import cost_table
-from mixscale.sweeps.plan import plan, plan_verification
+from mixscale.sweeps.plan import cost_table, plan, plan_verification
 
 NATURAL = Mixture({"a": 0.6, "b": 0.3, "c": 0.1})
 

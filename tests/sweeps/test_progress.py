@@ -30,7 +30,7 @@ def test_work_of_an_earlier_process_does_not_count_as_speed():
     pace.take("b", 0.5)
     assert pace.share == pytest.approx(1.5 / 4)
     assert pace.seconds_left(10.0) == pytest.approx(25.0)
-    pace.end("c")
+    pace.take("c", 1.0, before=0.0)
     assert pace.seconds_left(30.0) == pytest.approx(5.0)
 
 

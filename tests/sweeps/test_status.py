@@ -42,7 +42,7 @@ def test_every_run_is_counted_in_its_state_and_flops_are_those_spent(half_done, 
     flops = [label["flops"] for label in read_manifests(directory)]
     with claimed(run_directory(directory, planned[4].run.id)):
         ProgressWriter(directory)(Progress(planned[4].run.id, 10, 40, 0))
-        status = SweepStatus.read(directory)
+        status = SweepStatus(directory)
         assert main(["status", str(directory)]) == 0
     shown = capsys.readouterr().out
     counts = {state: count for (_, state), count in status.counts.items()}

@@ -1,7 +1,7 @@
 """The launcher for this machine: worker processes, and one process that watches them and shows progress.
 
-On a CPU small models use one core better than two share the work, so each core has a worker of its own; on an
-accelerator one worker uses it all. Workers end with their parent, however it ends.
+On a CPU, small models train fastest with one worker per core; on an accelerator one worker uses it all. Workers end
+with their parent, however it ends.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ from typing import Any
 
 from mixscale.config import Experiment
 from mixscale.errors import Unfinished
-from mixscale.sweeps.launchers import LAUNCHERS, use_one_thread
+from mixscale.sweeps.launchers import use_one_thread
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.run_state import Failure, ProgressWriter
 from mixscale.sweeps.status import SweepProgress
 from mixscale.sweeps.worker import work
 from mixscale.training.hosts import Interrupt
 
-WORKER_BYTES = 1_000_000_000
-"""Memory of a worker with a small model, libraries and compiler included."""
+WORKER_BYTES = 1_000_000_000  # memory of a worker with a small model, libraries and compiler included
 
 
-@LAUNCHERS.register("Local")
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left with `machine.workers` workers; stops at the first that fails."""
-    # Decided before looking at what is left: a run must be trained by the same program after a restart. Where several
-    # hosts train a run together, each has one process, and JAX must not look for devices before they have joined.
+    # Whatever is left, so that a restart trains a run with the same program. Where several hosts train a run together,
+    # each has one process, and JAX must not look for devices before they have joined.
     machine = experiment.machine
     workers = 1 if machine.hosts.coordinator else machine.workers or default_workers()
     if workers == 1:
@@ -71,14 +69,14 @@ def _side_by_side(
             process.start()
     for _, sender in pipes:
         sender.close()
-    # Entered until the last worker has ended: asked to stop, they save first, and this process must outlive that.
+    # Until the last worker has ended: on a signal they save first, and this process must outlive that.
     with Interrupt() as interrupt:
         try:
             _watch(processes, receivers, progress, interrupt)
         finally:
             for process in processes:
                 process.terminate()
-            # A worker cannot end while its messages are not read.
+            # A worker cannot end before its messages are read.
             while any(process.is_alive() for process in processes):
                 list(_messages(receivers, 0.2))
 
@@ -95,7 +93,7 @@ def _messages(receivers: list[Connection], seconds: float) -> Iterator[Any]:
 
 
 def _watch(processes: list[Any], receivers: list[Connection], progress: SweepProgress, interrupt: Interrupt) -> None:
-    """Shows messages until every worker has ended; raises what made one fail."""
+    """Shows messages until every worker has ended; raises the error of one that failed."""
     while True:
         if interrupt.requested:
             raise interrupt.exception()
@@ -108,14 +106,14 @@ def _watch(processes: list[Any], receivers: list[Connection], progress: SweepPro
             progress.take(message)
         if not messages and not alive:
             break
-    failed = [process.exitcode for process in processes if process.exitcode]
-    if failed and failed[0] < 0:
+    status = next((process.exitcode for process in processes if process.exitcode), 0)
+    if status < 0:
         raise Unfinished(
-            f"signal {-failed[0]} killed a worker (out of memory?); progress is saved, rerun the same command to "
+            f"signal {-status} killed a worker (out of memory?); progress is saved, rerun the same command to "
             "resume, with fewer --machine.workers if memory is short"
         )
-    if failed:
-        raise Unfinished(f"a worker exited with status {failed[0]} before it could train; its output is above")
+    if status:
+        raise Unfinished(f"a worker exited with status {status} before it could train; its output is above")
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, sender: Connection) -> None:
@@ -137,7 +135,7 @@ def _end_with_parent() -> None:
 
 
 def _keep_to_core(index: int) -> None:
-    """XLA makes as many threads as the process has cores when it starts, so a worker starts on one core."""
+    """XLA makes as many threads as the process has cores, so a worker starts on one core."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[index % len(cores)]})
@@ -145,7 +143,7 @@ def _keep_to_core(index: int) -> None:
 
 @contextmanager
 def _ignoring_ctrl_c() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which reaches them too; the parent handles it and ends its workers."""
+    """Processes started inside ignore Ctrl-C, which reaches them too; their parent handles it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -1,26 +1,25 @@
 """The launcher for a Ray cluster with nodes that share a file system: jobs are Ray tasks.
 
-Ray does not restart a task that is lost with its node: the task's runs become free, and the driver submits new tasks.
-The tasks of one run over several hosts have a placement group, one bundle per host.
+Ray does not restart a task that is lost with its node; its runs become free, and the driver submits new tasks. The
+tasks of a job over several hosts have a placement group, one bundle per host.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixscale.config import Experiment, Hosts, Ray
 from mixscale.errors import InputError
-from mixscale.sweeps.launchers import LAUNCHERS, Job, supervise
+from mixscale.sweeps.launchers import Job, supervise
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.status import SweepProgress
 
 
-@LAUNCHERS.register("Ray")
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left on the cluster.
 
@@ -39,7 +38,7 @@ def launch(experiment: Experiment, store_path: Path, left: list[Planned], progre
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """Connects to the cluster, or keeps this process's connection."""
+    """Connects to the cluster, unless this process is connected."""
     try:
         import ray
     except ImportError as error:
@@ -64,8 +63,7 @@ class Group:
     """The tasks of one job, one per host."""
 
     tasks: list[Any]
-    placement: Any = None
-    """their placement group, where there are several hosts"""
+    placement: Any = None  # their placement group, where there are several hosts
 
     def end(self, running: Sequence[Any], over: bool = True) -> None:
         """Cancels the tasks that run, and, where the job is `over`, frees what was reserved for it."""
@@ -92,7 +90,7 @@ class RayJobs:
         shared = ray.put(job)
         for _ in range(count):
             several = self._launcher.hosts > 1
-            self._groups.append(self._over_hosts(shared) if several else Group([self._remote(_run).remote(shared)]))
+            self._groups.append(self._over_hosts(shared) if several else Group([self._task().remote(shared)]))
 
     def live(self) -> int | None:
         self._groups = [group for group in self._groups if self._is_live(group)]
@@ -119,12 +117,12 @@ class RayJobs:
         # Passed to the tasks as a reference, so that the driver does not wait for it.
         find_address = ray.remote(num_cpus=0, max_retries=0)(_free_address)
         address = find_address.options(scheduling_strategy=on[0]).remote()
-        task = self._remote(_run_together)
+        task = self._task()
         return Group(
             [task.options(scheduling_strategy=on[i]).remote(job, address, hosts, i) for i in range(hosts)], placement
         )
 
-    def _remote(self, function: Callable[..., None]) -> Any:
+    def _task(self) -> Any:
         import ray
 
         launcher = self._launcher
@@ -136,7 +134,7 @@ class RayJobs:
             max_retries=0,
             # Otherwise the process outlives its task, and the next task finds its devices taken.
             max_calls=1,
-        )(function)
+        )(_run)
 
     def _is_live(self, group: Group) -> bool:
         import ray
@@ -153,13 +151,11 @@ class RayJobs:
         return bool(running)
 
 
-def _run(job: Job) -> None:
+def _run(job: Job, address: str = "", hosts: int = 1, process: int = 0) -> None:
+    if hosts > 1:
+        machine = replace(job.experiment.machine, hosts=Hosts(address, hosts, process))
+        job = replace(job, experiment=replace(job.experiment, machine=machine))
     job()
-
-
-def _run_together(job: Job, address: str, hosts: int, process: int) -> None:
-    machine = replace(job.experiment.machine, hosts=Hosts(address, hosts, process))
-    replace(job, experiment=replace(job.experiment, machine=machine))()
 
 
 def _free_address() -> str:

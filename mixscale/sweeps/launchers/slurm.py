@@ -1,8 +1,8 @@
 """The launcher for SLURM: arrays of jobs, queued through submitit, on nodes that share a file system.
 
-A job that is warned of its end (SIGUSR2, before its time limit or from `scancel --signal=USR2`) saves and requeues
-itself; SLURM requeues one that is preempted or whose node dies. Jobs continue without their driver; the next driver
-finds them by the job numbers saved in `slurm/jobs.json`.
+A job that receives SIGUSR2 (before its time limit, or from `scancel --signal=USR2`) saves and requeues itself; SLURM
+requeues one that is preempted or loses its node. Jobs continue without their driver; the next driver finds them by the
+job numbers in `slurm/jobs.json`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from typing import Any
 from mixscale.config import Experiment, Hosts, Slurm
 from mixscale.errors import InputError, Unfinished
 from mixscale.sweeps.directory import read_json, write_json
-from mixscale.sweeps.launchers import LAUNCHERS, Job, supervise
+from mixscale.sweeps.launchers import Job, supervise
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.status import SweepProgress
 
-REPEAT_SECONDS = 1.0
-"""Between two requests to stop."""
+REPEAT_SECONDS = 1.0  # between two requests to stop
 
 
-@LAUNCHERS.register("Slurm")
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left in SLURM jobs, which continue if this process ends before them.
 
@@ -50,7 +48,7 @@ def launch(experiment: Experiment, store_path: Path, left: list[Planned], progre
 
 
 class SlurmJobs:
-    """`Jobs` of SLURM; `numbers` are those of all arrays of the sweep, an earlier driver's included."""
+    """`Jobs` of SLURM; `numbers` are those of all job arrays of the sweep, also from earlier drivers."""
 
     def __init__(self, experiment: Experiment, launcher: Slurm, store_path: Path):
         if shutil.which("sbatch") is None:
@@ -113,7 +111,7 @@ class SlurmJobs:
 
 @contextlib.contextmanager
 def _clean_environment() -> Iterator[None]:
-    """A driver that is a job itself must not pass its own limits on to the jobs that it queues."""
+    """Keeps the limits of a driver that is a job itself from the jobs that it queues."""
     import submitit
 
     config = os.environ.get("SLURM_CONF")
@@ -124,7 +122,6 @@ def _clean_environment() -> Iterator[None]:
 
 
 def _run(job: Job) -> None:
-    """What SLURM starts on the node."""
     import submitit
 
     stop = _StopRequest()
@@ -144,14 +141,12 @@ def _run(job: Job) -> None:
 class _StopRequest:
     """Repeats a signal to training as SIGTERM, until the process ends.
 
-    Training listens from the first step of a run to its last. An exception raised in the handler instead could occur
-    anywhere, for instance in a library's import, and be swallowed there.
+    Training handles SIGTERM only between a run's first step and its last. An exception raised in the handler instead
+    could occur in a library's import and be swallowed there.
     """
 
-    def __init__(self) -> None:
-        self.warned = False
-        """whether the job must requeue itself; after a preemption SLURM does that"""
-        self._received = False
+    warned = False  # the job must requeue itself; after a preemption SLURM does that
+    _received = False
 
     def receive(self, number: int, frame: object) -> None:
         self.warned |= number == signal.SIGUSR2
