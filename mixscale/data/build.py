@@ -1,14 +1,13 @@
 """Builds the token store of a corpus, once for each content.
 
 The documents are read three times, in pieces and on all cores: to survey them, to train the tokenizer and to encode
-them. The results of every piece are files, so a build that is killed resumes, and the store is the same. The folder
-gets its name when it is complete. If the store exists already, only the bytes of the sources are hashed.
+them. The results of every piece are files, so a killed build resumes, and the store is the same. The folder gets its
+name when it is complete. If the store exists already, only the bytes of the sources are hashed.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import itertools
 import json
 import os
@@ -30,32 +29,28 @@ from mixscale.data import packing, splits, tokenizer
 from mixscale.data.sources import fingerprint
 from mixscale.data.splits import HELD_OUT, OVERLAP, REASONS, Decision
 from mixscale.data.store import DESCRIPTION, FORMAT, SPLITS, TokenStore
-from mixscale.data.worker_pool import Job, Map, save, worker_pool
+from mixscale.data.worker_pool import Job, Map, worker_pool
 from mixscale.errors import InputError
 from mixscale.io import atomic_write
 
-TOKENIZER_CHARACTERS = 2_000_000
-"""most training text of each domain on which the tokenizer is trained"""
-WORK = "work"
-"""folder of intermediate files in an unfinished store"""
+TOKENIZER_CHARACTERS = 2_000_000  # training text of each domain for the tokenizer, at most
+WORK = "work"  # folder of intermediate files in an unfinished store
 LIBRARIES = ("tokenizers", "tensorflow-datasets", "array_record")
-Advance = Callable[[int, str], None]
-"""moves a progress bar by some bytes, with the domain that is read"""
-REDRAW = 0.1
-"""least seconds between two drawings of a progress bar, which take longer than many documents"""
+Advance = Callable[[int, str], None]  # moves a progress bar by some bytes, with the domain that is read
+REDRAW = 0.1  # least seconds between two drawings of a progress bar, each of which takes longer than many documents
 
 
 def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
     """The token store of `corpus` in `<corpus.cache>/<content hash>/`, built if it does not exist yet.
 
     Several processes may call this at once: one builds, the others wait for it. A work is held out if a hash of the
-    seed and its name is below `validation_share`; a document that is a work of its own, by its text. So adding
-    documents moves none to the other split. A text that is held out in any domain is removed from training in all.
+    seed and its name (or its text, for a document without one) is below `validation_share`, so adding documents moves
+    none to the other split. A text that is held out in any domain is removed from training in all.
 
     Raises:
         InputError: a source cannot be read, too many records are damaged, or a domain has too little text for one row
             in either split.
-        Unfinished: a process that reads was killed; its progress is saved.
+        Unfinished: a reading process was killed; progress is saved.
         OSError: the disk is full; nothing half-built is left behind.
     """
     if corpus.tokenizer.kind not in ("bpe", "bytes"):
@@ -71,13 +66,13 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
                     _build(corpus, final, bars)
     store = TokenStore.open(final)
     for domain, counts in store.statistics.items():
-        # It may have been built with a larger `max_damaged`.
+        # An earlier build may have allowed more damage.
         _check_damage(corpus, domain, counts["records"], counts["damaged"], "damaged records")
     return store
 
 
 def _identity(corpus: Corpus) -> str:
-    """Hash of everything that decides the store's bytes: the content of the sources' files, not their names."""
+    """Hash of everything that decides the store's bytes: settings and the content of files, not their names."""
     contents = [[domain, fingerprint(source)] for domain, source in corpus.domains.items()]
     settings = [corpus.context, corpus.validation_share, corpus.seed, corpus.cleaning, corpus.max_record_bytes]
     return content_hash(FORMAT, contents, tokenizer.identity(corpus.tokenizer), *settings)
@@ -112,7 +107,7 @@ def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
         }
         (unfinished / DESCRIPTION).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", "utf-8")
         shutil.rmtree(job.folder)
-        # A complete store has its description; a folder without one was damaged from outside.
+        # A folder without the description was damaged from outside.
         shutil.rmtree(final, ignore_errors=True)
         os.rename(unfinished, final)
     except (InputError, OSError) as error:
@@ -123,7 +118,7 @@ def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
 
 
 def _resume_or_start(job: Job) -> None:
-    """Keeps what a killed build has left, if it was of the same pieces with the same versions."""
+    """Keeps the files of a killed build if it had the same pieces and versions."""
     plan = job.folder / "plan.json"
     wanted = json.dumps([FORMAT, version("mixscale"), _versions(), [[group, *piece] for group, piece in job.pieces]])
     if not plan.is_file() or plan.read_text("utf-8") != wanted:
@@ -134,7 +129,7 @@ def _resume_or_start(job: Job) -> None:
 
 
 def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
-    """Reads the pieces once; returns the numbers of those that contain something below the caps."""
+    """Reads the pieces once; returns the numbers of those that contain documents within the caps."""
     read: list[int] = []
     found: dict[int, list[dict[str, Any]]] = {}
     full: set[int] = set()
@@ -163,19 +158,16 @@ def _survey(job: Job, map_pieces: Map, bars: Bars) -> list[int]:
 
 def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, example: str) -> None:
     if damaged > corpus.max_damaged * records:
-        raise InputError(
-            f"{example} ({damaged} of the {records} records in the source of domain '{domain}' cannot be used; "
-            f"corpus.max_damaged allows {corpus.max_damaged:.2%})"
-        )
+        found = f"{damaged} of the {records} records in the source of domain '{domain}' cannot be used"
+        raise InputError(f"{example} ({found}; corpus.max_damaged allows {corpus.max_damaged:.2%})")
 
 
 def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
-    """The tokenizer, trained if it has to be and a killed build has not done so."""
+    """The tokenizer, trained unless a killed build has done so."""
     folder = job.folder / packing.TOKENIZER
     if not (folder / "done").exists():
         folder.mkdir(exist_ok=True)
         kind = job.corpus.tokenizer.kind
-        model: tokenizer.Tokenizer
         if kind == "bpe":
             share = min(TOKENIZER_CHARACTERS, decision.train_characters)
             with bars.step("tokenizer", share * len(job.corpus.domains)) as advance:
@@ -190,25 +182,26 @@ def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
 def _sample(job: Job, decision: Decision, share: int, advance: Advance) -> Iterator[str]:
     """The first `share` characters of training text of each domain."""
     for domain in job.corpus.domains:
-        left = share
-        for number in decision.place[domain]:
-            if left <= 0:
-                break
-            reason = {domain: decision.of(domain, number).copy()}
-            for text, _, split in packing.kept_documents(job, number, (domain,), reason):
-                if split == "train":
-                    yield text[:left]
-                    advance(min(left, len(text)), domain)
-                    left -= len(text)
-                    if left <= 0:
-                        break
+        left, texts = share, _train_texts(job, decision, domain)
+        while left > 0 and (text := next(texts, None)) is not None:
+            yield text[:left]
+            advance(min(left, len(text)), domain)
+            left -= len(text)
+
+
+def _train_texts(job: Job, decision: Decision, domain: str) -> Iterator[str]:
+    for number in decision.place[domain]:
+        reason = {domain: decision.of(domain, number).copy()}
+        for text, _, split in packing.kept_documents(job, number, (domain,), reason):
+            if split == "train":
+                yield text
 
 
 def _encode(job: Job, decision: Decision, map_pieces: Map, bars: Bars) -> None:
     (job.folder / packing.REASON).mkdir(exist_ok=True)
     for number in decision.pieces:
         for domain in job.domains(number):
-            save(job.path(packing.REASON, number, domain, "npy"), decision.of(domain, number))
+            job.path(packing.REASON, number, domain, "u1").write_bytes(decision.of(domain, number).tobytes())
     with bars.step("encoding", sum(job.pieces[n][1].size for n in decision.pieces)) as advance:
         for number, _ in map_pieces(packing.encode, decision.pieces):
             advance(job.pieces[number][1].size, job.domains(number)[0])
@@ -223,7 +216,7 @@ def _pack(job: Job, decision: Decision, domain: str, model: tokenizer.Tokenizer)
 
 
 def _versions() -> dict[str, str]:
-    return {library: importlib.metadata.version(library) for library in LIBRARIES}
+    return {library: version(library) for library in LIBRARIES}
 
 
 def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
@@ -242,14 +235,8 @@ def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------ progress
-
-
 class Bars:
-    """Progress bars of a build, one per step: bytes, speed, time left and the domain that is read.
-
-    They are drawn when they advance: rich's own thread fails while another thread imports TFDS.
-    """
+    """Progress bars of a build, drawn when they advance: rich's thread fails while another thread imports TFDS."""
 
     def __init__(self, shown: bool):
         self.progress = rich.Progress(

@@ -1,7 +1,7 @@
-"""Rules that look at one document alone: Unicode normalization, length, and the quality rules of Gopher.
+"""Rules for single documents: Unicode normalization, length, and the quality rules of Gopher.
 
-The quality rules are from Rae et al. 2021 (arXiv:2112.11446, appendix A.1.1), for web text in English. They remove
-most code, tables and verse, so they apply only to the domains that the config names.
+The quality rules (Rae et al. 2021, arXiv:2112.11446, appendix A.1.1) are for web text in English. They remove most
+code, tables and verse, so they apply only to the domains that the config names.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from mixscale.config import Cleaning
 STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 BULLETS = ("•", "‣", "▪", "●", "-", "*")
 ELLIPSES = ("...", "…")
+# Why a document may be removed.
 RULES = (
     "empty", "too short", "too long", "quality: word count", "quality: word length", "quality: symbols",
     "quality: bullets", "quality: ellipses", "quality: words without letters", "quality: no stop words",
     "quality: repeated lines", "quality: repeated words",
 )  # fmt: skip
-"""why a document may be removed"""
 
 
 def cleaned(text: str, cleaning: Cleaning, domain: str) -> tuple[str, str]:
-    """The text after normalization, and the rule that removes it, empty for none."""
+    """The normalized text, and the rule that removes it or an empty string."""
     if cleaning.normalize:
         text = unicodedata.normalize("NFC", text)
     if not text or text.isspace():
@@ -38,7 +38,6 @@ def cleaned(text: str, cleaning: Cleaning, domain: str) -> tuple[str, str]:
 
 
 def _quality(text: str) -> str:
-    """The first of Gopher's rules that a text breaks, empty for none."""
     words = text.split()
     if not 50 <= len(words) <= 100_000:
         return "quality: word count"

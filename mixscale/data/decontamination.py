@@ -1,7 +1,6 @@
 """Finds training text that shares consecutive words with held-out text (Brown et al. 2020, arXiv:2005.14165, app. C).
 
-The hashes of held-out n-grams are in a sorted file that every process maps; a bitmap answers most look-ups before it.
-An n-gram of many held-out documents is a licence or a heading and does not count.
+The hashes of held-out n-grams are in a sorted file that every process maps; a bitmap answers most look-ups first.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import numpy as np
 from mixscale.data.minhash import ngrams
 from mixscale.io import atomic_write
 
-MAX_DOCUMENTS = 10
-"""held-out documents that may contain an n-gram which still counts"""
+MAX_DOCUMENTS = 10  # an n-gram of more held-out documents, such as a licence or a heading, does not count
 HASHES_AT_ONCE = 2**24
 
 
@@ -27,9 +25,7 @@ def distinct_ngrams(text: str, words: int) -> np.ndarray:
 def write_index(path: Path, parts: Callable[[], Iterable[np.ndarray]]) -> None:
     """Writes the sorted hashes of the n-grams that count.
 
-    Args:
-        path: file to write.
-        parts: gives all hashes in arrays of uint64, each once per document; called once per `HASHES_AT_ONCE` of them.
+    `parts` gives all hashes in arrays of uint64, each once per document; called once per `HASHES_AT_ONCE` of them.
     """
     slices = -(-sum(map(len, parts())) // HASHES_AT_ONCE) or 1
     bounds = [s * 2**64 // slices for s in range(slices + 1)]
@@ -41,12 +37,7 @@ def write_index(path: Path, parts: Callable[[], Iterable[np.ndarray]]) -> None:
 
 
 class HeldOutText:
-    """Tells whether a text shares an n-gram with held-out text.
-
-    Args:
-        path: a file from `write_index`.
-        words: of an n-gram.
-    """
+    """Held-out text, as a file from `write_index` of n-grams of so many words."""
 
     def __init__(self, path: Path, words: int):
         self._words = words
@@ -59,6 +50,7 @@ class HeldOutText:
             np.bitwise_or.at(self._bitmap, byte, bit)
 
     def overlaps(self, text: str) -> bool:
+        """Whether a text shares an n-gram with it."""
         hashes = ngrams(text, self._words)
         byte, bit = self._bit(hashes)
         likely = hashes[(self._bitmap[byte] & bit) != 0]

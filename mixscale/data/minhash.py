@@ -1,8 +1,8 @@
 """Near-duplicate texts: hashes of word n-grams, MinHash sketches, and groups by locality-sensitive hashing.
 
-Two texts are near-duplicates if their sketches agree in a share of places that estimates the Jaccard similarity of
-their sets of n-grams (Broder 1997). Candidate pairs agree in a whole band of places. Everything works on arrays, one
-band at a time, so memory grows with the number of documents and not with the number of pairs.
+The share of places in which two sketches agree estimates the Jaccard similarity of the sets of n-grams (Broder 1997).
+Candidate pairs agree in a whole band of places. One band is processed at a time, so memory grows with the number of
+documents and not of pairs.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WORDS = 3
-"""of an n-gram"""
-PLACES = 256
-"""of a sketch"""
-CANDIDATE_PROBABILITY = 0.99
-"""that a pair with exactly the required similarity becomes a candidate"""
+WORDS = 3  # of an n-gram
+PLACES = 256  # of a sketch
+CANDIDATE_PROBABILITY = 0.99  # that a pair with exactly the required similarity becomes a candidate
 SEED = 1
 PAIRS_AT_ONCE = 2**16
 # Scripts without spaces (Chinese, Japanese, Thai, ...), in which every character is a word.
@@ -27,8 +24,7 @@ UNSPACED = (
 )
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _CACHED_WORDS = 2**19
-_FACTOR = 0x9E3779B97F4A7C15
-"""odd, so multiplication by it modulo 2^64 is invertible"""
+_FACTOR = 0x9E3779B97F4A7C15  # odd, so multiplication by it modulo 2^64 is invertible
 
 
 class _Hashes(dict[str, int]):
@@ -45,10 +41,7 @@ _hash_of = _Hashes()
 
 
 def ngrams(text: str, n: int) -> np.ndarray:
-    """Hashes of every `n` consecutive words, uint64, in order; one hash for a text of fewer words.
-
-    Case and punctuation are ignored.
-    """
+    """Hashes of every `n` consecutive words, or of all if there are fewer, uint64; ignores case and punctuation."""
     # A text of punctuation alone is one word.
     words = _WORD.findall(text.casefold()) or [text.strip()]
     hashes_W = np.fromiter(map(_hash_of.__getitem__, words), np.uint64, len(words))
@@ -61,7 +54,7 @@ def ngrams(text: str, n: int) -> np.ndarray:
 
 
 def _rolled(hashes_W: np.ndarray, n: int) -> np.ndarray:
-    """A polynomial modulo 2^64 of every `n` consecutive hashes, from two halves and, if `n` is odd, one hash more."""
+    """A polynomial modulo 2^64 of every `n` consecutive hashes, from two halves and, if `n` is odd, one more hash."""
     if n == 1:
         return hashes_W
     half = n // 2
@@ -81,10 +74,9 @@ def sketch(texts: Sequence[str]) -> np.ndarray:
 
 
 def groups(sketch_DxP: np.ndarray, similarity: float, within_D: np.ndarray | None = None) -> np.ndarray:
-    """Group of each document, int32 (D,); a group is a connected component of near-duplicate pairs.
+    """Group of each document, int32 (D,): a connected component of near-duplicate pairs.
 
     Args:
-        sketch_DxP: of all documents; may be mapped from a file.
         similarity: least estimated Jaccard similarity of near-duplicates.
         within_D: only documents with the same value can be near-duplicates; None for all.
     """

@@ -19,30 +19,22 @@ from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
 
 STEP = "tokens"
-TOKENIZER = "tokenizer"
-"""folder of the tokenizer, in the job's"""
+TOKENIZER = "tokenizer"  # folder of the tokenizer, in the job's
 REASON = "reasons"
+# What is stored of an encoded document; its end is one of its tokens.
 ENCODED = np.dtype([("tokens", "<u4"), ("bytes", "<u4"), ("held_out", "?")])
-"""what is stored of an encoded document; its end is one of its tokens"""
 _ENCODED = struct.Struct("<II?")
-DOCUMENTS = "documents"
-"""file of `ENCODED` records, beside the token files of both splits"""
-BATCH_CHARACTERS = 1_000_000
-"""encoded at a time"""
-MAX_CHARACTERS = 1_000_000
-"""a longer text is encoded in parts, cut before a space"""
+DOCUMENTS = "documents"  # file of `ENCODED` records, beside the token files of both splits
+BATCH_CHARACTERS = 1_000_000  # encoded at a time
+MAX_CHARACTERS = 1_000_000  # a longer text is encoded in parts, cut before a space
 
-
-# ------------------------------------------------------------------ text to tokens
+# Text to tokens
 
 
 def kept_documents(
     job: Job, number: int, domains: tuple[str, ...], reason: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, str, str]]:
-    """Text, domain and split of the documents of a piece that are kept, according to `reason`.
-
-    `reason` is updated where training text overlaps held-out text.
-    """
+    """Text, domain and split of the kept documents of a piece; adds overlaps with held-out text to `reason`."""
     words = job.corpus.cleaning.decontaminate
     held_out_text = _held_out_text(job.folder / HELD_OUT_INDEX, words) if words else None
     at = dict.fromkeys(domains, 0)
@@ -63,11 +55,7 @@ def kept_documents(
 
 
 def encode(job: Job, number: int) -> dict[str, int]:
-    """Encodes the kept documents of a piece; writes tokens and a record of each document.
-
-    Returns:
-        Documents of each domain that overlap held-out text.
-    """
+    """Writes the tokens of a piece and a record of each document; counts overlaps with held-out text by domain."""
     return job.once(f"{STEP}/{number}", lambda: _encode(job, number))
 
 
@@ -75,7 +63,7 @@ def _encode(job: Job, number: int) -> dict[str, int]:
     domains = job.domains(number)
     model = _model(job.folder / TOKENIZER)
     end = np.array([model.eod], model.dtype).tobytes()
-    reason = {domain: np.load(job.path(REASON, number, domain, "npy")) for domain in domains}
+    reason = {domain: np.fromfile(job.path(REASON, number, domain, "u1"), np.uint8) for domain in domains}
     with job.opened(STEP, number, (DOCUMENTS, *SPLITS)) as files:
         for batch in batches(kept_documents(job, number, domains, reason), BATCH_CHARACTERS):
             for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
@@ -86,7 +74,7 @@ def _encode(job: Job, number: int) -> dict[str, int]:
 
 
 def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
-    """Token ids of each text; a very long one is encoded in parts, which bounds memory."""
+    """Token ids of each text; a very long one is encoded in parts to bound memory."""
     gap = _gap(model) if max(map(len, texts), default=0) > MAX_CHARACTERS else 0
     parts = [list(_parts(text, gap)) for text in texts]
     ids = iter(model.encode_batch([part for some in parts for part in some]))
@@ -95,23 +83,21 @@ def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray
 
 
 def _gap(model: tokenizer.Tokenizer) -> int:
-    """1 if the tokenizer puts a space of its own before every text, which then replaces the space at a cut."""
+    """1 if the tokenizer adds a space before every text, which then replaces the space at a cut."""
     whole, word, spaced = (ids.tolist() for ids in model.encode_batch(["a a", "a", " a"]))
     return int(word + spaced != whole and word + word == whole)
 
 
 def _parts(text: str, gap: int) -> Iterator[str]:
-    """Cut before a space that follows another character: there no word tokenizer merges two tokens.
-
-    The first `gap` characters after a cut are left out.
-    """
+    """Parts cut before a space that follows another character, where no word tokenizer merges two tokens; the first
+    `gap` characters after a cut are left out."""
     start = 0
     while len(text) - start > MAX_CHARACTERS:
         end = start + MAX_CHARACTERS
         cut = text.rfind(" ", start + MAX_CHARACTERS // 2, end)
         while cut > start and text[cut - 1].isspace():
             cut = text.rfind(" ", start + MAX_CHARACTERS // 2, cut)
-        # Half a million characters without the beginning of a word are not text; they are cut anywhere.
+        # Half a million characters without the start of a word are not text; they are cut anywhere.
         yield text[start : (cut if cut > start else end)]
         start = cut + gap if cut > start else end
     yield text[start:]
@@ -127,7 +113,7 @@ def _held_out_text(path: Path, words: int) -> HeldOutText:
     return HeldOutText(path, words)
 
 
-# ------------------------------------------------------------------ tokens to rows
+# Tokens to rows
 
 
 def row_count(tokens: int, context: int) -> int:
@@ -138,8 +124,8 @@ def row_count(tokens: int, context: int) -> int:
 def pack(parts: Iterable[np.ndarray], rows: int, context: int) -> Iterator[np.ndarray]:
     """The first `rows` rows of a stream of tokens that comes in parts, in blocks (BLOCK_ROWS, context + 1).
 
-    Each row begins with the last token of the row before, so every token but the first of the stream is predicted
-    exactly once. The tail that does not fill a row is dropped.
+    Each row starts with the last token of the row before, so every token but the first is predicted exactly once. The
+    tail that does not fill a row is dropped.
     """
     stream = iter(parts)
     held_T = np.zeros(0, np.uint16)

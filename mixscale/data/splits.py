@@ -1,7 +1,7 @@
-"""The first reading, and the decision what becomes of every document: trained on, held out or removed.
+"""The first reading, and the decision about every document: trained on, held out or removed.
 
-`survey` leaves a few bytes per document; `decide` needs no text. Works are held out whole. If a text is in a work that
-is held out and in one that is not, it is removed from training, so no text is in both splits.
+`survey` stores a few bytes per document; `decide` needs no text. Works are held out whole. A text in a held-out work
+and in another is removed from training, so no text is in both splits.
 """
 
 from __future__ import annotations
@@ -24,43 +24,37 @@ from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
 
 DUPLICATE, NEAR_DUPLICATE, IN_HELD_OUT, OVERLAP, ABOVE_CAP = range(len(RULES) + 1, len(RULES) + 6)
+# Why a document is removed, by number; 0 is kept.
 REASONS = ("", *RULES, "duplicate", "near-duplicate", "held out elsewhere", "overlaps held-out text", "above the cap")
-"""why a document is removed, by number; 0 is kept"""
 EMPTY = REASONS.index("empty")
-HELD_OUT = 128
-"""added to the number of a document that is held out"""
+HELD_OUT = 128  # added to the number of a document that is held out
 STEP = "survey"
+# What is stored of a document; `ngrams` counts its hashes in the file `NGRAMS`, `rule` is a number in `REASONS`.
 DOCUMENT = np.dtype(
     [("digest", "<u8", (2,)), ("characters", "<u4"), ("bytes", "<u4"), ("ngrams", "<u4"), ("held_out", "?"),
      ("rule", "u1")]
 )  # fmt: skip
-"""what is stored of a document; `ngrams` counts its hashes in the file `NGRAMS`, `rule` is a number in `REASONS`"""
 _AFTER_DIGEST = struct.Struct("<III?B")
+# Files of a domain in a piece: `DOCUMENT` records, their n-gram hashes (uint64), their sketches (uint32, PLACES).
 DOCUMENTS, NGRAMS, SKETCH = "documents", "ngrams", "sketch"
-"""files of a domain in a piece: `DOCUMENT` records, their n-gram hashes (uint64), their sketches (uint32, PLACES)"""
-SKETCHED_CHARACTERS = 1_000_000
-"""sketched at a time"""
-GIVE_UP = 1000
-"""a source is given up if this many records from its beginning are all unreadable"""
-HELD_OUT_INDEX = "held-out"
-"""file of the n-grams that training text may not contain"""
+SKETCHED_CHARACTERS = 1_000_000  # sketched at a time
+GIVE_UP = 1000  # a source is given up if its first records, so many, are all unreadable
+HELD_OUT_INDEX = "held-out"  # file of the n-grams that training text may not contain
 
-
-# ------------------------------------------------------------------ survey
+# Survey
 
 
 def is_held_out(corpus: Corpus, document: Document) -> bool:
-    """A pure function of the seed and the document's work, or of its text if it is a work of its own."""
+    """A pure function of the seed and the document's work, or of its text if it has no work."""
     key = document.work or document.text
     digest = hashlib.blake2b(key.encode(), digest_size=8, key=str(corpus.seed).encode()).digest()
     return int.from_bytes(digest) < corpus.validation_share * 2**64
 
 
 def survey(job: Job, number: int) -> dict[str, Any]:
-    """Reads a piece and writes, for each domain, its documents in order with sketches and held-out n-grams.
+    """Reads a piece and writes the documents of each domain with sketches and held-out n-grams.
 
-    Returns:
-        The number of `records`, how many are `damaged`, and the first few of these as `examples`.
+    Returns the number of `records`, how many are `damaged`, and the first few of these as `examples`.
     """
     return job.once(f"{STEP}/{number}", lambda: _survey(job, number))
 
@@ -71,14 +65,14 @@ def _survey(job: Job, number: int) -> dict[str, Any]:
     first_of_source = number == job.pieces_of[job.domains(number)[0]][0]
 
     def documents() -> Iterator[tuple[str, str]]:
-        """Text and domain of every document that the rules keep; writes a row for every document."""
+        """Text and domain of every document that the rules keep; writes a row for each document."""
         nonlocal records, damaged
         for found in job.read(number, job.domains(number)):
             records += 1
             if isinstance(found, Damage):
                 damaged += 1
                 examples.extend([found.reason] if len(examples) < 3 else [])
-                # Only at the beginning: a later piece may be a small share of the source.
+                # Only at the start: a later piece may be a small share of the source.
                 if damaged == records == GIVE_UP and job.corpus.max_damaged < 1 and first_of_source:
                     raise InputError(f"the first {GIVE_UP} records are all unreadable. The first: {examples[0]}")
             elif found is not None:
@@ -114,25 +108,19 @@ def _row(corpus: Corpus, document: Document, rule: str) -> tuple[bytes, bytes]:
     return digest + _AFTER_DIGEST.pack(len(document.text), len(raw), len(hashes) // 8, held_out, number), hashes
 
 
-# ------------------------------------------------------------------ decision
+# Decision
 
 
 @dataclass(frozen=True)
 class Decision:
     """What a build does with the documents of its pieces."""
 
-    pieces: tuple[int, ...]
-    """the pieces that are read; others contain nothing below the caps"""
-    reason: dict[str, np.ndarray]
-    """by domain, uint8: number in `REASONS` plus `HELD_OUT` for each document, in the order of the pieces"""
-    place: dict[str, dict[int, slice]]
-    """by domain and piece: where the documents of the piece are in `reason`"""
-    train_characters: int
-    """training text of the domain that has the least, without duplicates inside the domain"""
-    duplication: dict[str, float]
-    """share of a domain's documents that repeat another of it; with near-duplicates if they are searched for"""
-    shared: dict[str, dict[str, float]]
-    """share of a domain's documents that are in another domain too"""
+    pieces: tuple[int, ...]  # the pieces that are read; others contain nothing within the caps
+    reason: dict[str, np.ndarray]  # by domain, uint8 (D,) in order of pieces: number in `REASONS`, plus `HELD_OUT`
+    place: dict[str, dict[int, slice]]  # by domain and piece: where the documents of the piece are in `reason`
+    train_characters: int  # training text of the domain that has the least, without duplicates inside the domain
+    duplication: dict[str, float]  # share of a domain's documents that repeat another of it, nearly if searched for
+    shared: dict[str, dict[str, float]]  # share of a domain's documents that are in another domain too
 
     def of(self, domain: str, number: int) -> np.ndarray:
         """Reasons of the documents of a domain in a piece."""
@@ -224,8 +212,7 @@ def _remove_duplicates(
 
 
 def _remove_near_duplicates(held_out_D: np.ndarray, group_D: np.ndarray, reason_D: np.ndarray) -> None:
-    """Keeps the first held-out document of each group, so that training and validation never share one, or else the
-    first."""
+    """Keeps the first held-out document of each group, or else the first: no group is in both splits."""
     at = np.flatnonzero(reason_D == 0)
     order = at[np.lexsort((at, ~held_out_D[at], group_D[at]))]
     _, firsts = np.unique(group_D[order], return_index=True)

@@ -1,8 +1,8 @@
-"""`TokenStore`: the rows of every domain, ready to train on, and what is known about them.
+"""`TokenStore`: the rows of every domain, ready to train on, and their statistics.
 
-A store is a folder that never changes once it has its name: `store.json`, `tokenizer.json` and one TFDS dataset
-(`array_record`, splits `train` and `validation`) per domain, which any TFDS reader opens. One example is a block of
-rows, because decoding costs the same for a block as for a row. TensorFlow is not needed. `build.py` fills a store.
+A store is a folder that never changes: `store.json`, `tokenizer.json` and one TFDS dataset (`array_record`, splits
+`train` and `validation`) per domain, which any TFDS reader opens without TensorFlow. One example is a block of rows,
+because decoding a block costs as much as decoding a row. `build.py` fills a store.
 """
 
 from __future__ import annotations
@@ -28,15 +28,13 @@ from mixscale.mixture import Mixture
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 3
-"""of a store; raise it if the same config and text give another store. It is part of a store's id"""
+FORMAT = 3  # part of a store's id; raise it if the same config and text give another store
 DESCRIPTION = "store.json"
 DATASET = "mixscale_rows"
 VERSION = "1.0.0"
 SPLITS = ("train", "validation")
 BLOCK_ROWS = 256
-SHARD_BYTES = 2**26
-"""least size of the files of a split"""
+SHARD_BYTES = 2**26  # least size of the files of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,20 +42,17 @@ class TokenStore:
     """Packed tokens of a corpus; open one with `TokenStore.open` or `build_store`."""
 
     path: Path
-    id: str
-    """hash of the text and of the settings that decide how it is packed"""
-    domains: tuple[str, ...]
-    """in the order of the config"""
-    context: int
-    """tokens that a row predicts; it has one more"""
+    id: str  # hash of the text and of the settings that decide how it is packed
+    domains: tuple[str, ...]  # in the order of the config
+    context: int  # tokens that a row predicts; it has one more
     vocab_size: int
     tokenizer_hash: str
+    # Counts by domain: documents and held_out_documents; train_ and validation_ bytes (UTF-8), tokens (with the end
+    # of each document) and rows.
     facts: dict[str, dict[str, int]]
-    """counts by domain: documents and held_out_documents, train_bytes and validation_bytes (UTF-8), train_tokens and
-    validation_tokens (with the end of each document), train_rows and validation_rows"""
+    # By domain: `records` of its source and how many are `damaged` (equal for domains of one source), `documents`
+    # found, `removed` by reason, `duplication` and `shared` (see `splits.Decision`).
     statistics: dict[str, dict[str, Any]]
-    """by domain: `records` of its source and how many are `damaged` (equal for domains of one source), `documents`
-    found, `removed` by reason, `duplication` and `shared` (see `splits.Decision`)"""
 
     @classmethod
     def open(cls, path: str | Path) -> TokenStore:
@@ -75,10 +70,8 @@ class TokenStore:
         check_format(saved.get("format"), FORMAT, f"token store '{folder}'", "build it again with `mixscale corpus`")
         expected, found = saved["tokenizer"]["hash"], tokenizer.file_hash(folder)
         if expected != found:
-            raise InputError(
-                f"token store '{folder}' was built with tokenizer {expected}, but the tokenizer in it is {found}; "
-                f"delete the folder and build the store again"
-            )
+            problem = f"was built with tokenizer {expected}, but the tokenizer in it is {found}"
+            raise InputError(f"token store '{folder}' {problem}; delete the folder and build the store again")
         return cls(
             path=folder,
             id=saved["id"],
@@ -95,13 +88,7 @@ class TokenStore:
         return tokenizer.load(self.path)
 
     def rows(self, domain: str, split: str) -> np.ndarray:
-        """Token ids, shape (rows, context + 1), uint16, or uint32 for a vocabulary of more than 65,536 tokens.
-
-        Every call reads them again; `flat_rows` maps them.
-
-        Args:
-            split: `train` or `validation`.
-        """
+        """Token ids of `train` or `validation`, (rows, context + 1), uint16 or uint32; every call reads them again."""
         if domain not in self.domains:
             raise InputError(f"token store {self.id} has no domain '{domain}'; its domains: {', '.join(self.domains)}")
         if split not in SPLITS:
@@ -110,12 +97,12 @@ class TokenStore:
 
     @property
     def unique_tokens(self) -> dict[str, int]:
-        """Tokens that training can predict before it must repeat, by domain."""
+        """Tokens that training can predict before it repeats, by domain."""
         return {d: f["train_rows"] * self.context for d, f in self.facts.items()}
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
-        """UTF-8 bytes of held-out text per token (ends included), which turn nats per token into bits per byte."""
+        """UTF-8 bytes of held-out text per token, ends included: converts nats per token to bits per byte."""
         return {d: f["validation_bytes"] / f["validation_tokens"] for d, f in self.facts.items()}
 
     def natural(self) -> Mixture:
@@ -145,7 +132,7 @@ class TokenStore:
         )
 
     def removed(self) -> pd.DataFrame:
-        """Documents removed from each domain, one column per reason, and damaged records; no columns if none."""
+        """Damaged records and documents removed from each domain, one column per reason; no columns if none."""
         import pandas as pd
 
         counts = {d: {"damaged": s["damaged"], **s["removed"]} for d, s in self.statistics.items()}
@@ -153,7 +140,7 @@ class TokenStore:
         return _with_domain(table.loc[:, table.any()])
 
     def shared(self) -> pd.DataFrame:
-        """Share of the documents of each row's domain that the column's domain contains too; no columns if none."""
+        """Share of the documents of each row's domain that the column's domain also contains; no columns if none."""
         import pandas as pd
 
         table = pd.DataFrame.from_dict({d: s["shared"] for d, s in self.statistics.items()}, "index")
@@ -166,35 +153,27 @@ def _with_domain(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("domain").reset_index() if len(table.columns) else table
 
 
-# ------------------------------------------------------------------ rows on disk
+# Rows on disk
 
 
 class Split(NamedTuple):
     rows: int
-    blocks: Iterable[np.ndarray]
-    """the rows in order, shapes (BLOCK_ROWS, context + 1); the last may have fewer"""
+    blocks: Iterable[np.ndarray]  # the rows in order, shapes (BLOCK_ROWS, context + 1); the last may have fewer
 
 
 def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int, dtype: np.dtype) -> None:
-    """Writes the rows of each split as the TFDS dataset `mixscale_rows/<domain>` in `folder`, one block at a time.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Writes the TFDS dataset `mixscale_rows/<domain>` in `folder` block by block; OSError if the disk is full."""
     import tensorflow_datasets as tfds
 
     final = folder / DATASET / domain / VERSION
     unfinished = final.with_name("unfinished")
+    version, data_dir = tfds.core.Version(VERSION), os.fspath(unfinished)
     identity = tfds.core.dataset_info.DatasetIdentity(
-        name=DATASET,
-        version=tfds.core.Version(VERSION),
-        data_dir=os.fspath(unfinished),
-        module_name=__name__,
-        config_name=domain,
+        name=DATASET, version=version, data_dir=data_dir, module_name=__name__, config_name=domain
     )
     row = tfds.features.Tensor(shape=(None, context + 1), dtype=dtype, encoding=tfds.features.Encoding.BYTES)
     features = tfds.features.FeaturesDict({"rows": row})
-    # Without shuffling, rows come back in the order in which they were written.
+    # Without shuffling, rows are read in the order in which they were written.
     info = tfds.core.DatasetInfo(builder=identity, features=features, disable_shuffling=True)
     info.set_file_format("array_record")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -204,7 +183,7 @@ def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int
         info.set_splits(tfds.core.splits.SplitDict(written))
         info.write_to_directory(unfinished)
     except RuntimeError as error:
-        # array_record's writer reports a full disk only in the text of its error.
+        # array_record reports a full disk only in the text of its error.
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
@@ -213,7 +192,7 @@ def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int
 
 
 def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
-    """Rows of a split in the order in which they were written, some at a time, shapes (rows, context + 1)."""
+    """The blocks of a split in order, (rows, context + 1) each."""
     import tensorflow_datasets as tfds
 
     (dataset,) = (folder / DATASET / domain).iterdir()
@@ -226,11 +205,8 @@ def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
 def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
     """Training rows (R, context + 1) of a domain, mapped read-only from an uncompressed file.
 
-    The store's own files are compressed blocks, which are far too slow to read in a shuffled order. The flat file is
-    made of them at the first call and is only a cache.
-
-    Raises:
-        OSError: the disk is full.
+    The first call makes this cache, because compressed blocks are slow to read in a shuffled order. Raises OSError if
+    the disk is full.
     """
     path = store.path / "flat" / f"{domain}.npy"
     if path.is_file():
@@ -238,7 +214,7 @@ def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
     path.parent.mkdir(exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
-            # Written as a file: through a map, a full disk would end the process with a signal.
+            # Not through a map: a full disk would then end the process with a signal.
             with atomic_write(path) as temporary, open(temporary, "wb") as file:
                 for block_bxT1 in read_blocks(store.path, domain, "train"):
                     if not file.tell():
@@ -250,7 +226,7 @@ def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
 
 
 def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
-    """Writes the files of a split and returns TFDS's description of it."""
+    """Writes the files of a split; returns its description for TFDS."""
     import tensorflow_datasets as tfds
     from array_record.python import array_record_module
 

@@ -1,15 +1,16 @@
 """Text to token ids and back: a byte-level BPE trained on the corpus, plain bytes, or a tokenizer of your own.
 
-All have one end-of-document token that no text can produce. Nothing here knows domains or rows.
+All have one end-of-document token that no text can produce.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,54 +23,55 @@ if TYPE_CHECKING:
     import tokenizers
 
 FILE = "tokenizer.json"
-CONFIG = "tokenizer_config.json"
-"""beside it in Hugging Face's folders; names the end-of-sequence token"""
+CONFIG = "tokenizer_config.json"  # beside it in Hugging Face's folders; names the end-of-sequence token
 SENTENCEPIECE_FILE = "tokenizer.model"
 END = "<|endofdocument|>"
 COMMON_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     vocab_size: int
-    eod: int
-    """id of the end-of-document token, which the caller appends"""
-    dtype: np.dtype
-    """of ids: uint16, or uint32 for a vocabulary of more than 65,536 tokens"""
+    eod: int  # id of the end-of-document token, which the caller appends
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of ids: uint16, or uint32 for a vocabulary of more than 65,536 tokens."""
+        return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
+    @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, without an end-of-document token."""
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of `ids` without end-of-document tokens."""
+        return self._text([int(i) for i in ids if i != self.eod])
 
+    @abstractmethod
+    def _text(self, ids: list[int]) -> str: ...
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`, and whatever else `load` needs, into `folder`."""
 
 
-class Bytes:
+class Bytes(Tokenizer):
     """One token for each byte of UTF-8; 256 ends a document."""
 
     vocab_size = BYTE_VOCABULARY
     eod = 256
-    dtype = np.dtype(np.uint16)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.frombuffer(t.encode(), np.uint8).astype(np.uint16) for t in texts]
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return bytes(int(i) for i in ids if i != self.eod).decode("utf-8", "replace")
+    def _text(self, ids: list[int]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
 
     def save(self, folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps({"mixscale": "bytes", "vocab_size": self.vocab_size}) + "\n", "utf-8")
+        _write_json(folder / FILE, {"mixscale": "bytes", "vocab_size": self.vocab_size})
 
 
-class Bpe:
-    """A tokenizer of the `tokenizers` library, trained here or elsewhere.
-
-    Args:
-        model: the library's tokenizer.
-        end: the token that ends a document.
-    """
+class Bpe(Tokenizer):
+    """A tokenizer of the `tokenizers` library, trained here or elsewhere; the token `end` ends a document."""
 
     def __init__(self, model: tokenizers.Tokenizer, end: str = END):
         from tokenizers import AddedToken
@@ -83,22 +85,18 @@ class Bpe:
         self.eod: int = model.token_to_id(end) or 0
         # Ids of published tokenizers may have gaps.
         self.vocab_size = 1 + max(model.get_vocab(with_added_tokens=True).values())
-        self.dtype = id_type(self.vocab_size)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Bpe:
-        """Trains on `texts`; token 0 ends a document. It is smaller than `vocab_size` if they have too few pairs to
-        merge."""
+        """Trains on `texts`; token 0 ends a document. With too few pairs to merge it is smaller."""
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         model = Tokenizer(models.BPE())
         model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[END],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
+            vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
         )
         model.train_from_iterator(texts, trainer)
         return cls(model)
@@ -109,14 +107,12 @@ class Bpe:
         file = path / FILE if path.is_dir() else path
         model = _hugging_face(file)
         config = file.with_name(CONFIG)
-        named = None
-        if config.is_file():
-            try:
-                found = json.loads(config.read_text("utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{config} is not JSON") from error
-            named = found.get("eos_token") if isinstance(found, dict) else None
-            named = named.get("content") if isinstance(named, dict) else named
+        try:
+            found = json.loads(config.read_text("utf-8")) if config.is_file() else None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{config} is not JSON") from error
+        named = found.get("eos_token") if isinstance(found, dict) else None
+        named = named.get("content") if isinstance(named, dict) else named
         for token in (end,) if end else (named, *COMMON_ENDS):
             if isinstance(token, str) and model.token_to_id(token) is not None:
                 return cls(model, token)
@@ -127,16 +123,16 @@ class Bpe:
         found = self._model.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(e.ids, self.dtype) for e in found]
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self._model.decode([int(i) for i in ids if i != self.eod], skip_special_tokens=False)
+    def _text(self, ids: list[int]) -> str:
+        return self._model.decode(ids, skip_special_tokens=False)
 
     def save(self, folder: Path) -> None:
         self._model.save(str(folder / FILE))
         if self._end != END:
-            (folder / CONFIG).write_text(json.dumps({"eos_token": self._end}) + "\n", "utf-8")
+            _write_json(folder / CONFIG, {"eos_token": self._end})
 
 
-class SentencePiece:
+class SentencePiece(Tokenizer):
     """A SentencePiece model; its end-of-sequence token ends a document. Needs the `sentencepiece` package."""
 
     def __init__(self, model: bytes):
@@ -150,7 +146,6 @@ class SentencePiece:
             raise InputError(f"the SentencePiece model cannot be read: {error}") from error
         self._bytes = model
         self.vocab_size: int = self._model.vocab_size()
-        self.dtype = id_type(self.vocab_size)
         self.eod: int = self._model.eos_id()
         if self.eod < 0:
             raise InputError("the SentencePiece model has no end-of-sequence token (</s>), which must end a document")
@@ -158,31 +153,21 @@ class SentencePiece:
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts))]
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self._model.decode([int(i) for i in ids if i != self.eod])
+    def _text(self, ids: list[int]) -> str:
+        return self._model.decode(ids)
 
     def save(self, folder: Path) -> None:
         (folder / SENTENCEPIECE_FILE).write_bytes(self._bytes)
         about = {"mixscale": "sentencepiece", "vocab_size": self.vocab_size, "sha256": _sha256(self._bytes)}
-        (folder / FILE).write_text(json.dumps(about) + "\n", "utf-8")
-
-
-def id_type(vocab_size: int) -> np.dtype:
-    """Data type of the ids of a vocabulary."""
-    return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+        _write_json(folder / FILE, about)
 
 
 def from_file(config: configs.Tokenizer) -> Bpe | SentencePiece:
-    """The tokenizer that the config names by its path.
-
-    Raises:
-        InputError: there is none, or it is of another kind.
-    """
+    """The tokenizer at the config's path; raises InputError if there is none or it is of another kind."""
     path = Path(config.path).expanduser()
     if not config.path or not path.exists():
-        raise InputError(
-            f"corpus.tokenizer.path is '{config.path}', which does not exist; give a {config.kind} tokenizer's file"
-        )
+        remedy = f"give a {config.kind} tokenizer's file"
+        raise InputError(f"corpus.tokenizer.path is '{config.path}', which does not exist; {remedy}")
     if config.kind == "sentencepiece":
         if not path.is_file():
             raise InputError(f"corpus.tokenizer.path '{path}' is a folder; give the .model file in it")
@@ -196,11 +181,8 @@ def identity(config: configs.Tokenizer) -> dict[str, Any]:
         return {"kind": config.kind, "vocab_size": config.vocab_size}
     path = Path(config.path).expanduser()
     files = [path / FILE, path / CONFIG] if path.is_dir() else [path, path.with_name(CONFIG)]
-    return {
-        "kind": config.kind,
-        "end": config.end_token,
-        "files": [_sha256(file.read_bytes()) for file in files if file.is_file()],
-    }
+    hashes = [_sha256(file.read_bytes()) for file in files if file.is_file()]
+    return {"kind": config.kind, "end": config.end_token, "files": hashes}
 
 
 def load(folder: Path) -> Bytes | Bpe | SentencePiece:
@@ -228,7 +210,7 @@ def _hugging_face(file: Path) -> tokenizers.Tokenizer:
     try:
         return Model.from_file(str(file))
     except Exception as error:
-        # The library raises nothing more specific.
+        # The library raises no specific error.
         raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
 
 
@@ -236,17 +218,16 @@ def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-# ------------------------------------------------------------------ export
+def _write_json(file: Path, value: dict[str, Any], indent: int | None = None) -> None:
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(value, indent=indent) + "\n", "utf-8")
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     """Writes the files that `transformers.AutoTokenizer` loads, with the same ids for every text.
 
-    These are tokenizer.json and tokenizer_config.json, or the tokenizer.model of a SentencePiece tokenizer, unchanged:
-    which class of `transformers` reads it depends on how it was trained.
-
-    Args:
-        context: longest sequence of the model, which the configuration states.
+    A SentencePiece model stays unchanged: which class of `transformers` reads it depends on how it was trained. The
+    files state `context`, the longest sequence of the model.
     """
     from tokenizers import Tokenizer as Model
 
@@ -256,13 +237,14 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
             temporary.write_bytes(tokenizer._bytes)
         return
     described = json.loads((tokenizer._model if isinstance(tokenizer, Bpe) else byte_level()).to_str())
-    # Published tokenizers add a token before or after a text; the rows of a store have none.
+    # Published tokenizers add a token before or after a text; a store does not.
     described["post_processor"] = None
     model = Model.from_str(json.dumps(described))
+    end = model.id_to_token(tokenizer.eod)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": model.id_to_token(tokenizer.eod),
-        "bos_token": model.id_to_token(tokenizer.eod),
+        "eos_token": end,
+        "bos_token": end,
         "add_bos_token": False,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
@@ -272,8 +254,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     }
     with atomic_write(folder / FILE) as temporary:
         model.save(str(temporary))
-    with atomic_write(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    _write_json(folder / CONFIG, config, indent=2)
 
 
 def byte_level() -> tokenizers.Tokenizer:

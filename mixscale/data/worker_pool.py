@@ -1,12 +1,11 @@
 """A build as a job in pieces, and the processes that work on them: one per core if there is much to read.
 
-Everything that a step finds in a piece is a file, so a build that was killed resumes with the pieces that are missing.
-The same pieces leave the same files in any number of processes and in any order.
+Everything that a step finds in a piece is a file, so a killed build resumes with the missing pieces. The same pieces
+give the same files in any number of processes and in any order.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
@@ -22,34 +21,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import numpy as np
-
 from mixscale.config import Corpus, Source
 from mixscale.data import sources
 from mixscale.data.sources.base import Damage, Document, Piece
 from mixscale.errors import Unfinished
 from mixscale.io import atomic_write
 
-PARALLEL_BYTES = 2**26
-"""size of a corpus from which starting processes pays"""
-QUEUED = 2
-"""pieces waiting for each process"""
-MAX_PIECES = 4096
-"""of a source, approximately; larger pieces are read of a source that would have more"""
-BATCH_TEXTS = 2**12
-"""most texts of a batch, since each has a cost however short it is"""
+PARALLEL_BYTES = 2**26  # size of a corpus from which starting processes pays
+QUEUED = 2  # pieces waiting for each process
+MAX_PIECES = 4096  # of a source, approximately; a source that would have more is read in larger pieces
+BATCH_TEXTS = 2**12  # most texts of a batch, because even a short text has a cost
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Job:
     corpus: Corpus
-    folder: Path
-    """of intermediate files; removed once the store is complete"""
-    groups: tuple[tuple[str, ...], ...]
-    """domains of one source, which is read once for all of them"""
-    pieces: tuple[tuple[int, Piece], ...]
-    """index of a group, and a piece of its source"""
+    folder: Path  # of intermediate files; removed once the store is complete
+    groups: tuple[tuple[str, ...], ...]  # domains of one source, which is read once for all of them
+    pieces: tuple[tuple[int, Piece], ...]  # index of a group, and a piece of its source
 
     @classmethod
     def plan(cls, corpus: Corpus, folder: Path) -> Job:
@@ -69,7 +59,7 @@ class Job:
         return {domain: tuple(numbers) for domain, numbers in found.items()}
 
     def domains(self, number: int) -> tuple[str, ...]:
-        """Domains of which piece `number` may contain documents."""
+        """Domains with documents in piece `number`, possibly."""
         return self.groups[self.pieces[number][0]]
 
     def path(self, step: str, number: int, domain: str, kind: str) -> Path:
@@ -77,7 +67,7 @@ class Job:
         return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}.{kind}"
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """What `compute` returns (JSON); a file keeps it, so that a build which resumes does not compute it again."""
+        """What `compute` returns (JSON), from a file if an earlier build has computed it."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             result = compute()
@@ -86,7 +76,7 @@ class Job:
         return json.loads(path.read_text("utf-8"))
 
     def read(self, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document] | Damage | None]:
-        """Domain and document of each record of a piece, or its damage; None for a record of no domain."""
+        """Domain and document of each record of a piece, or its damage; None for a record without a domain."""
         group = [self.corpus.domains[domain] for domain in self.domains(number)]
         takers = [(domain, sources.taker(self.corpus.domains[domain])) for domain in domains]
         whole, piece = group[0].without_limits(), self.pieces[number][1]
@@ -113,7 +103,7 @@ class Job:
 
 
 def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
-    """Lists of tuples that begin with a text: about `characters` together, and at most `BATCH_TEXTS` of them."""
+    """Lists of tuples that start with a text: about `characters` together, and at most `BATCH_TEXTS` of them."""
     batch: list[tuple] = []
     size = 0
     for item in texts:
@@ -126,25 +116,16 @@ def batches(texts: Iterator[tuple], characters: int) -> Iterator[list[tuple]]:
         yield batch
 
 
-def save(path: Path, array: np.ndarray) -> None:
-    """Writes an array; a kill may leave half of it, so only the file that marks the piece as done counts."""
-    # Through memory, because NumPy's own writer does not report a full disk as such.
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    path.write_bytes(buffer.getbuffer())
-
-
 def _pieces(source: Source) -> list[Piece]:
-    found = sources.reader(source).pieces(sources.PIECE)
-    if len(found) <= MAX_PIECES:
-        return found
-    return sources.reader(source).pieces(sources.PIECE * -(-len(found) // MAX_PIECES))
+    read = sources.reader(source)
+    found = read.pieces(sources.PIECE)
+    return found if len(found) <= MAX_PIECES else read.pieces(sources.PIECE * -(-len(found) // MAX_PIECES))
 
 
-# ------------------------------------------------------------------ processes
+# Processes
 
+# Applies a function to pieces of a job; gives number and result of each, in order.
 Map = Callable[[Callable[[Job, int], T], Iterable[int]], Iterator[tuple[int, T]]]
-"""applies a function to pieces of a job; gives number and result of each, in order"""
 
 
 @contextmanager
@@ -165,7 +146,7 @@ def worker_pool(job: Job) -> Iterator[Map]:
                 f"the same command to resume, with a smaller --corpus.workers (now {workers}) if memory is short"
             ) from error
         finally:
-            # Without waiting for the pieces that they work on.
+            # Do not wait for the pieces in progress.
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -195,11 +176,11 @@ _job: Job
 
 
 def _start(job: Job, stop: Any) -> None:
-    """Prepares a process, which ends with its parent or at `stop`, and leaves Ctrl-C to the parent."""
+    """Prepares a process, which exits with its parent or at `stop`, and leaves Ctrl-C to the parent."""
     global _job
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # There is one process per core; each would otherwise start one thread per core.
+    # With one process per core, each needs no more threads.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()
     for ended in (parent.join, stop.wait) if parent else (stop.wait,):

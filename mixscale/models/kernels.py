@@ -18,23 +18,18 @@ import jax.numpy as jnp
 
 from mixscale.errors import InputError
 
-CHUNK_LOGITS = 1 << 26
-"""Logits held at a time by default: 256 MiB of float32."""
+CHUNK_LOGITS = 1 << 26  # Logits held at a time by default: 256 MiB of float32.
 
 
 @dataclass(frozen=True)
 class Compute:
     """How the model is computed."""
 
-    dtype: str = "float32"
-    """of products and activations; parameters, norms, softmax and loss are float32"""
-    remat: bool = False
-    """keep only each layer's input for the gradient, and compute the rest again"""
-    scan: bool = False
-    """compile one layer for all, in a loop"""
+    dtype: str = "float32"  # of products and activations; parameters, norms, softmax and loss are float32
+    remat: bool = False  # keep only each layer's input for the gradient, and compute the rest again
+    scan: bool = False  # compile one layer for all, in a loop
     attention: Literal["auto", "xla", "cudnn"] = "auto"
-    shards: int = 1
-    """number of devices that a batch is spread over"""
+    shards: int = 1  # number of devices that a batch is spread over
     loss_chunk: int = 0
     """positions whose logits are held at a time, which must divide T here; in a `Transformer` 0 chooses by size"""
     constrain: Callable[[jax.Array, tuple[str | None, ...]], jax.Array] = lambda x, axes: x

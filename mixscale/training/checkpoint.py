@@ -1,13 +1,9 @@
-"""Checkpoints of a population: weights, optimizer state, and the position of every run.
+"""Checkpoints of a population: weights, optimizer state, the position of every run and the rows measured so far.
 
-Orbax writes the arrays in a thread of its own while training continues; a manifest with the checksum of every file
-follows last (`manifest.py`) and completes the checkpoint. A checkpoint also holds the rows measured so far, so that
-the newest intact one is all that a run needs to resume. With several processes, all write their arrays to one shared
-folder, and process 0 does the rest.
-
-A checkpoint from which a run can resume is removed only when the one that replaces it is complete. A run that was
-stopped at the end of a segment saves a checkpoint with as many steps when it resumes; it is first written beside the
-old one.
+Orbax writes the arrays in a thread while training continues; then a manifest with the checksum of every file completes
+the checkpoint (`manifest.py`). With several processes, all write their arrays to one shared folder, and process 0 does
+everything else. A checkpoint is removed only when the one that replaces it is complete: a run that was stopped at the
+end of a segment later saves a checkpoint with as many steps, which is first written beside the old one.
 """
 
 from __future__ import annotations
@@ -35,10 +31,8 @@ from mixscale.training.hosts import alike, first
 if TYPE_CHECKING:
     from mixscale.training.step import State
 
-KEEP = 2
-"""Newest checkpoints kept while a run trains: one to resume from, and one in case it is damaged."""
-SLACK = 1_000_000
-"""Bytes that a checkpoint may take beyond its arrays."""
+KEEP = 2  # newest checkpoints kept while a run trains: one to resume from, and one in case it is damaged
+SLACK = 1_000_000  # bytes that a checkpoint may take beyond its arrays
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +40,7 @@ log = logging.getLogger(__name__)
 class Number(NamedTuple):
     """Names a checkpoint's folder: `done`, or `done.edition` until it has replaced those with as many steps."""
 
-    done: int
-    """optimizer steps done in all segments together"""
+    done: int  # optimizer steps done in all segments together
     edition: int = 0
 
     @property
@@ -59,11 +52,9 @@ class Number(NamedTuple):
 class Restored:
     """A checkpoint on the devices."""
 
-    done: int
-    """optimizer steps done in all segments together"""
+    done: int  # optimizer steps done in all segments together
     live: State
-    trunk: State | None
-    """the state to which a branch will return; None outside of branches"""
+    trunk: State | None  # the state to which a branch returns; None outside of branches
     position: dict[str, Any]
 
 
@@ -71,9 +62,8 @@ class Checkpoints:
     """The checkpoints under `directory`, numbered by optimizer steps done in all segments together.
 
     Args:
-        directory: folder of the checkpoints; made when the first is saved.
-        made_with: nested JSON of what a checkpoint must have been made with: the model's fields, tokenizer, optimizer.
-            Outermost fields that only the checkpoint has are not compared.
+        made_with: nested JSON that a checkpoint must have been made with: model, tokenizer, optimizer. Outermost
+            fields that only the checkpoint has are not compared.
     """
 
     def __init__(self, directory: Path, made_with: dict[str, Any] | None = None):
@@ -85,8 +75,7 @@ class Checkpoints:
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(), async_options=at_once)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._newest_intact: Number | None = None
-        """the one that was restored or saved last; the same in every process"""
+        self._newest_intact: Number | None = None  # restored or saved last; the same in every process
 
     def save(
         self,
@@ -100,20 +89,20 @@ class Checkpoints:
         """Copies the states and returns; a thread writes and completes the checkpoint.
 
         Args:
-            done: number of the checkpoint. Those from here on are replaced: at once if this run did not resume from
-                them, otherwise when this one is complete.
+            done: number of the checkpoint. It replaces those from here on: at once if this run did not resume from
+                them, otherwise when it is complete.
             live: the state that trains; it may be donated as soon as this returns.
-            trunk: the state to which a branch will return, None outside of branches.
+            trunk: the state to which a branch returns, None outside of branches.
             position: JSON that `restore` returns with the states.
-            best: the number by which the best checkpoint is kept; lower is better.
-            stable: `live` was never decayed, and other runs can start from it; the last such checkpoint is kept.
+            best: the best checkpoint, that with the lowest number, is kept.
+            stable: `live` was never decayed, so other runs can start from it; the last such checkpoint is kept.
 
         Raises:
             OSError: the disk is full, now or in the save before.
         """
         self.wait()
         states = {"live": live._asdict()} | ({} if trunk is None else {"trunk": trunk._asdict()})
-        self._check_room(sum(x.nbytes for x in jax.tree.leaves(states)))
+        self._check_space(sum(x.nbytes for x in jax.tree.leaves(states)))
         before = self._newest_intact
         number = Number(done, before.edition + 1 if before and before.done == done else 0)
         if first():
@@ -138,11 +127,7 @@ class Checkpoints:
         self._thread.start()
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is complete.
-
-        Raises:
-            OSError: the disk was full.
-        """
+        """Returns when the last checkpoint is complete; raises OSError if the disk was full."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -153,15 +138,15 @@ class Checkpoints:
     def restore(self, like: State, stable: bool = False, only: int | None = None) -> Restored | None:
         """The newest intact checkpoint, on the devices and meshes of `like`; None if there is none.
 
-        Logs a warning for each newer checkpoint that is damaged or was never finished.
+        Logs a warning for each newer checkpoint that is damaged or unfinished.
 
         Args:
-            like: arrays, or shapes with shardings; where its `opt` is None only the weights are read.
-            stable: consider only those saved as stable.
+            like: arrays, or shapes with shardings; if its `opt` is None, only the weights are read.
+            stable: consider only checkpoints saved as stable.
             only: consider only the checkpoint with this number.
 
         Raises:
-            InputError: it is of another model, tokenizer or optimizer (each field is named) or of another format.
+            InputError: it has another format or is of another model, tokenizer or optimizer (each field is named).
             OSError: a file of one that may be intact cannot be read at the moment.
         """
         self.wait()
@@ -191,11 +176,7 @@ class Checkpoints:
             self._prune(1)
 
     def close(self) -> None:
-        """Waits for the last checkpoint.
-
-        Raises:
-            OSError: the disk was full.
-        """
+        """Waits for the last checkpoint; raises OSError if the disk was full."""
         try:
             self.wait()
         finally:
@@ -233,15 +214,14 @@ class Checkpoints:
                 continue
             found = number
             break
-        instead = "No intact checkpoint remains; restarting from step 0"
-        if found:
-            instead = f"Resuming from checkpoint {found.name}"
+        then = "No intact checkpoint remains; restarting from step 0"
+        then = f"Resuming from checkpoint {found.name}" if found else then
         for sentence in damaged:
-            log.warning(f"{sentence}. {instead}")
+            log.warning(f"{sentence}. {then}")
         return found
 
     def _check_same(self, number: Number, facts: dict[str, Any], like: State) -> None:
-        """Raises InputError if a checkpoint was made with something else than this run."""
+        """Raises InputError if this run has another model, tokenizer or optimizer than the checkpoint."""
         wrong = list(manifest.differences(self._made_with, facts["made_with"]))
         wrong = wrong or list(manifest.differences(_shapes(like), facts["arrays"]))
         if wrong:
@@ -251,7 +231,7 @@ class Checkpoints:
             )
 
     def _prune(self, newest: int) -> None:
-        """Removes complete checkpoints that need not be kept, and what kills have left of unfinished ones."""
+        """Removes complete checkpoints that need not be kept, and unfinished ones that killed runs left."""
         found: dict[int, dict[str, Any]] = {}
         for number in reversed(self._existing()):
             if number.done in found:
@@ -262,15 +242,13 @@ class Checkpoints:
             except manifest.Damaged:
                 self._remove(number)
             except OSError:
-                # It may be intact; the next save looks at it again.
-                continue
+                continue  # it may be intact; the next save looks at it again
         facts = dict(sorted(found.items()))
         for done, f in facts.items():
             if f["number"].edition:
                 self._folder(f["number"]).rename(self._folder(Number(done)))
-        kept = set(list(facts)[-newest:])
-        kept |= set([done for done, f in facts.items() if f["stable"]][-1:])
         scored = [(f["best"], -done) for done, f in facts.items() if f["best"] is not None]
+        kept = {*list(facts)[-newest:], *[done for done, f in facts.items() if f["stable"]][-1:]}
         kept |= {-negative for _, negative in sorted(scored)[:1]}
         for done in facts.keys() - kept:
             self._remove(Number(done))
@@ -285,7 +263,7 @@ class Checkpoints:
     def _folder(self, number: Number) -> Path:
         return self._directory / number.name
 
-    def _check_room(self, needed: int) -> None:
+    def _check_space(self, needed: int) -> None:
         """Raises OSError on a full disk, which Orbax's storage would report from its threads and in other words."""
         parent = next(folder for folder in (self._directory, *self._directory.parents) if folder.exists())
         if shutil.disk_usage(parent).free < needed + SLACK:
@@ -293,10 +271,8 @@ class Checkpoints:
 
     def _as_os_error(self, error: Exception) -> Exception:
         """The OSError behind an error of a save, which the storage may have wrapped."""
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            if os.strerror(number) in str(error):
-                return self._os_error(number)
-        return error
+        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return next((self._os_error(n) for n in numbers if os.strerror(n) in str(error)), error)
 
     def _os_error(self, number: int) -> OSError:
         return OSError(number, os.strerror(number), str(self._directory))

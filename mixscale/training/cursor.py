@@ -1,6 +1,6 @@
-"""`RunCursor`: where one run of a population is in its segments, its next steps, and the rows it has measured.
+"""`RunCursor`: the place of one run in its segments, its next steps, and the rows of the RunTable it has measured.
 
-It knows nothing of devices. What it must remember is its `Position`, which checkpoints store as JSON.
+It knows nothing of devices. Its state is a `Position`, which checkpoints store as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.models import count_parameters, flops_per_token
 from mixscale.run_table import Status
-from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.checkpoint import Checkpoints, Restored
 from mixscale.training.loader import StepRange
 from mixscale.training.metrics import Spikes
 from mixscale.training.run import Run
@@ -32,28 +32,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Position:
-    """What a checkpoint records of a run beside its weights."""
+    """What a checkpoint records of a run besides its weights."""
 
     segment: int = 0
     step: int = 0
-    done: int = 0
-    """optimizer steps of all segments together"""
+    done: int = 0  # optimizer steps of all segments together
     ended: bool = False
-    stable: bool = False
-    """whether it has reached the end of a phase at full rate, from which other runs can start"""
-    on_branch: bool = False
-    """whether the state to return to is kept in the trunk"""
+    stable: bool = False  # whether it has reached the end of a phase at full rate, from which other runs can start
+    on_branch: bool = False  # whether the state to return to is kept in the trunk
     spikes: Spikes = field(default_factory=Spikes)
-    trunk_spikes: Spikes | None = None
-    """those to return to, while on a branch"""
-    seen: dict[str, int] | None = None
-    """rows of each domain that its parents have drawn; None before they were read"""
-    drawn: dict[str, int] = field(default_factory=dict)
-    """rows of each domain so far, those of its parents included"""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """of the RunTable"""
-    mean: float | None = None
-    """over all domains, of what was measured last; None before the first measurement and after a divergence"""
+    trunk_spikes: Spikes | None = None  # those to return to, while on a branch
+    seen: dict[str, int] | None = None  # rows of each domain that its parents have drawn; None before they were read
+    drawn: dict[str, int] = field(default_factory=dict)  # rows of each domain so far, those of its parents included
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the RunTable
+    mean: float | None = None  # of the last measurement, over domains; None before the first and after a divergence
 
     @staticmethod
     def read(recorded: dict[str, Any]) -> Position:
@@ -63,15 +55,7 @@ class Position:
 
 
 class RunCursor:
-    """Moves one run through its segments.
-
-    Args:
-        run: what is trained.
-        store: gives names, context and sizes.
-        sampler: what the run draws.
-        offered: number of rows that each domain offers it.
-        position: where it starts.
-    """
+    """Moves one run through its segments, from `position` on; `offered` counts the rows that it may draw by domain."""
 
     def __init__(self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, int], position: Position):
         self.run, self._store, self._sampler, self._offered, self.position = run, store, sampler, offered, position
@@ -80,7 +64,6 @@ class RunCursor:
         self.steps = sum(segment.last - segment.first for segment in self._segments)
         self.tokens_per_step = run.train.batch * store.context
         self.flops_per_token = flops_per_token(run.model, store.vocab_size, store.context)
-        self._rates: tuple[int, np.ndarray] | None = None
 
     @property
     def segment(self) -> Segment:
@@ -99,17 +82,16 @@ class RunCursor:
         position = self.position
         if position.ended:
             return StepRange(self.run, self._sampler, position.step, np.zeros(0, np.float32))
-        if self._rates is None or self._rates[0] != position.segment:
-            self._rates = position.segment, learning_rates(self.run.optimizer, self._total, self.segment)
         first = position.step - self.segment.first
-        return StepRange(self.run, self._sampler, position.step, self._rates[1][first : first + most])
+        rate_S = learning_rates(self.run.optimizer, self._total, self.segment)[first : first + most]
+        return StepRange(self.run, self._sampler, position.step, rate_S)
 
     def advance(self, steps: int) -> None:
         self.position.step += steps
         self.position.done += steps
 
     def fork(self) -> None:
-        """Begins a branch."""
+        """Starts a branch."""
         self.position.on_branch, self.position.trunk_spikes = True, deepcopy(self.position.spikes)
 
     def leave(self) -> bool:
@@ -127,8 +109,8 @@ class RunCursor:
         return back
 
     def measured(self, values: Mapping[str, float], seconds: float) -> dict[str, float]:
-        """Adds a row of the RunTable for the present step. Without values, or with one that is not finite, the run has
-        diverged and ends; returns the values, none of a diverged run."""
+        """Adds a row of the RunTable for this step and returns the values. Without values, or with one that is not
+        finite, the run has diverged: it ends, and returns none."""
         position = self.position
         kept = dict(values) if all(map(math.isfinite, values.values())) else {}
         position.mean = sum(kept.values()) / len(kept) if kept else None
@@ -143,7 +125,7 @@ class RunCursor:
         return {domain: drawn.get(domain, 0) * self._store.context for domain in self._store.domains}
 
     def recorded(self) -> dict[str, Any]:
-        """The position, for a checkpoint."""
+        """The position as JSON, for a checkpoint."""
         context, seen = self._store.context, self.position.seen or {}
         self.position.drawn = {d: n // context + seen.get(d, 0) for d, n in self.tokens().items()}
         return asdict(self.position)
@@ -175,23 +157,11 @@ class RunCursor:
         }
 
 
-@dataclass(frozen=True)
-class Parent:
-    """What a run starts from instead of fresh weights."""
+def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored | None:
+    """The checkpoint of the run in `folder` from which a child starts; None for an empty name.
 
-    state: State
-    """of one run"""
-    drawn: dict[str, int]
-    """rows of each domain that it, and its own parents, have drawn"""
-
-
-def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Parent | None:
-    """The parent in a run's `folder`, onto the shapes and devices of `like`; None for an empty name.
-
-    Its last state at full rate where it has one (wsd), otherwise its last state.
-
-    Args:
-        made_with: what the parent must have been made with, as `Checkpoints` takes it.
+    It is the last one at full rate if there is one (wsd), otherwise the last. `like` and `made_with` are as for
+    `Checkpoints`.
 
     Raises:
         InputError: there is no checkpoint, it is of another model, tokenizer or optimizer, or the run diverged.
@@ -211,4 +181,4 @@ def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Parent |
             found = checkpoints.restore(like, stable=True)
     if found is None:
         raise InputError(f"train.parent '{folder}' has lost the checkpoint from before its decay; train it again")
-    return Parent(found.live, found.position["runs"][0]["drawn"])
+    return found

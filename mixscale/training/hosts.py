@@ -1,4 +1,4 @@
-"""The processes of a run: joining several hosts, what all of them must decide alike, and signals that stop them."""
+"""The processes of a run: how they join, how they make one decision, and the signals that stop them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from mixscale.config import Hosts
 from mixscale.errors import InputError, Interrupted
 
+# Schedulers and clouds send SIGTERM first; `sbatch --signal=USR1@120` sends SIGUSR1 before the time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Schedulers and clouds send SIGTERM first; `sbatch --signal=USR1@120` sends SIGUSR1 before the time limit."""
 
 
 def join(hosts: Hosts) -> None:
-    """Makes this process one of `hosts.processes`, before JAX looks for its devices; a single process needs nothing.
-
-    Raises:
-        InputError: the processes cannot find each other.
-    """
+    """Joins the processes of `hosts`, before JAX looks for devices; raises InputError if they cannot connect."""
     if not hosts.coordinator or jax.distributed.is_initialized():
         return
     try:
@@ -50,33 +47,22 @@ def together(flag: bool) -> bool:
 
 def alike(values: np.ndarray) -> np.ndarray:
     """Process 0's array in every process."""
-    if jax.process_count() == 1:
-        return values
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
 def any_of(flag: bool) -> bool:
     """Whether any process raised its flag."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 class Agreement:
-    """Whether any process has raised a flag, one call late, so that no host waits for its devices.
-
-    An immediate answer would have to wait for everything that the devices were given before the call.
-    """
+    """Whether any process has raised a flag, one call late: at once, it would wait for all work on the devices."""
 
     def __init__(self) -> None:
         self._before: jax.Array | None = None
 
     def on(self, flag: bool) -> bool:
-        """Whether any process raised its flag in the call before this one; of a single process, its flag now."""
+        """Whether any process raised its flag in the previous call; for a single process, its flag now."""
         if jax.process_count() == 1:
             return flag
         over, any_of_all = _voting()
@@ -87,17 +73,17 @@ class Agreement:
 
 @cache
 def _voting() -> tuple[jax.sharding.NamedSharding, Any]:
-    """A sharding with one flag per device, and the function that tells whether any is raised."""
+    """A sharding with one flag per device, and a function: whether any flag is raised."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "device")
     each, whole = (jax.sharding.NamedSharding(mesh, spec) for spec in (jax.P("device"), jax.P()))
     return each, jax.jit(jnp.any, out_shardings=whole)
 
 
 class Interrupt:
-    """A context in which the first of `SIGNALS` is recorded and none of them ends the process.
+    """A context that records the first of `SIGNALS`; none of them ends the process.
 
-    The loop then finishes its dispatch, saves and raises; the same command resumes from there. Only the main thread of
-    a process can handle signals: entered in another thread, this records nothing and changes nothing.
+    The loop then finishes its dispatch, saves and raises. Only a main thread can handle signals: in other threads the
+    context does nothing.
     """
 
     def __init__(self) -> None:
@@ -110,7 +96,7 @@ class Interrupt:
         return self._number != 0
 
     def exception(self) -> Interrupted:
-        """What to raise once everything is saved, also where only another process received the signal."""
+        """What to raise once all is saved, even if only another process received the signal."""
         return Interrupted(self._number or signal.SIGTERM)
 
     def __enter__(self) -> Interrupt:

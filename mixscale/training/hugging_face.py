@@ -1,8 +1,7 @@
 """Export of a trained run for Hugging Face `transformers`: safetensors, config and tokenizer in Llama's layout.
 
-With QK-norm the layout is Qwen3's, which is Llama's with a norm on queries and keys. Factors of our model that theirs
-does not have (1/EMBEDDING_STD on embeddings, µP's 1/width on logits) are folded into the weights, so that an unchanged
-`transformers` computes the same logits.
+With QK-norm the layout is Qwen3's, which is Llama's with a norm on queries and keys. Factors that only our model has
+(1/EMBEDDING_STD on embeddings, µP's 1/width on logits) are folded into the weights, so the logits are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mixscale.config import Model, Optimizer
 from mixscale.data import TokenStore
 from mixscale.data.tokenizer import write_tokenizer
 from mixscale.errors import InputError
-from mixscale.io import atomic_write, check_format, ensure_dir
+from mixscale.io import atomic_write, check_format
 from mixscale.models import Compute
 from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, hidden_width
 from mixscale.training.checkpoint import Checkpoints
@@ -27,6 +26,7 @@ from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
 from mixscale.training.tasks import LanguageModelling
 
+# Names of the weights of a block: ours, and those of Hugging Face.
 NAMES = {
     "attention_norm.scale": "input_layernorm",
     "attention.query": "self_attn.q_proj",
@@ -40,7 +40,6 @@ NAMES = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
-"""Names of a block's weights: ours, and Hugging Face's."""
 
 
 def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Path | None = None) -> int:
@@ -53,18 +52,22 @@ def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Pat
     Raises:
         InputError: there is no run, no such intact checkpoint, or not the token store it was trained on.
     """
+    from safetensors.numpy import save_file
+
     described = _described(run)
     model, optimizer = Model(**described["run"]["model"]), Optimizer(**described["run"]["optimizer"])
     tokens = _opened(store or Path(described["experiment"]["corpus"]["cache"]) / described["run"]["store"], described)
     params, number = weights(run, model, optimizer, tokens, checkpoint)
-    from safetensors.numpy import save_file
-
-    ensure_dir(out)
+    end = tokens.tokenizer.eod
     with atomic_write(out / "model.safetensors") as temporary:
         save_file(layout(model, params), temporary, metadata={"format": "pt", "run": described["id"]})
-    end = tokens.tokenizer.eod
-    _write_json(out / "config.json", config(model, tokens.vocab_size, tokens.context, end))
-    _write_json(out / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
+    configs = {
+        "config": config(model, tokens.vocab_size, tokens.context, end),
+        "generation_config": {"bos_token_id": end, "eos_token_id": end},
+    }
+    for name, value in configs.items():
+        with atomic_write(out / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
     write_tokenizer(tokens.tokenizer, out, tokens.context)
     return number
 
@@ -74,22 +77,22 @@ def weights(
 ) -> tuple[dict[str, Any], int]:
     """Weights of a run on the host, averaged if the optimizer keeps an average, and their checkpoint's number."""
     program = Program(LanguageModelling(), model, store.vocab_size, optimizer, Compute(), 1, 1)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((1,), np.uint32))
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
-    about = {"model": model, "tokenizer": {"hash": store.tokenizer_hash, "vocab_size": store.vocab_size}}
-    with closing(Checkpoints(run / "checkpoints", about)) as checkpoints:
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu), shapes)
+    made_with = {"model": model, "tokenizer": {"hash": store.tokenizer_hash, "vocab_size": store.vocab_size}}
+    with closing(Checkpoints(run / "checkpoints", made_with)) as checkpoints:
         found = checkpoints.restore(like if optimizer.ema else State(like.params, None), only=checkpoint)
-        there = checkpoints.numbers()
+        numbers = ", ".join(map(str, checkpoints.numbers()))
     if found is None:
         wanted = "checkpoint" if checkpoint is None else f"checkpoint {checkpoint}"
-        raise InputError(f"run '{run}' has no intact {wanted} (found: {', '.join(map(str, there)) or 'none'})")
+        raise InputError(f"run '{run}' has no intact {wanted} (found: {numbers or 'none'})")
     params = program.update.averaged(found.live.params, found.live.opt)
     return jax.tree.map(lambda x: np.asarray(x[0], np.float32), params), found.done
 
 
 def layout(model: Model, params: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Weights of one run by Hugging Face's names, float32; matrices (out, in), layers apart."""
+    """Weights of one run by Hugging Face's names, float32; matrices (out, in), one entry per layer."""
     embed_VxD, last_D = params["embed"], params["norm"]["scale"] * np.float32(BASE_WIDTH / model.d_model)
     renamed = {"model.embed_tokens.weight": embed_VxD / np.float32(EMBEDDING_STD)}
     if model.tie_embeddings:
@@ -106,12 +109,7 @@ def layout(model: Model, params: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
-    """What `transformers` builds the model from.
-
-    Args:
-        context: longest sequence it was trained on.
-        end: id of the token that ends a document, and so also precedes every document.
-    """
+    """The config.json of `transformers`; the token `end` ends a document, and so also precedes every document."""
     kind = "Qwen3" if model.qk_norm else "Llama"
     return {
         "architectures": [f"{kind}ForCausalLM"],
@@ -138,7 +136,6 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
 
 
 def _described(run: Path) -> dict[str, Any]:
-    """The config.json of a run."""
     path = run / "config.json"
     if not path.is_file():
         raise InputError(f"'{run}' is not the folder of a run: it has no config.json; give DIR/runs/ID")
@@ -158,8 +155,3 @@ def _opened(path: Path, described: dict[str, Any]) -> TokenStore:
     if store.id != wanted:
         raise InputError(f"run {described['id']} was trained on token store {wanted}; '{path}' is store {store.id}")
     return store
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")

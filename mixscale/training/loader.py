@@ -1,7 +1,4 @@
-"""The rows of a dispatch: resident on the devices where they fit, otherwise streamed to them by Grain.
-
-The sampler decides in either case which rows these are; this module only brings them to where they are needed.
-"""
+"""The rows of a dispatch, which the sampler chooses: resident on the devices if they fit, else streamed by Grain."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mixscale.config import Machine, Train
+from mixscale.config import Machine
 from mixscale.data.store import flat_rows
 from mixscale.training.mesh import Layout
 from mixscale.training.run import Run
@@ -23,10 +20,8 @@ from mixscale.training.sampler import Sampler, epoch_order
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
 
-READERS = 4
-"""threads per run that read rows ahead of the devices"""
-AHEAD = 64
-"""steps that they read ahead"""
+READERS = 4  # threads per run that read rows ahead of the devices
+AHEAD = 64  # steps that they read ahead
 
 
 @dataclass(frozen=True)
@@ -49,22 +44,17 @@ class StepRange:
 
 
 class Loader(ABC):
-    """Brings the rows of the store to the devices.
+    """Brings the rows of the store to the devices; `seed` chooses the rows that a run is offered if not all."""
 
-    Args:
-        layout: of the devices.
-        seed: of the choice of the rows that a run is offered, where it is not offered all.
-    """
-
-    resident: jax.Array | None = None
-    """all training rows (N, T+1) on the devices, or None where every dispatch brings its own"""
+    resident: jax.Array | None = None  # all training rows (N, T+1) on the devices; None if they are streamed
 
     def __init__(self, store: TokenStore, layout: Layout, seed: int):
         self._store, self._layout, self._seed = store, layout, seed
 
     def offered(self, run: Run) -> dict[str, np.ndarray]:
         """Numbers of the rows of each domain that a run may draw, int32 (rows,)."""
-        return offered(self._store, run.train, self._seed)
+        share = None if run.train.like_tokens is None else (run.train.tokens, run.train.like_tokens)
+        return offered(self._store, share, self._seed)
 
     @abstractmethod
     def dispatch(self, ranges: Sequence[StepRange], batch: int, steps: int) -> jax.Array:
@@ -98,8 +88,7 @@ class Streamed(Loader):
     def __init__(self, store: TokenStore, layout: Layout, seed: int):
         super().__init__(store, layout, seed)
         self._files = {domain: flat_rows(store, domain) for domain in store.domains}
-        self._open: dict[str, tuple[int, Iterator[np.ndarray]]] = {}
-        """of each run, its reader and the step that it has come to"""
+        self._open: dict[str, tuple[int, Iterator[np.ndarray]]] = {}  # by run: the next step of its reader, the reader
 
     def dispatch(self, ranges: Sequence[StepRange], batch: int, steps: int) -> jax.Array:
         shape = (len(ranges), steps, batch, self._store.context + 1)
@@ -108,7 +97,7 @@ class Streamed(Loader):
         dtype = next(iter(self._files.values())).dtype
         mine_rxSxbxT1 = np.zeros((len(wanted.runs), steps, len(wanted.sequences), shape[3]), dtype)
         for run in self._open.keys() - {part.run.id for part in ranges if part.steps}:
-            # It ended, or belongs to the population before, and was not read to its end.
+            # The run ended early, or belongs to an earlier population.
             del self._open[run]
         for r, part in enumerate(ranges):
             if part.steps and r in wanted.runs:
@@ -118,7 +107,7 @@ class Streamed(Loader):
         return jax.make_array_from_callback(shape, sharding, lambda block: mine_rxSxbxT1[wanted.at(block)])
 
     def _reader(self, part: StepRange, batch: int, sequences: np.ndarray) -> Iterator[np.ndarray]:
-        """This process's rows of every step from `part.first` on; the open reader where it has come to that step."""
+        """This process's rows of every step from `part.first` on, by the open reader if that is its next step."""
         at, rows = self._open.pop(part.run.id, (-1, iter(())))
         if at != part.first:
             import grain
@@ -132,15 +121,14 @@ class Streamed(Loader):
         return rows
 
 
-Block = tuple[slice, ...]
-"""The part of an array that one device holds."""
+Block = tuple[slice, ...]  # The part of an array that one device holds.
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What the devices of a process hold of (R, S, B, T+1): of some runs, some sequences of each batch.
 
-    These need not be neighbours: a mesh of TPUs follows the wires, and a host's devices may be anywhere on it.
+    These need not be contiguous: the devices of a host may be anywhere on a mesh of TPUs.
     """
 
     runs: np.ndarray
@@ -150,13 +138,10 @@ class Wanted:
     def by(cls, blocks: Iterable[Block | None], shape: tuple[int, ...]) -> Wanted:
         """All that is in `blocks` of an array of this shape."""
         held = [block for block in blocks if block is not None]
-        runs, sequences = (
-            np.unique(np.concatenate([np.arange(shape[dim])[block[dim]] for block in held])) for dim in (0, 2)
-        )
-        return cls(runs, sequences)
+        return cls(*(np.unique([np.arange(shape[dim])[block[dim]] for block in held]) for dim in (0, 2)))
 
     def at(self, block: Block) -> Block:
-        """Where a block is in an array of what is wanted; within a block all are neighbours."""
+        """Indices of a block, which is contiguous, in the array of what is wanted."""
         runs, sequences = (
             slice(*np.searchsorted(numbers, [part.start or 0, numbers[-1] + 1 if part.stop is None else part.stop]))
             for numbers, part in ((self.runs, block[0]), (self.sequences, block[2]))
@@ -172,8 +157,7 @@ class _Steps:
     of_run: dict[str, np.ndarray]
     files: dict[str, np.ndarray]
     batch: int
-    sequences: np.ndarray
-    """those of a batch that are wanted, ascending"""
+    sequences: np.ndarray  # those of a batch that are wanted, ascending
 
     def __len__(self) -> int:
         return self.sampler.sequences // self.batch
@@ -190,7 +174,7 @@ class _Steps:
 
 
 def make_loader(store: TokenStore, layout: Layout, seed: int, machine: Machine) -> Loader:
-    """Resident where the store's training rows take at most `machine.resident_gb`."""
+    """Resident if the store's training rows take at most `machine.resident_gb`."""
     kind = Resident if row_bytes(store) <= machine.resident_gb * 1e9 else Streamed
     return kind(store, layout, seed)
 
@@ -201,14 +185,9 @@ def row_bytes(store: TokenStore) -> int:
     return width * sum(facts["train_rows"] for facts in store.facts.values())
 
 
-def offered(store: TokenStore, train: Train, seed: int) -> dict[str, np.ndarray]:
-    """All rows of every domain, or the share that makes a run repeat its data like its target; int32 (rows,)."""
-    return _offered(store, None if train.like_tokens is None else (train.tokens, train.like_tokens), seed)
-
-
 @lru_cache(maxsize=64)
-def _offered(store: TokenStore, share: tuple[int, int] | None, seed: int) -> dict[str, np.ndarray]:
-    """One entry for all runs that are offered the same, so that no dispatch computes them again."""
+def offered(store: TokenStore, share: tuple[int, int] | None, seed: int) -> dict[str, np.ndarray]:
+    """All rows of every domain, or a share (a, b) = a/b that `seed` chooses; int32 (rows,), the same for all runs."""
     chosen = {}
     for domain in store.domains:
         rows = store.facts[domain]["train_rows"]

@@ -1,7 +1,7 @@
 """A population from its first step, or its newest checkpoint, to its last measurement.
 
-Trains the segments of every run, saves progress, and returns rows of the RunTable. A population that is killed at any
-time and called again returns the same rows except for the column `seconds`. A single run is a population of one.
+A population that is killed at any time and rerun returns the same rows of the RunTable, except for the column
+`seconds`. A single run is a population of one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.checkpoint import Checkpoints, Restored
 from mixscale.training.cursor import Position, open_parent
 from mixscale.training.hosts import Agreement, Interrupt, any_of, first
 from mixscale.training.loader import StepRange
@@ -24,8 +24,8 @@ from mixscale.training.run import Run
 from mixscale.training.speed import Profile, Speed
 from mixscale.training.trainer import Trainer
 
+# Runs up to which every step is logged; of 16 runs every second step, and so on, because logging takes host time.
 FULL_LOGS = 8
-"""Runs up to which every step is logged; of 16 runs every second step, and so on, because logging takes host time."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,10 @@ class Progress:
     """What a run reports after every dispatch."""
 
     run: str
-    done: int
-    """optimizer steps of all segments"""
+    done: int  # optimizer steps of all segments
     total: int
-    tokens: int
-    """trained since the last report"""
-    mfu: float | None = None
-    """share of the devices' peak arithmetic, of all that train together; None while it is not known"""
+    tokens: int  # trained since the last report
+    mfu: float | None = None  # share of the devices' peak FLOP/s, of all runs together; None while it is not known
 
 
 Report = Callable[[Progress], None]
@@ -51,28 +48,24 @@ class Pending:
 
     metrics: dict[str, jax.Array]
     ranges: list[StepRange]
-    before: list[int]
-    """steps that each run had done before it"""
+    before: list[int]  # steps that each run had done before it
 
 
 def train_run(trainer: Trainer, run: Run, directory: Path, report: Report) -> list[dict[str, Any]]:
-    """Trains `run`, or what is left of it, and returns its measurements (RunTable columns without labels)."""
+    """Trains what is left of `run` and returns its measurements, rows of the RunTable without labels."""
     return train_population(trainer, [run], [directory], directory, report)[0]
 
 
 def train_population(
     trainer: Trainer, runs: Sequence[Run], directories: Sequence[Path], shared: Path, report: Report
 ) -> list[list[dict[str, Any]]]:
-    """Trains all `runs`, or what is left of them, in one program.
+    """Trains what is left of `runs` in one program and returns the measurements of each.
 
     Args:
-        trainer: of their shape, for at least as many; places that are left over stay idle.
+        trainer: of their shape, for at least as many runs; other places stay idle.
         directories: of each run, for its metrics and, at the end, its own checkpoint, as if it had been trained alone.
-        shared: folder of the common checkpoints; of a single run its own.
+        shared: folder of the common checkpoints; for a single run its own.
         report: called after every dispatch.
-
-    Returns:
-        The measurements of each run.
 
     Raises:
         Interrupted: a signal arrived; all progress is saved.
@@ -87,12 +80,12 @@ def train_population(
         with ExitStack() as stack:
             loop.logs = [stack.enter_context(closing(log)) for log in loop.open_logs()]
             loop.profile = stack.enter_context(Profile(directories[0] / "profile", trainer.machine.profile))
-            loop.to_the_end()
+            loop.run()
         checkpoints.keep_newest()
         if trainer.population > 1:
             for r in range(len(runs)):
                 loop.save_alone(r)
-        # A signal during the last measurement: all is saved, and the next run must not begin.
+        # A signal during the last measurement: all is saved, and the next run must not start.
         if any_of(interrupt.requested):
             raise interrupt.exception()
     return [cursor.position.rows for cursor in loop.cursors]
@@ -123,13 +116,11 @@ class _Loop:
         found = checkpoints.restore(trainer.of_all)
         positions = [Position.read(p) for p in found.position["runs"]] if found else [Position() for _ in runs]
         # Parents are read once; afterwards their folders may be removed.
-        parents = [
-            open_parent(run.train.parent, trainer.of_one, trainer.kind(run)) if position.seen is None else None
-            for run, position in zip(runs, positions, strict=True)
-        ]
-        for position, parent in zip(positions, parents, strict=True):
+        parents: list[Restored | None] = [None] * len(runs)
+        for r, (run, position) in enumerate(zip(runs, positions, strict=True)):
             if position.seen is None:
-                position.seen = parent.drawn if parent else {}
+                parents[r] = parent = open_parent(run.train.parent, trainer.of_one, trainer.kind(run))
+                position.seen = parent.position["runs"][0]["drawn"] if parent else {}
         self.cursors = [trainer.cursor(run, position) for run, position in zip(runs, positions, strict=True)]
         if found is None:
             start = trainer.start([run.seed for run in runs] + [runs[-1].seed] * self._idle)
@@ -152,8 +143,7 @@ class _Loop:
             for c, directory in zip(self.cursors, self._directories, strict=True)
         ]
 
-    def to_the_end(self) -> None:
-        """Dispatch after dispatch, until every run has ended."""
+    def run(self) -> None:
         while not all(cursor.position.ended for cursor in self.cursors):
             self._fork()
             self._dispatch()
@@ -163,7 +153,7 @@ class _Loop:
             if any(at_end):
                 self._leave(at_end)
             elif self._done % self._trainer.machine.checkpoint_steps == 0:
-                # Read what is pending first: a checkpoint must never hold a divergence that was not noticed.
+                # Read what is pending first: a checkpoint must not hold a divergence that was not noticed.
                 self._read()
                 self._save()
 
@@ -178,10 +168,10 @@ class _Loop:
                 own.keep_newest()
 
     def _fork(self) -> None:
-        """Keeps the state of every run that begins a branch."""
+        """Keeps the state of every run that starts a branch."""
         forks = [cursor.forks() for cursor in self.cursors]
         if any(forks):
-            self._trunk = self._trainer.merge(self._padded(forks), self._live, self._trunk or self._live)
+            self._trunk = self._trainer.merge(forks, self._live, self._trunk or self._live)
             for cursor, fork in zip(self.cursors, forks, strict=True):
                 if fork:
                     cursor.fork()
@@ -204,7 +194,7 @@ class _Loop:
         self._pending = Pending(metrics, ranges, before)
 
     def _read(self) -> None:
-        """Logs the metrics of the pending dispatch, and ends the runs that have diverged in it."""
+        """Logs the metrics of the pending dispatch, and ends the runs that diverged in it."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
@@ -244,10 +234,10 @@ class _Loop:
             if not cursor.position.ended:
                 back[r] = cursor.leave()
             if self._trainer.population > 1 and not segment.branch and not cursor.position.ended:
-                # The checkpoints that the run alone would keep: one to start other runs from, or perhaps its best.
+                # As the run alone would: a checkpoint to start other runs from, or perhaps its best.
                 self.save_alone(r, stable=not segment.measure)
         if any(back):
-            self._live = self._trainer.merge(self._padded(back), self._trunk, self._live)
+            self._live = self._trainer.merge(back, self._trunk, self._live)
         if not any(cursor.position.on_branch for cursor in self.cursors):
             self._trunk = None
         self._save(best, stable)
@@ -265,8 +255,5 @@ class _Loop:
         self._checkpoints.save(self._done, self._live, self._trunk, position, best, stable)
 
     def _seconds(self) -> float:
-        """Of each run: those of the population divided by their number."""
+        """Seconds of each run: those of the population divided by the number of runs."""
         return (time.perf_counter() - self._began) / len(self.cursors)
-
-    def _padded(self, marks: list[bool]) -> list[bool]:
-        return marks + [False] * self._idle

@@ -1,8 +1,7 @@
 """The manifest of a checkpoint: the last file written to its folder, with its facts and a checksum of every file.
 
-A folder without a manifest is a checkpoint that was never finished; one whose files differ from its manifest is
-damaged. A file that exists and cannot be read at the moment is an error and neither of the two, because damaged
-checkpoints are replaced. The module knows files and JSON, and nothing of arrays.
+A folder without a manifest is an unfinished checkpoint; one with files that differ from its manifest is damaged. A
+file that exists but cannot be read at the moment is neither but an error, because damaged checkpoints are replaced.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from typing import Any
 
 from mixscale.io import atomic_write, check_format
 
-FORMAT = 1
-"""Of a checkpoint."""
+FORMAT = 1  # Of a checkpoint.
 FILE = "manifest"
-MISSING = (FileNotFoundError, NotADirectoryError)
-"""Errors which say that a file does not exist; any other error of a reader may be temporary."""
+MISSING = (FileNotFoundError, NotADirectoryError)  # no such file; any other error of a reader may be temporary
 
 
 class Damaged(Exception):
@@ -28,7 +25,7 @@ class Damaged(Exception):
 
 
 def write(folder: Path, facts: dict[str, Any]) -> None:
-    """Adds the manifest of all files in `folder`, with `facts` (JSON); from now on the checkpoint is complete.
+    """Adds the manifest of all files in `folder`, with `facts` (JSON), which completes the checkpoint.
 
     Nothing is flushed to the disk: a file that a power failure leaves half written has another checksum.
     """
@@ -37,12 +34,12 @@ def write(folder: Path, facts: dict[str, Any]) -> None:
         digests = pool.map(lambda name: _digest(folder / name), names)
     body = json.dumps({"format": FORMAT, "files": dict(zip(names, digests, strict=True)), **facts}, indent=1).encode()
     with atomic_write(folder / FILE) as temporary:
-        # The first line is a checksum of the rest, so that a changed bit in a position is found as well.
+        # The first line is a checksum of the other lines, so that a changed bit in a position is found as well.
         temporary.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The facts of a checkpoint, without a look at its other files.
+    """The facts of a checkpoint; its other files are not checked.
 
     Raises:
         Damaged: there is no manifest, or it has changed.
@@ -63,11 +60,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> None:
-    """Compares every file of a checkpoint with its manifest.
-
-    Raises:
-        Damaged, InputError, OSError: as `read`, for all files.
-    """
+    """Compares every file of a checkpoint with its manifest; raises as `read`, for all files."""
     files: dict[str, str] = read(folder)["files"]
     with ThreadPoolExecutor() as pool:
         for name, digest in zip(files, pool.map(lambda name: _found(folder, name), files), strict=True):
@@ -76,7 +69,7 @@ def verify(folder: Path) -> None:
 
 
 def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
-    """A clause for every field in which two nested JSON values differ; the outermost fields are those of `here`."""
+    """A clause for every field in which two nested JSON values differ; the outermost ones are those of `here`."""
     if isinstance(here, dict) and isinstance(there, dict):
         for field in here if not name else {**here, **there}:
             inner = f"{name}.{field}" if name else str(field)

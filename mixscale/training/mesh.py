@@ -1,8 +1,7 @@
-"""The devices of a run as a mesh of named axes, and where on it each dimension of an array goes.
+"""The devices of a run as a mesh of named axes, and the placement of each dimension of an array on it.
 
-The model names its dimensions by what they are (`embed`, `heads`, `mlp`, ...); this file alone says which axis of the
-mesh they are spread over. Nothing here moves data: XLA's partitioner (Xu et al., arXiv 2105.04663) does, where the
-placements ask for it.
+The model names its dimensions (`embed`, `heads`, `mlp`, ...); only this file knows which axis of the mesh they are
+spread over. XLA's partitioner (Xu et al., arXiv 2105.04663) moves the data.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from mixscale.config import Mesh, Model
 from mixscale.errors import InputError
 
 AXES = ("run", "data", "fsdp", "tensor")
+# Axis of the mesh that a named dimension is spread over; dimensions without a rule are whole on every device.
 RULES: dict[str, str | tuple[str, ...]] = {
     "run": "run",
     "batch": ("data", "fsdp"),
@@ -28,7 +28,6 @@ RULES: dict[str, str | tuple[str, ...]] = {
     "mlp": "tensor",
     "vocab": "tensor",
 }
-"""Axis of the mesh that a named dimension is spread over; dimensions without a rule are whole on every device."""
 
 Dimensions = tuple[str | None, ...]
 
@@ -41,36 +40,30 @@ class Layout:
 
     mesh: jax.sharding.Mesh
 
-    def spec(self, dimensions: Dimensions, shape: tuple[int, ...] | None = None) -> jax.P:
-        """Partition of an array by its named dimensions; one that a given shape does not divide stays whole.
+    def placed(self, *dimensions: str | None, shape: tuple[int, ...] | None = None) -> NamedSharding:
+        """Placement of an array by its named dimensions; one that a given shape does not divide stays whole.
 
-        An axis is used once an array: of two dimensions with one rule, the first has it.
+        Each axis is used once: of two dimensions with one rule, the first gets it.
         """
         parts: list[str | tuple[str, ...] | None] = []
         used: set[str] = set()
         for index, name in enumerate(dimensions):
             rule = RULES.get(name or "")
-            axes = (rule,) if isinstance(rule, str) else rule or ()
+            axes = {rule} if isinstance(rule, str) else set(rule or ())
             size = math.prod(self.mesh.shape[axis] for axis in axes)
-            fits = shape is None or shape[index] % size == 0
-            if not axes or used & set(axes) or not fits:
-                parts.append(None)
-                continue
-            used |= set(axes)
-            parts.append(rule)
-        return jax.P(*parts)
-
-    def placed(self, *dimensions: str | None, shape: tuple[int, ...] | None = None) -> NamedSharding:
-        return NamedSharding(self.mesh, self.spec(dimensions, shape))
+            fits = not used & axes and (shape is None or shape[index] % size == 0)
+            parts.append(rule if fits else None)
+            used |= axes if fits else set()
+        return NamedSharding(self.mesh, jax.P(*parts))
 
     def constrain(self, x: jax.Array, dimensions: Dimensions) -> jax.Array:
-        """`x`, held to its placement inside a compiled function."""
+        """`x` with its placement, inside a compiled function."""
         if self.mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, self.placed(*dimensions, shape=x.shape))
 
     def put(self, x: Any, *dimensions: str | None) -> jax.Array:
-        """A host array, the same in every process, on the devices; each process sends its own part only."""
+        """A host array, the same in every process, on the devices; each process sends only its part."""
         sharding = self.placed(*dimensions, shape=x.shape)
         if jax.process_count() == 1:
             return jax.device_put(x, sharding)
@@ -82,9 +75,9 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
 
     Args:
         mesh: devices along each axis; -1 at one of them takes what the others leave.
-        model: whose heads and widths are spread over `tensor` and `fsdp`.
-        batch: sequences a step, spread over `data` and `fsdp`.
-        accumulate: parts that each batch is computed in.
+        model: its heads and width are spread over `tensor` and `fsdp`.
+        batch: sequences per step, spread over `data` and `fsdp`.
+        accumulate: parts in which each batch is computed.
         population: runs trained together, spread over `run`.
 
     Raises:
@@ -113,21 +106,18 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
 
 
 def filled(mesh: Mesh) -> dict[str, int]:
-    """Devices along each axis, with -1 replaced by what is left; InputError where they cannot be so."""
-    asked = asdict(mesh)
-    devices = len(jax.devices())
-    words = " x ".join(f"{axis}={size}" for axis, size in asked.items())
-    open_axes = [axis for axis, size in asked.items() if size == -1]
-    if len(open_axes) > 1 or any(size < 1 for size in asked.values() if size != -1):
-        raise InputError(f"mesh {words}: sizes are at least 1, and -1 may stand at one axis")
-    known = math.prod(size for size in asked.values() if size != -1)
-    size = dict(asked)
-    if known > devices:
-        raise InputError(f"mesh {words} takes {known} devices and there are {devices}; give a smaller one, or -1")
-    if devices % known:
-        raise InputError(f"mesh {words} on {devices} devices: {known} does not divide them; give -1 at one axis")
-    if open_axes:
-        size[open_axes[0]] = devices // known
-    if jax.process_count() > 1 and math.prod(size.values()) != devices:
+    """Devices along each axis, with -1 replaced by what the others leave; raises InputError for an impossible mesh."""
+    size, devices = asdict(mesh), len(jax.devices())
+    words = " x ".join(f"{axis}={n}" for axis, n in size.items())
+    open_axes = [axis for axis, n in size.items() if n == -1]
+    known = [n for n in size.values() if n != -1]
+    if len(open_axes) > 1 or any(n < 1 for n in known):
+        raise InputError(f"mesh {words}: sizes must be at least 1, and only one axis may be -1")
+    needed = math.prod(known)
+    if needed > devices:
+        raise InputError(f"mesh {words} takes {needed} devices and there are {devices}; give a smaller one, or -1")
+    if devices % needed:
+        raise InputError(f"mesh {words} on {devices} devices: {needed} does not divide them; give -1 at one axis")
+    if jax.process_count() > 1 and not open_axes and needed != devices:
         raise InputError(f"mesh {words} leaves out some of the {devices} devices of {jax.process_count()} processes")
-    return size
+    return size | dict.fromkeys(open_axes, devices // needed)

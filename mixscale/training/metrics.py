@@ -1,7 +1,6 @@
 """The training metrics of one run on the host: loss spikes, divergence, and the observers that record them.
 
-Observers are a TensorBoard event file and, if a project is given, Weights & Biases. The loop fetches the metrics from
-the devices, one dispatch late.
+Observers are a TensorBoard event file and, if a project is given, Weights & Biases.
 """
 
 from __future__ import annotations
@@ -17,28 +16,23 @@ from mixscale.config import to_json
 from mixscale.errors import InputError
 from mixscale.training.run import Run
 
-WINDOW = 64
-"""Number of losses that the next one is compared with."""
-DEVIATIONS = 7.0
-"""Standard deviations above them from which a loss is a spike."""
-SIGMA = 1.4826
-"""Standard deviation of a normal sample over its median absolute deviation."""
+WINDOW = 64  # Number of losses that the next one is compared with.
+DEVIATIONS = 7.0  # Standard deviations above them from which a loss is a spike.
+SIGMA = 1.4826  # Standard deviation of a normal sample over its median absolute deviation.
 
 
 @dataclass
 class Spikes:
     """Counts the spikes of a training loss; JSON-ready, so that an interruption does not change the count.
 
-    A spike is a stretch of steps with a loss more than seven standard deviations above those before it: OLMo 2's
-    spike score (arXiv 2501.00656), but with the median and the median absolute deviation for mean and
-    standard deviation, which a spike itself would raise, and a window that suits runs of hundreds of steps.
+    A spike is a sequence of steps with a loss more than seven standard deviations above the `WINDOW` losses before.
+    This is OLMo 2's spike score (arXiv 2501.00656), but with the median and the median absolute deviation, which a
+    spike does not raise.
     """
 
     count: int = 0
-    inside: bool = False
-    """whether the newest step is part of a spike"""
-    recent: list[float] = field(default_factory=list)
-    """losses of the newest steps, `WINDOW` at most"""
+    inside: bool = False  # whether the newest step is part of a spike
+    recent: list[float] = field(default_factory=list)  # losses of the newest steps, `WINDOW` at most
 
     def take(self, loss_S: np.ndarray) -> None:
         """Adds the losses of the next steps; those with fewer than WINDOW before them are not judged."""
@@ -56,15 +50,12 @@ class Spikes:
 
 
 class MetricLog:
-    """Metrics of one run.
+    """Metrics of one run; `diverged_at` is its first step that diverged, over all segments, or None.
 
     Args:
-        limit: training loss in nats from which the run counts as diverged, as it does where it is not finite.
-        observers: what records them; nothing in processes of a run other than the first.
-        every: steps between two recorded points; divergence is judged at every step.
-
-    Attributes:
-        diverged_at: the first step that diverged, counted over all segments; None while none has.
+        limit: training loss in nats from which the run counts as diverged, as it does if it is not finite.
+        observers: what records them; none in processes other than the first.
+        every: steps between two recorded points; divergence is checked at every step.
     """
 
     def __init__(self, limit: float, observers: Sequence[Events | WandbRun] = (), every: int = 1):
@@ -72,10 +63,9 @@ class MetricLog:
         self.diverged_at: int | None = None
 
     def record(self, values: Mapping[str, np.ndarray], before: int) -> int:
-        """Takes metrics of steps `before` + 1 to `before` + S, (S,) each, with loss and grad_norm among them.
+        """Records metrics (S,), loss and grad_norm among them, of steps `before` + 1 to `before` + S.
 
-        Returns:
-            How many of them came before the first that diverged.
+        Returns how many of these steps came before the first that diverged.
         """
         bad_S = ~((values["loss"] < self._limit) & np.isfinite(values["grad_norm"]))
         if bad_S.any() and self.diverged_at is None:
@@ -97,12 +87,7 @@ class MetricLog:
 
 
 def observers(run: Run, directory: Path, done: int, project: str) -> list[Events | WandbRun]:
-    """Those of one run.
-
-    Args:
-        directory: of the run.
-        done: steps already trained.
-        project: on Weights & Biases; empty for none.
+    """The observers of one run that has trained `done` steps; an empty `project` is none on Weights & Biases.
 
     Raises:
         InputError: a project is given and the package `wandb` is not installed.
@@ -112,18 +97,17 @@ def observers(run: Run, directory: Path, done: int, project: str) -> list[Events
 
 
 class Events:
-    """TensorBoard events in `directory`; TensorBoard hides what an earlier process wrote of steps beyond `done`."""
+    """TensorBoard events in `directory`; TensorBoard hides events of steps beyond `done` from earlier processes."""
 
     def __init__(self, directory: Path, done: int):
-        # tensorboardX's SummaryWriter hands events to a thread, which a full disk kills and then blocks the run.
+        # Not tensorboardX's SummaryWriter: on a full disk its thread dies, which blocks the run.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(directory / "events"))
-        self._writer.write_event(
-            Event(wall_time=time.time(), step=done, session_log=SessionLog(status=SessionLog.START))
-        )
+        started = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=done, session_log=started))
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
@@ -140,10 +124,7 @@ class Events:
 
 
 class WandbRun:
-    """A run on Weights & Biases under our own id, so that a resumed run is the same run there.
-
-    With WANDB_MODE=offline it stays in `directory`/wandb until `wandb sync`.
-    """
+    """A run on Weights & Biases under our own id, so that a resumed run is the same run there."""
 
     def __init__(self, project: str, run: Run, directory: Path):
         try:
@@ -156,10 +137,10 @@ class WandbRun:
         directory.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=project, id=run.id, name=run.id, resume="allow", config=to_json(run.config), dir=str(directory),
-            # The runs of a population are open side by side, and the sweep prints their progress.
+            # The runs of a population are open together, and the sweep prints their progress.
             reinit="create_new", settings=wandb.Settings(console="off", silent=True),
         )  # fmt: skip
-        # A metric of our own as step: a resumed run repeats the steps since its checkpoint, and wandb's only increase.
+        # Our own step metric: a resumed run repeats the steps since its checkpoint, and wandb's steps only increase.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
@@ -167,7 +148,7 @@ class WandbRun:
         self._run.log({**scalars, "step": step})
 
     def flush(self) -> None:
-        """Does nothing: the package sends from a process of its own."""
+        """Does nothing: wandb sends from its own process."""
 
     def close(self) -> None:
         self._run.finish()

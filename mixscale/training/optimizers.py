@@ -1,7 +1,7 @@
 """Optimizers as pure functions of arrays, with the learning rate and the weight decay of each call as arguments.
 
-`OPTIMIZERS` holds the choices: each gives a direction, from Optax, and the scale of a step along it. `Update` adds
-clipping, decoupled weight decay and the average of the weights. Nothing here knows parameters by name.
+Each of `OPTIMIZERS` gives a direction, from Optax, and the scale of a step along it. `Update` adds clipping, decoupled
+weight decay and the average of the weights.
 """
 
 from __future__ import annotations
@@ -20,26 +20,22 @@ from mixscale.registry import Registry
 
 Pytree = Any
 
+# Spectral norm of Muon's direction for a square matrix, 0.4·sqrt(64). At the width of 64, to which learning rates
+# refer, entries then move by 0.4 of the rate, as under AdamW (Liu et al., arXiv 2502.16982, section 2.2). Of 0.8, 1.6
+# and 3.2 it gave byte-level proxies, 64 and 128 wide, the lowest loss at the default rate of 0.01.
 MUON_SCALE = 3.2
-"""Spectral norm of Muon's direction for a square matrix: 0.4·sqrt(64).
-
-At the width of 64, to which learning rates refer, entries then move by 0.4 of the rate, as they do under AdamW (0.2 to
-0.4; Liu et al., arXiv 2502.16982, section 2.2), so that one learning rate serves both. Of 0.8, 1.6 and 3.2 it
-gave byte-level proxies, 64 and 128 wide, the smallest loss at the default rate of 0.01.
-"""
 
 
 class Direction(NamedTuple):
     """What distinguishes an optimizer."""
 
-    transformation: optax.GradientTransformation
-    """from gradients to directions"""
+    transformation: optax.GradientTransformation  # from gradients to directions
+    # Factor on a parameter's step, from the parameter, its `lr_scale` and whether it is a hidden matrix.
     scale: Callable[[jax.Array, float, bool], float]
-    """factor on a parameter's step, from the parameter, its `lr_scale` and whether it is a hidden matrix"""
 
 
+# Each takes the settings and a tree like the parameters that marks hidden matrices (..., in, out).
 OPTIMIZERS: Registry[Callable[[Optimizer, Pytree], Direction]] = Registry("optimizer")
-"""Each takes the settings and a tree like the parameters that marks hidden matrices (..., in, out)."""
 
 
 @OPTIMIZERS.register("adamw")
@@ -52,8 +48,8 @@ def adamw(settings: Optimizer, hidden: Pytree) -> Direction:
 def muon(settings: Optimizer, hidden: Pytree) -> Direction:
     """Muon for the hidden matrices (Jordan, kellerjordan.github.io/posts/muon), Adam for everything else.
 
-    The direction of a matrix has a known spectral norm at every width. With the factor sqrt(max(1, out/in)) an update
-    moves the outputs alike at every width (Jordan's post; Yang et al., arXiv 2310.17813), so `lr_scale` is not used.
+    With the factor sqrt(max(1, out/in)) an update moves the outputs alike at every width (Jordan's post; Yang et al.,
+    arXiv 2310.17813), so `lr_scale` is not used.
     """
 
     def matrices(updates: Pytree) -> Pytree:
@@ -70,22 +66,17 @@ def muon(settings: Optimizer, hidden: Pytree) -> Direction:
 class OptState(NamedTuple):
     """What an optimizer carries from step to step."""
 
-    moments: Pytree
-    """of Optax"""
-    step: jax.Array
-    """updates made, int32 ()"""
-    average: Pytree
-    """of the weights, shaped like them; None without `ema`"""
+    moments: Pytree  # of Optax
+    step: jax.Array  # updates made, int32 ()
+    average: Pytree  # of the weights, shaped like them; None without `ema`
 
 
 class Update:
-    """One optimizer for one shape of model.
+    """One optimizer for one shape of model; the learning rate and the weight decay in `optimizer` are not read.
 
     Args:
-        optimizer: its settings; the learning rate and the weight decay in it are not read.
         lr_scale: factor on the learning rate of each parameter, a tree like the parameters'.
-        decay: whether a parameter is a hidden matrix (..., in, out); only those are decayed. Leading axes count
-            matrices.
+        decay: whether a parameter is a hidden matrix (..., in, out); only these decay. Leading axes count matrices.
     """
 
     def __init__(self, optimizer: Optimizer, lr_scale: Pytree, decay: Pytree):
@@ -94,7 +85,6 @@ class Update:
         self._direction, self._scale = OPTIMIZERS[optimizer.name](optimizer, decay)
 
     def init(self, params: Pytree) -> OptState:
-        """State before the first update."""
         # A copy, because the caller may donate parameters and state, and a buffer can be donated only once.
         average = jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) if self._ema else None
         return OptState(self._direction.init(params), jnp.zeros((), jnp.int32), average)
@@ -104,12 +94,8 @@ class Update:
     ) -> tuple[Pytree, OptState, dict[str, jax.Array]]:
         """One update: p - learning_rate · (scale · direction + weight_decay · p), the second term on matrices only.
 
-        Args:
-            learning_rate: of this step, ().
-            weight_decay: multiplied by the learning rate (decoupled; Loshchilov and Hutter, arXiv 1711.05101), ().
-
-        Returns:
-            Parameters, state, and the norms of the gradient before clipping and of the new parameters.
+        The decay is decoupled (Loshchilov and Hutter, arXiv 1711.05101). Returns parameters, state, and the norms of
+        the gradient before clipping and of the new parameters.
         """
         grad_norm = optax.tree.norm(grads)
         # One factor, where optax.clip_by_global_norm divides every entry: XLA stores the result of a division for its
@@ -131,12 +117,7 @@ class Update:
         return opt.average if self._ema else params
 
     def placed(self, entries: Pytree, other: Any) -> OptState:
-        """A tree like the state, for instance of shardings.
-
-        Args:
-            entries: one entry per parameter, for what is shaped like the parameters.
-            other: for everything else.
-        """
+        """A tree like the state, of `entries` for what is shaped like the parameters, otherwise of `other`."""
         by_path = dict(jax.tree_util.tree_flatten_with_path(entries)[0])
         like = jax.eval_shape(self.init, jax.tree.map(lambda _: jax.ShapeDtypeStruct((1, 1), jnp.float32), entries))
 
@@ -147,9 +128,9 @@ class Update:
         return jax.tree_util.tree_map_with_path(entry, like)
 
     def _average(self, average: Pytree, params: Pytree, step: jax.Array) -> Pytree:
-        """The average of all weights since the first update, each weighted `ema` times the next one.
+        """The average of the weights since the first update, each weighted `ema` times the next one.
 
-        Divided by the sum of the weights, as Adam's moments are, so that a short run's average forgets its start.
+        It is divided by the sum of these factors, as Adam's moments are, so that a short average forgets its start.
         """
         if not self._ema:
             return None

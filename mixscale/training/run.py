@@ -1,7 +1,6 @@
 """`Run`: everything that determines one run's numbers, and the id that hashes it.
 
-What a run is for (its role, the origin of its mixture) is not part of it, so that one run can serve several purposes
-and is trained once.
+The purpose of a run (its role, the origin of its mixture) is not part of it, so that one run can serve several.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant, Schedule
 from mixscale.training.tasks import LanguageModelling, Task
 
+# Of `Run.config`. Raise it with every change that gives equal configs other numbers; old runs then keep their ids.
 FORMAT = 1
-"""Of `Run.config`. Raise it with every change that gives equal configs other numbers: old runs then keep their ids."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,12 @@ class Run:
     """
 
     schedule: Schedule
-    size: str
-    """name of the model's shape in the experiment"""
+    size: str  # name of the model's shape in the experiment
     model: Model
     optimizer: Optimizer
     train: Train
-    seed: int
-    """of the weights and of the order of the rows"""
-    store: str
-    """id of the token store"""
+    seed: int  # of the weights and of the order of the rows
+    store: str  # id of the token store
     task: Task = LanguageModelling()
 
     def __post_init__(self) -> None:
@@ -50,7 +46,7 @@ class Run:
 
     @property
     def mixture(self) -> Mixture:
-        """Of the whole run: of a schedule with stages, their mean weighted by tokens."""
+        """Of the whole run: of a staged schedule, the mean weighted by tokens."""
         return self.schedule.mixture
 
     @cached_property
@@ -62,7 +58,7 @@ class Run:
             "schedule": self.schedule.config,
             "model": self.model,
             "optimizer": self.optimizer,
-            # A parent is known by its own id, wherever its folder lies.
+            # A parent is identified by its id, not by the place of its folder.
             "train": replace(self.train, parent=Path(self.train.parent).name),
             "seed": self.seed,
             "store": self.store,

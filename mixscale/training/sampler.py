@@ -1,9 +1,9 @@
 """Which row is the k-th sequence of a run: a pure function of (schedule, seed, rows per domain, k).
 
-There is no iterator state. The schedule alone decides the domain of every sequence; the row within the domain follows
-from the seed, the domain's name and the number of earlier draws from it. So a run resumes from its step number and
-reads the same tokens on any number of devices. Two runs with one seed see the same rows of a domain in the same order,
-which removes the sampling noise from their difference.
+The schedule alone decides the domain of every sequence; the row within the domain follows from the seed, the domain's
+name and the number of earlier draws from it. So a run resumes from its step number and reads the same tokens on any
+number of devices. Two runs with one seed draw the same rows of a domain in the same order, which removes the sampling
+noise from their difference.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 
-QUANTA = 1 << 30
-"""Weights are integers over this, so that the order of draws does not depend on floating point."""
+QUANTA = 1 << 30  # Weights are integers over this, so that the order of draws does not depend on floating point.
 
 
 class Sampler:
     """The sequence of rows that a run draws.
 
     Args:
-        stages: (number of sequences, mixture) of each stage of the run. A domain without weight is never drawn.
+        stages: (number of sequences, mixture) of each stage of the run.
         rows: number of rows that each domain offers.
-        seed: of the order of the rows; the order of the domains does not depend on it.
+        seed: decides the order of the rows, not that of the domains.
         seen: rows of each domain that the run's parents have drawn.
 
     Raises:
@@ -50,15 +49,16 @@ class Sampler:
             if rows.get(domain, 0) < 1:
                 raise InputError(f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows")
         self._rows = {d: rows[d] for d in self.domains}
-        # Two of each domain, because readers ahead of the devices enter the next epoch before all have left this one.
+        # Two per domain, because readers ahead of the devices start the next epoch before all have finished this one.
         self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=rows[d])) for d in self.domains}
-        weights = [(n, np.array([mixture.get(d, 0.0) for d in self.domains])) for n, mixture in stages]
-        self._domain_N = apportion(weights)
+        self._domain_N = apportion(
+            [(n, np.array([mixture.get(d, 0.0) for d in self.domains])) for n, mixture in stages]
+        )
         # The number of earlier draws from the domain of each sequence, computed once for all dispatches.
         self._before_N = np.empty(self.sequences, np.int32)
-        for j in range(len(self.domains)):
+        for j, domain in enumerate(self.domains):
             drawn = np.flatnonzero(self._domain_N == j)
-            self._before_N[drawn] = (seen or {}).get(self.domains[j], 0) + np.arange(len(drawn))
+            self._before_N[drawn] = (seen or {}).get(domain, 0) + np.arange(len(drawn))
 
     def draws(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Sequences `first` to `last` (excluded): domain (index into `domains`) and row, each int32 (last-first,)."""
@@ -81,10 +81,9 @@ class Sampler:
 def apportion(stages: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     """Domain of each sequence, int16 (N,), so that every prefix is within one sequence of every cumulative share.
 
-    Tijdeman's rule for the chairman assignment problem (Discrete Mathematics 32, 1980), which holds for weights that
-    change from sequence to sequence. The debt of a domain is its cumulative share minus its count. Of the domains
-    with a debt of at least 1/(2K-2), the one is drawn whose debt reaches 1 - 1/(2K-2) first. After any number of
-    draws no count differs from its cumulative share by more than 1 - 1/(2K-2).
+    Tijdeman's rule for the chairman assignment problem (Discrete Mathematics 32, 1980), also for weights that change.
+    The debt of a domain is its cumulative share minus its count. Each draw takes, of the domains with a debt of at
+    least 1/(2K-2), that which would reach 1 - 1/(2K-2) first. No debt then ever exceeds 1 - 1/(2K-2).
 
     Args:
         stages: (number of sequences, weights (K,)) of each stage.
@@ -104,7 +103,7 @@ def apportion(stages: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     drawn: list[int] = []
     for stage, (length, shares) in enumerate(merged):
         later = merged[stage + 1 :]
-        # Sequences of this stage that follow; the last stage is taken to have no end.
+        # `left` sequences of this stage follow; the last stage counts as endless.
         for left in range(length - 1, -1, -1):
             best, soonest = -1, math.inf
             for j in range(K):
@@ -121,7 +120,7 @@ def apportion(stages: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
 
 
 def _deadline(debt: int, limit: int, left: int, share: int, later: Sequence[tuple[int, int]]) -> float:
-    """Sequences until a debt reaches `limit` in a later stage, after `left` more with the present `share`."""
+    """Sequences until a debt reaches `limit` in a later stage, after `left` more with this `share`."""
     wait, debt = left, debt + share * left
     for i, (length, share) in enumerate(later):
         last = i == len(later) - 1
@@ -131,11 +130,14 @@ def _deadline(debt: int, limit: int, left: int, share: int, later: Sequence[tupl
     return math.inf
 
 
-def epoch_order(seed: int, domain: str, epoch: int, rows: int) -> np.ndarray:
-    """Permutation of a domain's rows in an epoch, int32 (rows,); all who hold it share one array.
+# Permutations that some sampler holds: the runs of a population mostly share a seed.
+_HELD: WeakValueDictionary[tuple[int, str, int, int], np.ndarray] = WeakValueDictionary()
 
-    Sorts the raw stream of a Philox generator keyed by the arguments, because NumPy promises that raw streams, unlike
-    shuffles, stay the same in every version.
+
+def epoch_order(seed: int, domain: str, epoch: int, rows: int) -> np.ndarray:
+    """Permutation of a domain's rows in an epoch, int32 (rows,); all callers share one array.
+
+    It sorts a raw Philox stream, because NumPy guarantees that raw streams, unlike shuffles, never change.
     """
     order_R = _HELD.get((seed, domain, epoch, rows))
     if order_R is None:
@@ -145,12 +147,8 @@ def epoch_order(seed: int, domain: str, epoch: int, rows: int) -> np.ndarray:
     return order_R
 
 
-_HELD: WeakValueDictionary[tuple[int, str, int, int], np.ndarray] = WeakValueDictionary()
-"""Permutations that some sampler holds: the runs of a population mostly share a seed."""
-
-
 def _quantized(weights_K: np.ndarray) -> np.ndarray:
-    """Integers proportional to the weights that sum to QUANTA exactly; the largest remainders take the rest."""
+    """Integers proportional to the weights that sum to QUANTA exactly; the largest remainders are rounded up."""
     exact_K = weights_K / weights_K.sum() * QUANTA
     share_K = np.floor(exact_K).astype(np.int64)
     missing = QUANTA - int(share_K.sum())

@@ -1,13 +1,13 @@
 """Learning rates, and the order in which the segments of one run are trained.
 
-A run with the warm-up, stable, decay schedule (wsd) is a trunk at full rate, from which a branch decays for every
-token count to be measured (Hu et al., arXiv 2404.06395). So one run gives several valid points in D. Everything is
-computed on the host from step numbers; the compiled step only receives the rates.
+A run with the warm-up, stable, decay schedule (wsd) is a trunk at full rate; for each token count to be measured a
+branch of it decays (Hu et al., arXiv 2404.06395), so one run gives several points in D.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,14 +21,12 @@ class Segment:
 
     first: int
     last: int
-    branch: bool
-    """trained on a copy of the trunk, which continues from where it forked"""
-    measure: bool
-    """whether the held-out losses are measured at its end"""
+    branch: bool  # trained on a copy of the trunk, which continues from where it forked
+    measure: bool  # whether the held-out losses are measured at its end
 
 
 def steps_of(tokens: int, train: Train, context: int) -> int:
-    """Whole steps in `tokens`; raises InputError where there is not one."""
+    """Whole steps in `tokens`; raises InputError if there are none."""
     steps = tokens // (train.batch * context)
     if steps < 1:
         raise InputError(
@@ -67,15 +65,16 @@ def segments(optimizer: Optimizer, train: Train, context: int) -> tuple[Segment,
     return tuple(planned)
 
 
+@lru_cache(maxsize=256)
 def learning_rates(optimizer: Optimizer, total: int, segment: Segment) -> np.ndarray:
-    """Rate of each step of a segment, float32 (last - first,), in a run of `total` steps."""
+    """Rate of each step of a segment, float32 (last - first,), in a run of `total` steps; do not write to it."""
     step_S = np.arange(segment.first, segment.last)
     warmup = _warmup_steps(optimizer, total)
     share_S = np.minimum(1.0, (step_S + 1) / warmup)
     if optimizer.schedule == "cosine":
         share_S = share_S * (0.55 + 0.45 * np.cos(np.pi * step_S / total))
     elif optimizer.schedule == "linear":
-        # One more than the steps that fall, so that the first of them is below the peak and the last above zero.
+        # One more than the steps that decay, so that the first is below the peak and the last above zero.
         share_S = np.minimum(share_S, (total - step_S) / (total - warmup + 1))
     elif segment.measure:
         share_S = share_S * (segment.last - step_S) / (_decay_steps(optimizer, segment.last) + 1)

@@ -10,29 +10,27 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+# Dense bfloat16 FLOP/s per JAX device, from data sheets. The first name that is part of a device's kind counts.
 PEAKS = {
     "B200": 2.25e15, "H200": 989.4e12, "GH200": 989.4e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989.4e12,
     "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12,
     "TPU v6": 918e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v4 lite": 138e12,
     "TPU v4": 275e12, "TPU v3": 61.5e12, "TPU v2": 22.5e12,
 }  # fmt: skip
-"""Dense bfloat16 FLOP/s per device as JAX counts devices, from the makers' data sheets. The first name that is part of
-the device's kind counts, so longer names come first."""
-SKIPPED = 2
-"""Dispatches before the first that is traced: they compile, and fill the device's queue."""
+SKIPPED = 2  # dispatches before the first that is traced: they compile, and fill the device's queue
 
 
 class Speed:
-    """Measures between one reading and the next.
+    """Speed between two readings.
 
     Args:
-        flops_per_token: training FLOPs of the model, without those of recomputation.
+        flops_per_token: training FLOPs of the model, without recomputation.
         devices: those that train together.
-        dtype: of the computation; the peak of a CPU is that of products of this type.
+        dtype: of the computation, in which the peak of a CPU is measured.
 
     Attributes:
-        mfu: share of the devices' peak at the latest reading (Chowdhery et al., arXiv 2204.02311); None before the
-            second reading, and where the peak is not known.
+        mfu: share of the devices' peak FLOP/s at the latest reading (Chowdhery et al., arXiv 2204.02311); None before
+            the second reading, and if the peak is not known.
     """
 
     def __init__(self, flops_per_token: float, devices: Sequence[jax.Device], dtype: str):
@@ -41,10 +39,9 @@ class Speed:
         self.mfu: float | None = None
 
     def read(self, tokens: int) -> dict[str, float]:
-        """tokens_per_second, and mfu where it is known; nothing at the first reading, which includes compilation.
+        """tokens_per_second, and mfu if it is known; nothing at the first reading, which includes compilation.
 
-        Args:
-            tokens: trained since the last reading by all runs together.
+        `tokens` counts those that all runs together trained since the last reading.
         """
         now, last = time.perf_counter(), self._last
         self._last = now
@@ -58,20 +55,19 @@ class Speed:
 
 
 def peak_flops(devices: Sequence[jax.Device], dtype: str) -> float | None:
-    """Peak FLOP/s of all `devices` together; None where their kind is not in PEAKS.
+    """Peak FLOP/s of all `devices` together; None if their kind is not in PEAKS.
 
-    An accelerator's is that of dense bfloat16 products whatever the dtype, as is usual; a CPU's is measured.
+    For an accelerator, that of dense bfloat16 products whatever the dtype, as is usual; for a CPU, measured.
     """
     if devices[0].platform == "cpu":
-        # All devices that XLA makes of a CPU share its cores.
-        return _measured(dtype)
+        return _measured(dtype)  # all devices that XLA makes of a CPU share its cores
     kind = devices[0].device_kind
     return next((peak * len(devices) for name, peak in PEAKS.items() if name in kind), None)
 
 
 @lru_cache
 def _measured(dtype: str, size: int = 1024, times: int = 5) -> float:
-    """FLOP/s of a product of square matrices on this process's cores, the best of a few."""
+    """FLOP/s of a product of square matrices on this process's cores, the best of several."""
     x = jnp.ones((size, size), dtype, device=jax.local_devices(backend="cpu")[0])
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
@@ -84,12 +80,7 @@ def _measured(dtype: str, size: int = 1024, times: int = 5) -> float:
 
 
 class Profile:
-    """Traces dispatches SKIPPED to SKIPPED + `dispatches` of this process, for TensorBoard and Perfetto.
-
-    Args:
-        directory: of the trace: .xplane.pb and perfetto_trace.json.gz.
-        dispatches: how many are traced; 0 for none.
-    """
+    """Traces dispatches SKIPPED to SKIPPED + `dispatches` of this process, for TensorBoard and Perfetto."""
 
     def __init__(self, directory: Path, dispatches: int):
         self._directory, self._first, self._last = directory, SKIPPED, SKIPPED + dispatches

@@ -1,8 +1,7 @@
 """The compiled inner loop: gradient, update and evaluation of a population, as pure functions of arrays.
 
-Everything that differs between two runs of a shape (weights, rows, learning rates, weight decay, number of steps) is
-an array with a leading axis R, so that one compilation serves a whole grid. Several steps run per dispatch, in a loop
-whose trip count is an argument. Nothing here reads or writes files.
+Everything that differs between runs of a shape (weights, rows, learning rates, weight decay, number of steps) is an
+array with a leading axis R, so that one compilation serves a whole grid. A dispatch runs several steps in a loop.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ METRICS = ("loss", "grad_norm", "param_norm")
 
 
 class State(NamedTuple):
-    """What a population carries from step to step and a checkpoint holds; the first axis of every leaf is R runs."""
+    """What a population carries from step to step; the first axis of every leaf is R runs."""
 
     params: Pytree
     opt: Pytree
@@ -34,25 +33,18 @@ class State(NamedTuple):
 class StepInputs(NamedTuple):
     """Inputs of one dispatch: at most S steps of each of R runs."""
 
-    rows: jax.Array
-    """int32 (R, S, B), numbers of rows of the resident tokens; or the rows themselves, (R, S, B, T+1)"""
-    learning_rate: jax.Array
-    """float32 (R, S)"""
-    weight_decay: jax.Array
-    """float32 (R,)"""
-    count: jax.Array
-    """int32 (R,): how many of the S steps each run takes"""
+    rows: jax.Array  # int32 (R, S, B), numbers of rows of the resident tokens; or the rows themselves, (R, S, B, T+1)
+    learning_rate: jax.Array  # float32 (R, S)
+    weight_decay: jax.Array  # float32 (R,)
+    count: jax.Array  # int32 (R,): how many of the S steps each run takes
 
 
 class Program:
-    """Model, task and optimizer of one shape, as functions to be jitted by the caller.
+    """Model, task and optimizer of one shape, as functions for the caller to jit.
 
     Args:
-        task: gives the loss and what is measured.
-        model: shape of the transformer.
-        vocab: V, tokens of the vocabulary.
+        vocab: V, size of the vocabulary.
         optimizer: its learning rate and weight decay are not read; they come with each dispatch.
-        compute: how the model is computed.
         runs: R.
         accumulate: number of parts in which a batch is computed; the loss is the mean over the parts.
     """
@@ -75,10 +67,9 @@ class Program:
     def steps(
         self, state: State, tokens_NxT1: jax.Array | None, inputs: StepInputs
     ) -> tuple[State, dict[str, jax.Array]]:
-        """Up to S steps of each run; metrics (R, S) are zero after a run's count.
+        """Up to S steps of each run; metrics (R, S) are zero after a run's count, and its state no longer changes.
 
-        Runs that have taken their steps wait for the others unchanged. `inputs.rows` are numbers of rows in
-        `tokens_NxT1`, or the rows themselves where there are no resident tokens.
+        `inputs.rows` are numbers of rows in `tokens_NxT1`, or the rows themselves if there are no resident tokens.
         """
         alone = self._runs == 1
         step = self._step if alone else self._each(self._step)
@@ -109,12 +100,11 @@ class Program:
 
     def _of_params(self, name: str) -> Pytree:
         """The attribute `name` of every parameter."""
-        is_param = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
-        wrapped = jax.tree.map(lambda p: _Leaf(getattr(p, name)), self._annotated, is_leaf=is_param)
-        return jax.tree.map(lambda s: s.value, nnx.to_pure_dict(wrapped), is_leaf=lambda s: isinstance(s, _Leaf))
+        flat = nnx.to_flat_state(self._annotated)
+        return nnx.traversals.unflatten_mapping({path: getattr(param, name) for path, param in flat})
 
     def _each(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` of one run, for all. A single run is computed without the axis, which costs time on a CPU."""
+        """`function` of one run, for all. A single run does not need the axis, which costs time on a CPU."""
         if self._runs > 1:
             return jax.vmap(function, spmd_axis_name="run")
 
@@ -134,7 +124,6 @@ class Program:
         return nnx.merge(self._graph, state)
 
     def _gradient(self, params: Pytree, rows_BxT1: jax.Array) -> tuple[jax.Array, Pytree]:
-        """Loss and its gradient."""
         mean = jax.value_and_grad(lambda p, rows: self._task.loss(self._model(p), rows))
         parts = self._accumulate
         if parts == 1:
@@ -152,7 +141,7 @@ class Program:
     def _step(
         self, state: State, rows_BxT1: jax.Array, learning_rate: jax.Array, weight_decay: jax.Array, active: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
-        """One update of one run, or none where it is not active; the loss is that before the update."""
+        """One update of one run, or none if it is not active; the loss is that before the update."""
         loss, grads = self._gradient(state.params, rows_BxT1)
         params, opt, norms = self.update.apply(grads, state.opt, state.params, learning_rate, weight_decay)
         new, metrics = State(params, opt), {"loss": loss, **norms}
@@ -160,9 +149,3 @@ class Program:
             return new, metrics
         kept = jax.tree.map(lambda now, before: jnp.where(active, now, before), new, state)
         return kept, {name: jnp.where(active, metrics[name], 0.0) for name in METRICS}
-
-
-class _Leaf(NamedTuple):
-    """Keeps a parameter's attribute from being taken for a tree of its own."""
-
-    value: Any

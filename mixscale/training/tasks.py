@@ -1,7 +1,6 @@
 """`Task`: how rows become examples with a loss mask, and what is measured on held-out ones.
 
-Language modelling is the one task for now. Nothing else in training knows which task it trains: the compiled step, the
-loop and the table get losses, limits and columns from here.
+Nothing else in training knows the task: the compiled step, the loop and the table get losses, limits and columns here.
 """
 
 from __future__ import annotations
@@ -22,25 +21,21 @@ from mixscale.training.sampler import epoch_order
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
 
-DIVERGED = 3.0
-"""Training loss, relative to that of uniform guessing, from which a run counts as diverged."""
+DIVERGED = 3.0  # Training loss, relative to that of uniform guessing, from which a run counts as diverged.
 
 
 class Examples(NamedTuple):
     """A batch as the model takes it."""
 
     ids_BxT: jax.Array
-    target_BxT: jax.Array
-    """token to predict at each position"""
-    mask_BxT: jax.Array | None = None
-    """float32, 1 where the loss counts; None where it counts everywhere, which costs nothing in the compiled step"""
+    target_BxT: jax.Array  # token to predict at each position
+    mask_BxT: jax.Array | None = None  # float32, 1 where the loss counts; None: everywhere, which costs nothing
 
 
 class Task(ABC):
-    """Frozen and hashable; methods with a model or rows are traced into the compiled step."""
+    """Frozen and hashable; methods that take a model or rows are traced into the compiled step."""
 
-    name: ClassVar[str]
-    """part of a run's identity"""
+    name: ClassVar[str]  # part of a run's identity
 
     @abstractmethod
     def examples(self, rows_BxT1: jax.Array) -> Examples:
@@ -52,7 +47,7 @@ class Task(ABC):
 
     @abstractmethod
     def columns(self, store: TokenStore, measured: Mapping[str, float]) -> dict[str, float | None]:
-        """Columns of the RunTable for the mean of each domain's `measure`; all None where nothing was measured."""
+        """Columns of the RunTable for the mean of each domain's `measure`; all None if nothing was measured."""
 
     def loss(self, model: Transformer, rows_BxT1: jax.Array) -> jax.Array:
         """The training loss, float32 ()."""
@@ -78,21 +73,16 @@ class LanguageModelling(Task):
 
     def columns(self, store: TokenStore, measured: Mapping[str, float]) -> dict[str, float | None]:
         per_byte = {d: math.log(2) * store.bytes_per_token[d] for d in store.domains}
-        return {f"loss/{d}": measured.get(d) for d in store.domains} | {
-            f"bits_per_byte/{d}": measured[d] / per_byte[d] if measured else None for d in store.domains
-        }
+        bits = {f"bits_per_byte/{d}": measured[d] / per_byte[d] if measured else None for d in store.domains}
+        return {f"loss/{d}": measured.get(d) for d in store.domains} | bits
 
 
 class HeldOut:
     """Held-out rows of every domain, the same for all runs of an experiment.
 
     Args:
-        store: where the rows come from.
-        rows: number of rows per domain, chosen by `seed`; all where a domain has fewer.
-        batch: rows evaluated at a time.
-
-    Attributes:
-        rows_NxBxT1: the rows, padded with zeros to whole batches.
+        rows: number of rows per domain, chosen by `seed`; all if a domain has fewer.
+        batch: rows evaluated at a time; `rows_NxBxT1` is padded with zeros to whole batches.
     """
 
     def __init__(self, store: TokenStore, rows: int, seed: int, batch: int):

@@ -1,6 +1,6 @@
 """`Trainer`: one shape of run, compiled once and held on the devices together with its tokens.
 
-It starts, advances and measures populations; `loop.py` decides in which order, and what is saved.
+It starts, advances and measures populations; `loop.py` decides the order and what is saved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from mixscale.config import Machine, content_hash
 from mixscale.errors import InputError
 from mixscale.models import Compute
-from mixscale.training.cursor import Parent, Position, RunCursor
+from mixscale.training.checkpoint import Restored
+from mixscale.training.cursor import Position, RunCursor
 from mixscale.training.loader import StepRange, make_loader
 from mixscale.training.mesh import Layout, make_layout
 from mixscale.training.run import Run
@@ -27,10 +28,8 @@ from mixscale.training.tasks import HeldOut
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
 
-COMPILED = ("name", "b1", "b2", "momentum", "clip", "ema")
-"""Settings of the optimizer that are part of the program; the others are arrays."""
-SCANNED = 8
-"""Number of layers from which `auto` compiles one layer for all: compiling then takes longer than a loop costs."""
+COMPILED = ("name", "b1", "b2", "momentum", "clip", "ema")  # settings of the optimizer that the program contains
+SCANNED = 8  # layers from which `auto` compiles one layer for all: compiling them all takes longer than a loop costs
 
 
 def shape_of(run: Run) -> str:
@@ -45,14 +44,11 @@ class Trainer:
 
     Args:
         run: any run of the shape.
-        store: tokens of every domain; the store that the run names.
-        corpus_seed: of the choice of held-out rows, which all experiments on the corpus share.
-        machine: devices to use, and how.
+        corpus_seed: chooses the held-out rows, which all experiments on the corpus share.
         population: R, runs trained together in one program.
 
     Attributes:
-        of_all: shapes and places of the state of a population.
-        of_one: those of a single run.
+        of_all, of_one: shapes and places of the state of a population, and of a single run.
 
     Raises:
         InputError: the run was planned with another store, or its mesh is impossible.
@@ -77,7 +73,7 @@ class Trainer:
         )
         self._loader = make_loader(store, self.layout, corpus_seed, machine)
         self._held_out = HeldOut(store, run.train.validation_rows, corpus_seed, run.train.batch)
-        self._held_out_NxBxT1 = self.layout.put(self._held_out.rows_NxBxT1, None, "batch", None)
+        self._rows_NxBxT1 = self.layout.put(self._held_out.rows_NxBxT1, None, "batch", None)
         self.of_all = abstract(program, self.layout, population)
         self._state = jax.tree.map(lambda x: x.sharding, self.of_all)
         whole = self.layout.placed()
@@ -99,19 +95,20 @@ class Trainer:
         return self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
 
     def merge(self, where: Sequence[bool], there: State, here: State) -> State:
-        """A new state: of the marked runs `there`'s, of the others `here`'s."""
-        return self._merge(self.layout.put(np.asarray(where), "run"), there, here)
+        """A new state: `there` for the marked runs, `here` for the others and for idle places."""
+        where_R = np.pad(np.asarray(where), (0, self.population - len(where)))
+        return self._merge(self.layout.put(where_R, "run"), there, here)
 
     def alone(self, state: State, r: int) -> State:
         """Run r's part of a population's state, as a population of one."""
         return jax.tree.map(lambda x: x[r : r + 1], state)
 
-    def inherit(self, state: State, parents: Sequence[Parent | None]) -> State:
+    def inherit(self, state: State, parents: Sequence[Restored | None]) -> State:
         """`state` with the weights and moments of the parents of those runs that have one."""
         if not any(parents):
             return state
-        rows = [p.state if p else self.alone(state, r) for r, p in enumerate(parents)]
-        rows += [self.alone(state, r) for r in range(len(parents), self.population)]
+        idle = [None] * (self.population - len(parents))
+        rows = [p.live if p else self.alone(state, r) for r, p in enumerate([*parents, *idle])]
         return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
 
     def made_with(self, runs: Sequence[Run]) -> dict[str, Any]:
@@ -127,10 +124,7 @@ class Trainer:
     def advance(
         self, state: State, ranges: Sequence[StepRange], weight_decay: Sequence[float]
     ) -> tuple[State, dict[str, jax.Array]]:
-        """Trains a range of steps of each run; consumes `state`.
-
-        Returns without waiting for the device; metrics (R, S) have the shape of a whole dispatch.
-        """
+        """Trains a range of steps of each run, without waiting for the device; consumes `state`; metrics (R, S)."""
         S = self.machine.steps_per_dispatch
         rate_RxS = np.zeros((self.population, S), np.float32)
         for r, part in enumerate(ranges):
@@ -145,14 +139,14 @@ class Trainer:
             return self._steps(state, self._loader.resident, inputs)
 
     def held_out(self, state: State) -> list[dict[str, float]]:
-        """For every run, the mean of the task's measure over each domain's held-out rows."""
+        """For every run, the mean of the task's measure over the held-out rows of each domain."""
         with jax.transfer_guard("disallow"):
-            measured_RxNxB = self._evaluate(state, self._held_out_NxBxT1)
+            measured_RxNxB = self._evaluate(state, self._rows_NxBxT1)
         return [self._held_out.by_domain(measured_NxB) for measured_NxB in jax.device_get(measured_RxNxB)]
 
 
 def abstract(program: Program, layout: Layout, runs: int) -> State:
-    """Shapes of the state of `runs`, each with its place on the mesh: that of its weight's dimensions."""
+    """Shapes and places on the mesh of the state of `runs`."""
     shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((runs,), np.uint32))
     is_axes = lambda x: isinstance(x, tuple)  # noqa: E731
     params = jax.tree.map(
@@ -163,7 +157,5 @@ def abstract(program: Program, layout: Layout, runs: int) -> State:
 
 
 def _merge(where_R: jax.Array, there: State, here: State) -> State:
-    def chosen(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(where_R.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(chosen, there, here)
+    choose = jax.vmap(jnp.where)
+    return jax.tree.map(lambda a, b: choose(where_R, a, b), there, here)

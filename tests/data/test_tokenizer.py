@@ -163,8 +163,9 @@ def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
     from tokenizers import Tokenizer as Model
     from tokenizers import models, pre_tokenizers
 
-    assert tokenizer.id_type(65_536) == np.uint16
-    assert tokenizer.id_type(65_537) == np.uint32
+    model = Bytes()
+    for model.vocab_size, dtype in ((65_536, np.uint16), (65_537, np.uint32)):
+        assert model.dtype == dtype
     words = {f"w{i}": i for i in range(70_000)}
     model = Model(models.WordLevel({**words, "[UNK]": 70_000, "</s>": 70_001}, unk_token="[UNK]"))
     model.pre_tokenizer = pre_tokenizers.Whitespace()

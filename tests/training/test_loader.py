@@ -16,7 +16,7 @@ from mixscale.data.store import flat_rows
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Run, Trainer, train_run
-from mixscale.training.loader import StepRange, Wanted, make_loader, offered
+from mixscale.training.loader import StepRange, Wanted, make_loader
 from mixscale.training.mesh import AXES, Layout, make_layout
 from mixscale.training.sampler import Sampler
 
@@ -76,13 +76,14 @@ def test_the_readers_of_runs_that_stopped_early_end_with_them(run, small, store)
     assert threading.active_count() <= threads[0], threads
 
 
-def test_runs_of_many_lengths_share_what_they_are_offered(run, store):
+def test_runs_of_many_lengths_share_what_they_are_offered(run, small, store):
     """Made anew, it would take the host as long as the devices take for small models."""
+    loader = make_loader(store, make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1), 0, small.machine)
     longer = [replace(run.train, tokens=run.train.tokens * n) for n in range(1, 65)]
-    first = offered(store, longer[0], 0)
-    assert all(offered(store, train, 0) is first for train in longer)
+    first = loader.offered(run)
+    assert all(loader.offered(replace(run, train=train)) is first for train in longer)
     repeated = replace(run.train, like_tokens=10 * run.train.tokens)
-    assert len(offered(store, repeated, 0)["code"]) == round(len(first["code"]) / 10)
+    assert len(loader.offered(replace(run, train=repeated))["code"]) == round(len(first["code"]) / 10)
 
 
 def test_a_run_on_streamed_rows_finds_the_same_losses(run, small, store, tmp_path):

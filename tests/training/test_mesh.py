@@ -108,7 +108,7 @@ def test_devices_that_a_mesh_leaves_idle_are_told(caplog):
         (Mesh(data=2, tensor=3), 1, 1, ["8 devices", "6 does not divide"]),
         (Mesh(data=99), 1, 1, ["data=99", "99 devices", "there are 8"]),
         (Mesh(data=-1, fsdp=3), 1, 1, ["8 devices", "3 does not divide"]),
-        (Mesh(data=-1, fsdp=-1), 1, 1, ["-1 may stand at one axis"]),
+        (Mesh(data=-1, fsdp=-1), 1, 1, ["only one axis may be -1"]),
         (Mesh(data=0), 1, 1, ["data=0", "at least 1"]),
         (Mesh(data=1, tensor=4), 1, 1, ["kv_heads 2", "mesh.tensor=4"]),
         (Mesh(run=2, data=1), 3, 1, ["population of 3", "mesh.run=2"]),

@@ -1,22 +1,17 @@
-"""Documents of a domain from whatever kind of source the config names.
-
-One module for each kind of source; each registers its readers. Nothing here knows tokens.
-"""
+"""Documents of a domain from any kind of source; each module here registers the readers of some kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
 import mixscale.data.sources.columns
-import mixscale.data.sources.jsonl
 import mixscale.data.sources.text
 import mixscale.data.sources.tfds  # noqa: F401 (each registers its readers)
 from mixscale.config import Corpus, Source, content_hash
 from mixscale.data.sources.base import READERS, Damage, Document, Reader, Record, hash_all, meets, text_of
 from mixscale.errors import InputError
 
-PIECE = 2**24
-"""bytes that a process reads between two reports of its progress"""
+PIECE = 2**24  # bytes that a process reads between two progress reports
 
 
 def reader(source: Source) -> Reader:
@@ -24,7 +19,7 @@ def reader(source: Source) -> Reader:
 
 
 def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Iterator[Document]:
-    """The documents of `source`, always in the same order, without those that contain only white space.
+    """The documents of `source`, always in the same order, without blank ones.
 
     Raises:
         InputError: nothing has that name or pattern, or a record cannot be used.
@@ -40,7 +35,7 @@ def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Itera
 
 
 def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
-    """A function that turns a record into a document of `source`, or into None if it fails the source's conditions."""
+    """A function that turns a record into a document of `source`, or into None if it does not meet the conditions."""
 
     def take(record: Record) -> Document | Damage | None:
         if source.where and not meets(record.fields, source.where):
@@ -52,12 +47,12 @@ def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
 
 
 def keys(sources: Collection[Source]) -> set[str]:
-    """The fields of records that these sources use."""
+    """The fields that these sources use."""
     return {source.field for source in sources} | {where.field for source in sources for where in source.where}
 
 
 def fingerprint(source: Source) -> str:
-    """Hash of the bytes that `documents(source)` reads and of how it uses them, independent of file names.
+    """Hash of the bytes that `documents(source)` reads and of how it uses them, but not of file names.
 
     Raises:
         InputError: nothing has that name or pattern.

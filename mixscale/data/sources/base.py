@@ -1,6 +1,6 @@
-"""What all readers share: their interface and registry, records, and files that are found, opened and hashed.
+"""The interface of readers and their registry, records, and files: how to find, open and hash them.
 
-Files may be local or behind any `scheme://` that fsspec knows. Nothing here knows domains or tokens.
+Files may be local or behind any `scheme://` that fsspec knows.
 """
 
 from __future__ import annotations
@@ -23,11 +23,8 @@ from mixscale.config import Where
 from mixscale.errors import InputError
 from mixscale.registry import Registry
 
-UNPACKED_BYTES = 2**26
-"""any compressed file may unpack to this many bytes"""
-MAX_EXPANSION = 200
-"""and beyond them to this multiple of its size; text compresses about tenfold, a file made to fill a disk a
-thousandfold"""
+UNPACKED_BYTES = 2**26  # to which any compressed file may unpack
+MAX_EXPANSION = 200  # beyond them, the multiple of its size; text compresses about tenfold, a malicious file more
 BUFFER = 2**20
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 REFUSED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".lz4", ".pkl", ".pickle", ".npy", ".pt")
@@ -35,51 +32,40 @@ REFUSED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".lz4", ".pkl",
 
 class File(NamedTuple):
     path: str
-    size: int
-    """bytes on disk"""
+    size: int  # bytes on disk
 
 
 class Piece(NamedTuple):
-    """A part of a source that can be read alone; the pieces of a source in order are all of it."""
+    """A part of a source that can be read alone."""
 
     files: tuple[str, ...]
-    start: int
-    """byte, row group or example at which it begins, depending on the reader"""
+    start: int  # byte, row group or example at which it begins, depending on the reader
     stop: int
-    size: int
-    """approximate bytes to read"""
+    size: int  # approximate bytes to read
 
 
 class Record(NamedTuple):
     fields: Mapping[str, Any]
-    location: str
-    """file and line or row, for messages"""
-    work: str = ""
-    """as in `Document`"""
+    location: str  # file and line or row, for messages
+    work: str = ""  # as in `Document`
 
 
 class Damage(NamedTuple):
     """A record that cannot be used."""
 
-    reason: str
-    """a sentence with its location and what is wrong"""
+    reason: str  # a sentence with its location and what is wrong
 
 
 class Document(NamedTuple):
     text: str
-    work: str = ""
-    """the file, speech or section of a book that the text is a part of; empty if it is a work of its own"""
+    work: str = ""  # file, speech or section of a book that the text is a part of; empty if it is a whole work
 
 
 Found = Record | Damage
 
 
 class Reader(ABC):
-    """Reads one source.
-
-    A new kind of source is a subclass of `mixscale.config.Source` and a reader registered under the name of that
-    class.
-    """
+    """Reads one source. A reader is registered under the name of its subclass of `mixscale.config.Source`."""
 
     def __init__(self, source: Any):
         self.source = source
@@ -92,9 +78,9 @@ class Reader(ABC):
         """What decides the records that are taken from the files, besides field, conditions and cap."""
         return []
 
-    @abstractmethod
     def pieces(self, size: int) -> list[Piece]:
-        """Parts of the source, in order, each of about `size` bytes if the source can be divided."""
+        """Parts of the source, in order, of about `size` bytes each if it can be divided: here, its files."""
+        return [Piece((file.path,), 0, 1, file.size) for file in self.files()]
 
     @abstractmethod
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
@@ -103,8 +89,7 @@ class Reader(ABC):
 
 READERS: Registry[type[Reader]] = Registry("source")
 
-
-# ------------------------------------------------------------------ records
+# Records
 
 _MISSING = object()
 _COMPARE = {
@@ -117,16 +102,16 @@ _COMPARE = {
 
 def meets(fields: Mapping[str, Any], where: tuple[Where, ...]) -> bool:
     """Whether a record meets all conditions; a value that cannot be compared meets none."""
-    for condition in where:
+
+    def met(condition: Where) -> bool:
         found = _field(fields, condition.field)
-        if found is _MISSING:
-            return False
-        try:
-            if not _COMPARE[condition.op](found.decode() if isinstance(found, bytes) else found, condition.value):
-                return False
-        except (TypeError, UnicodeDecodeError):
-            return False
-    return True
+        found = found.decode() if isinstance(found, bytes) else found
+        return found is not _MISSING and bool(_COMPARE[condition.op](found, condition.value))
+
+    try:
+        return all(map(met, where))
+    except (TypeError, UnicodeDecodeError):
+        return False
 
 
 def text_of(record: Record, key: str) -> str | Damage:
@@ -144,10 +129,8 @@ def text_of(record: Record, key: str) -> str | Damage:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return Damage(
-            f"{record.location}: '{key}' contains half of a surrogate pair, which is not a character; write the file "
-            f"again as UTF-8"
-        )
+        reason = "contains half of a surrogate pair, which is not a character; write the file again as UTF-8"
+        return Damage(f"{record.location}: '{key}' {reason}")
     return text
 
 
@@ -155,10 +138,8 @@ def decoded(raw: bytes, location: str) -> str | Damage:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Damage(
-            f"{location} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; "
-            f"convert it, for example with iconv"
-        )
+        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
+        return Damage(f"{location} is not UTF-8: {byte}; convert it, for example with iconv")
 
 
 def too_long(location: str, max_bytes: int) -> Damage:
@@ -174,11 +155,11 @@ def _field(fields: Mapping[str, Any], key: str) -> Any:
     return _field(inner, rest) if isinstance(inner, Mapping) else _MISSING
 
 
-# ------------------------------------------------------------------ files
+# Files
 
 
 def find(pattern: str) -> list[File]:
-    """Files that match `pattern`, sorted by path; a folder that links to itself is entered once.
+    """Files that match `pattern`, sorted by path.
 
     Raises:
         InputError: no file matches, or the file system cannot be listed.
@@ -195,7 +176,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, uncompressed if its name ends in .gz or .zst.
 
     Raises:
-        InputError: it has another compression, is truncated, or expands more than any text would.
+        InputError: it has another compression, is truncated, or expands far more than text does.
     """
     suffix = Path(path).suffix.lower()
     if suffix in REFUSED:
@@ -215,13 +196,13 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def hash_all(paths: Iterable[str]) -> list[str]:
-    """SHA-256 of every file; of a remote one the hash that its store keeps, if it has one."""
+    """SHA-256 of every file; for a remote one the hash that its store keeps, if any."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(_hash, paths))
 
 
 class _Uncompressed(io.RawIOBase):
-    """A compressed file while it is read; refuses one that expands far more than text does."""
+    """The text of a compressed file; refuses one that expands far more than text does."""
 
     def __init__(self, path: str, raw: IO[bytes], suffix: str):
         self._path, self._raw, self._unpacked = path, raw, 0
@@ -244,12 +225,10 @@ class _Uncompressed(io.RawIOBase):
 
 
 def check_expansion(path: str, unpacked: int, packed: int) -> None:
-    """Refuses a file of which `packed` bytes expand to `unpacked` bytes, if no text does."""
+    """Refuses a file if `packed` bytes expand to `unpacked` bytes, which no text does."""
     if unpacked > UNPACKED_BYTES and unpacked > MAX_EXPANSION * packed:
-        raise InputError(
-            f"{path} unpacks to more than {MAX_EXPANSION} times its size, which no text does; if it is intended, "
-            f"unpack it yourself"
-        )
+        reason = f"unpacks to more than {MAX_EXPANSION} times its size, which no text does"
+        raise InputError(f"{path} {reason}; if it is intended, unpack it yourself")
 
 
 def _find_local(pattern: str) -> list[File]:
@@ -258,7 +237,7 @@ def _find_local(pattern: str) -> list[File]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    """As `glob.glob`, except that `**` enters every folder once: `glob` follows a link to a parent folder forever."""
+    """As `glob.glob`, except that `**` enters every folder once: `glob` follows links to parent folders forever."""
     parts = Path(pattern).parts
     if "**" not in parts:
         yield from glob.glob(pattern)
@@ -270,14 +249,14 @@ def _matches(pattern: str) -> Iterator[str]:
 
 
 def _folders(base: str) -> Iterator[str]:
-    seen = set()
+    entered = set()
     for folder, below, _ in os.walk(base, followlinks=True):
         about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in seen:
+        if (about.st_dev, about.st_ino) in entered:
             below.clear()
             continue
-        seen.add((about.st_dev, about.st_ino))
-        # Without hidden folders, as `glob`; sorted, since the order decides by which name a folder is entered.
+        entered.add((about.st_dev, about.st_ino))
+        # Without hidden folders, as `glob`; sorted, because the order decides by which name a folder is entered.
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield folder
 
@@ -293,7 +272,7 @@ def _find_remote(pattern: str) -> list[File]:
     except FileNotFoundError:
         return []
     except Exception as error:
-        # Every store has exceptions of its own.
+        # Every store has its own exceptions.
         raise InputError(f"'{pattern}' cannot be listed: {type(error).__name__}: {error}") from error
     files = [info for info in found.values() if info["type"] == "file"]
     return sorted(File(system.unstrip_protocol(info["name"]), info["size"]) for info in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,34 @@ from mixscale.data.sources.base import (
 )
 from mixscale.errors import InputError, listed
 
+# Number and record batch of each row alone: a small file may say that many rows contain the same megabytes.
 Rows = Iterator[tuple[int, Any]]
-"""number and record batch of each row alone, since few bytes may say that many rows contain the same megabytes"""
+
+
+class ColumnReader(Reader):
+    @abstractmethod
+    def rows(self, piece: Piece, keys: Collection[str]) -> Rows:
+        """The columns of `keys` of each row of a piece."""
+
+    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
+        (path,) = piece.files
+        unpacked = 0
+        for number, batch in self.rows(piece, keys):
+            location = f"{path}, row {number}"
+            found: Found
+            try:
+                (row,) = batch.to_pylist()
+                found, size = Record(row, location), _size(row)
+            # Text that is not UTF-8, or a time that Python cannot represent.
+            except (ValueError, OverflowError) as error:
+                found, size = Damage(f"{location} cannot be read: {error}"), batch.nbytes
+            unpacked += size
+            check_expansion(path, unpacked, piece.size)
+            yield too_long(location, max_bytes) if size > max_bytes else found
 
 
 @READERS.register("Parquet")
-class ParquetReader(Reader):
+class ParquetReader(ColumnReader):
     source: Parquet
 
     def pieces(self, size: int) -> list[Piece]:
@@ -46,39 +69,40 @@ class ParquetReader(Reader):
                     start, total = group + 1, 0
         return found
 
-    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-        return _records(piece, _parquet_rows(piece, keys), max_bytes)
+    def rows(self, piece: Piece, keys: Collection[str]) -> Rows:
+        (path,) = piece.files
+        with _parquet(path) as parquet, _readable(path):
+            columns = _columns(path, parquet.schema_arrow.names, keys)
+            number = sum(parquet.metadata.row_group(g).num_rows for g in range(piece.start))
+            batches = (
+                batch
+                for group in range(piece.start, piece.stop)
+                for batch in parquet.iter_batches(1, [group], columns, use_threads=False)
+            )
+            yield from enumerate(batches, number + 1)
 
 
 @READERS.register("HuggingFace")
-class HuggingFaceReader(Reader):
+class HuggingFaceReader(ColumnReader):
     source: HuggingFace
 
     def files(self) -> list[File]:
         return [File(str(path), path.stat().st_size) for path in _arrow_files(self.source)]
 
-    def pieces(self, size: int) -> list[Piece]:
-        return [Piece((file.path,), 0, 1, file.size) for file in self.files()]
+    def rows(self, piece: Piece, keys: Collection[str]) -> Rows:
+        import pyarrow as pa
 
-    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-        return _records(piece, _arrow_rows(piece, keys), max_bytes)
-
-
-def _records(piece: Piece, rows: Rows, max_bytes: int) -> Iterator[Found]:
-    (path,) = piece.files
-    unpacked = 0
-    for number, batch in rows:
-        location = f"{path}, row {number}"
-        found: Found
-        try:
-            (row,) = batch.to_pylist()
-            found, size = Record(row, location), _size(row)
-        # Text that is not UTF-8, or a time that Python cannot represent.
-        except (ValueError, OverflowError) as error:
-            found, size = Damage(f"{location} cannot be read: {error}"), batch.nbytes
-        unpacked += size
-        check_expansion(path, unpacked, piece.size)
-        yield too_long(location, max_bytes) if size > max_bytes else found
+        (path,) = piece.files
+        with _readable(path), pa.memory_map(path) as mapped, pa.ipc.open_stream(mapped) as stream:
+            columns = _columns(path, stream.schema.names, keys)
+            number = 0
+            for batch in stream:
+                selected = batch.select(columns)
+                # The offsets in a file may point outside it.
+                selected.validate(full=True)
+                for place in range(len(selected)):
+                    number += 1
+                    yield number, selected.slice(place, 1)
 
 
 def _size(value: Any) -> int:
@@ -88,33 +112,6 @@ def _size(value: Any) -> int:
     if isinstance(value, dict):
         return sum(map(_size, value.values()))
     return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
-
-
-def _parquet_rows(piece: Piece, keys: Collection[str]) -> Rows:
-    (path,) = piece.files
-    with _parquet(path) as parquet, _readable(path):
-        columns = _columns(path, parquet.schema_arrow.names, keys)
-        number = sum(parquet.metadata.row_group(g).num_rows for g in range(piece.start))
-        for group in range(piece.start, piece.stop):
-            for batch in parquet.iter_batches(1, [group], columns, use_threads=False):
-                number += 1
-                yield number, batch
-
-
-def _arrow_rows(piece: Piece, keys: Collection[str]) -> Rows:
-    import pyarrow as pa
-
-    (path,) = piece.files
-    with _readable(path), pa.memory_map(path) as mapped, pa.ipc.open_stream(mapped) as stream:
-        columns = _columns(path, stream.schema.names, keys)
-        number = 0
-        for batch in stream:
-            selected = batch.select(columns)
-            # The offsets in a file may point outside it.
-            selected.validate(full=True)
-            for place in range(len(selected)):
-                number += 1
-                yield number, selected.slice(place, 1)
 
 
 def _columns(path: str, names: list[str], keys: Collection[str]) -> list[str]:

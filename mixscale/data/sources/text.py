@@ -1,16 +1,38 @@
-"""Plain text files: each is a document, or is split at a separator; small files form a piece together."""
+"""Text in files of your own, plain or as JSON Lines, and in the domains that ship with mixscale."""
 
 from __future__ import annotations
 
+import json
+import lzma
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import IO
 
-from mixscale.config import TextFiles
-from mixscale.data.sources.base import BUFFER, READERS, Damage, Found, Piece, Reader, Record, decoded, opened
+from mixscale.config import Embedded, Jsonl, TextFiles
+from mixscale.data.sources.base import (
+    BUFFER,
+    COMPRESSED,
+    READERS,
+    Damage,
+    File,
+    Found,
+    Piece,
+    Reader,
+    Record,
+    decoded,
+    opened,
+    too_long,
+)
+from mixscale.errors import InputError, did_you_mean
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"
+SUFFIX = ".jsonl.xz"
 
 
 @READERS.register("TextFiles")
 class TextReader(Reader):
+    """Files that are documents, or are split at a separator; small files form a piece together."""
+
     source: TextFiles
 
     def pieces(self, size: int) -> list[Piece]:
@@ -42,22 +64,119 @@ class TextReader(Reader):
             split = "" if self.source.separator else "split it with a separator, or "
             return Damage(f"{location}: longer than {max_bytes} bytes; {split}raise corpus.max_record_bytes")
         if b"\0" in raw:
-            return Damage(
-                f"{location}: contains NUL bytes, so it is binary or UTF-16; leave it out, or convert it to UTF-8"
-            )
+            reason = "contains NUL bytes, so it is binary or UTF-16"
+            return Damage(f"{location}: {reason}; leave it out, or convert it to UTF-8")
         text = decoded(raw, location)
         return text if isinstance(text, Damage) else Record({"text": text.replace("\r\n", "\n")}, location)
 
 
+@READERS.register("Jsonl")
+class JsonlReader(Reader):
+    source: Jsonl
+
+    def pieces(self, size: int) -> list[Piece]:
+        return [piece for file in self.files() for piece in _split(file, size)]
+
+    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
+        """The objects on the lines that start inside `piece`; at most `max_bytes` of a line are in memory."""
+        (path,) = piece.files
+        with opened(path) as file:
+            at = _seek_line(file, piece.start, piece.stop)
+            number = 0
+            while at < piece.stop and (line := file.readline(max_bytes + 1)):
+                number += 1
+                location = f"{path}, line {number}" if piece.start == 0 else f"{path}, byte {at}"
+                at += len(line)
+                if len(line) > max_bytes:
+                    at += _skip_line(file, line)
+                    yield too_long(location, max_bytes)
+                elif not line.isspace():
+                    yield _parsed(line, location)
+
+
+@READERS.register("Embedded")
+class EmbeddedReader(Reader):
+    """A domain that ships with mixscale: one compressed file of objects that also name their work."""
+
+    source: Embedded
+
+    def files(self) -> list[File]:
+        if self.source.name not in embedded_names():
+            hint = did_you_mean(self.source.name, embedded_names())
+            raise InputError(f"there is no embedded domain '{self.source.name}'{hint}")
+        path = EMBEDDED / (self.source.name + SUFFIX)
+        return [File(str(path), path.stat().st_size)]
+
+    def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
+        with lzma.open(piece.files[0]) as lines:
+            for number, line in enumerate(lines, 1):
+                fields = json.loads(line)
+                yield Record(fields, f"{self.source.name}, document {number}", fields.get("work", ""))
+
+
+def embedded_names() -> tuple[str, ...]:
+    """Names that `Embedded` accepts."""
+    return tuple(sorted(path.name.removesuffix(SUFFIX) for path in EMBEDDED.glob(f"*{SUFFIX}")))
+
+
 def _parts(file: IO[bytes], separator: bytes, max_bytes: int) -> Iterator[bytes]:
-    """The file between lines that equal `separator`; a part is cut one byte beyond `max_bytes`."""
+    """The parts between lines that equal `separator`; each is cut one byte beyond `max_bytes`."""
     part = bytearray()
-    line_begins = True
+    line_starts = True
     while line := file.readline(BUFFER):
-        if line_begins and line.rstrip(b"\r\n") == separator:
+        if line_starts and line.rstrip(b"\r\n") == separator:
             yield bytes(part)
             part.clear()
         elif len(part) <= max_bytes:
             part += line[: max_bytes + 1 - len(part)]
-        line_begins = line.endswith(b"\n")
+        line_starts = line.endswith(b"\n")
     yield bytes(part)
+
+
+def _parsed(line: bytes, location: str) -> Found:
+    text = decoded(line, location)
+    if isinstance(text, Damage):
+        return text
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        return Damage(f"{location}: JSON is nested too deep")
+    except ValueError as error:
+        # A number with more digits than Python converts is a plain ValueError.
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        return Damage(f"{location}: not JSON ({reason}); each line must be one JSON object")
+    if not isinstance(found, dict):
+        return Damage(f"{location}: found a {type(found).__name__}; each line must be one JSON object")
+    return Record(found, location)
+
+
+def _split(file: File, size: int) -> list[Piece]:
+    if Path(file.path).suffix.lower() in COMPRESSED:
+        # The length of its text is unknown.
+        return [Piece((file.path,), 0, 2**63, file.size)]
+    return [
+        Piece((file.path,), start, min(start + size, file.size), min(size, file.size - start))
+        for start in range(0, file.size, size)
+    ]
+
+
+def _seek_line(file: IO[bytes], start: int, stop: int) -> int:
+    """Seeks the first line that starts at `start` or later and returns its position, at most `stop`."""
+    if start == 0:
+        return 0
+    at = file.seek(start - 1)
+    while at < stop:
+        part = file.readline(BUFFER)
+        at += len(part)
+        if not part or part.endswith(b"\n"):
+            return at
+    return stop
+
+
+def _skip_line(file: IO[bytes], part: bytes) -> int:
+    """Reads to the end of a line of which `part` was read; returns the number of bytes."""
+    skipped = 0
+    while part and not part.endswith(b"\n"):
+        part = file.readline(BUFFER)
+        skipped += len(part)
+    return skipped

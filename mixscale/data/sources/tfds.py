@@ -1,7 +1,7 @@
 """Examples of TensorFlow Datasets, read without TensorFlow and without any code that comes with the data.
 
-The description of a dataset names a class for every feature, in one of several spellings, and TFDS imports its module.
-All of them use one method, which `only_tfds_features` replaces while a dataset is opened.
+The description of a dataset names a class for every feature, and TFDS imports its module through one method, which
+`only_tfds_features` replaces while a dataset is opened.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from mixscale.config import Tfds
 from mixscale.data.sources.base import READERS, File, Found, Piece, Reader, Record, too_long
 from mixscale.errors import InputError
 
-NAMESPACE = re.compile(r"[\w-]+:[^\d*]")
-"""a name in a namespace; the colon before a version is followed by a digit or a star"""
+NAMESPACE = re.compile(r"[\w-]+:[^\d*]")  # the colon before a version is followed by a digit or a star
 TRUSTED = "tensorflow_datasets."
 _guard = threading.RLock()
 
@@ -64,17 +63,15 @@ class TfdsReader(Reader):
 
         source, title = self.source, f"TFDS '{self.source.name}'"
         if NAMESPACE.match(source.name):
-            raise InputError(
-                f"{title} is in a namespace, which would load code of others; prepare the dataset first and "
-                f"name it without one"
-            )
+            reason = "is in a namespace, which would load code of others"
+            raise InputError(f"{title} {reason}; prepare the dataset first and name it without one")
         try:
             # From files alone: `tfds.data_source` would download a dataset that is not there.
             with only_tfds_features(title):
                 return builder_from_files(source.name, data_dir=source.data_dir).as_data_source(source.split)
         except InputError:
             raise
-        # TFDS has no exception of its own for a wrong name, split or format, or for a damaged description.
+        # TFDS has no specific exception for a wrong name, split or format, or for a damaged description.
         except Exception as error:
             (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
             folder = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
@@ -86,14 +83,7 @@ class TfdsReader(Reader):
 
 @contextmanager
 def only_tfds_features(dataset: str) -> Iterator[None]:
-    """Within it, TFDS loads only features of its own.
-
-    Args:
-        dataset: the dataset that is opened, for the message.
-
-    Raises:
-        InputError: the dataset names another class.
-    """
+    """Inside it, TFDS loads only its own features; raises InputError if `dataset` names another class."""
     import tensorflow_datasets as tfds
 
     connector = tfds.features.FeatureConnector
@@ -102,9 +92,9 @@ def only_tfds_features(dataset: str) -> Iterator[None]:
 
         def trusted(cls: type, name: str) -> Any:
             if not name.startswith(TRUSTED):
+                reason = "which would run code that comes with the data"
                 raise InputError(
-                    f"{dataset} has a feature of class '{name}', which would run code that comes with the data; "
-                    f"prepare it with TFDS's own features"
+                    f"{dataset} has a feature of class '{name}', {reason}; prepare it with TFDS's own features"
                 )
             return original.__func__(cls, name)
 
@@ -116,7 +106,7 @@ def only_tfds_features(dataset: str) -> Iterator[None]:
 
 
 def _split_bytes(examples: Any, split: str) -> int:
-    """Size of a split; TFDS does not know that of a part of one, which is estimated from the whole dataset."""
+    """Size of a split; for a part of one, which TFDS does not know, an estimate from the whole dataset."""
     splits = examples.dataset_info.splits
     total = sum(each.num_bytes for each in splits.values())
     return splits[split].num_bytes or len(examples) * total // max(1, splits.total_num_examples)
