@@ -11,6 +11,8 @@ from mixscale import data as corpus
 from mixscale.config import Experiment
 from mixscale.data import TokenStore
 from mixscale.errors import InputError
+from mixscale.io import RUNS_CSV
+from mixscale.mixtures import baselines
 from mixscale.run_table import RunTable
 from mixscale.sweeps.directory import collect, open_directory, remove_manifest
 from mixscale.sweeps.launchers import train_all
@@ -51,6 +53,20 @@ def show_plan(experiment: Experiment) -> None:
         f"{workers} at a time: about {total / 60:.0f} minutes ({basis}), {workers * costs['MB'].max():.0f} MB\n"
         f"{_verification(experiment)}"
     )
+
+
+def show_mixtures(experiment: Experiment) -> None:
+    """Prints the baseline mixtures: natural, uniform, and those whose inputs the config's `baselines` has."""
+    frame, notes = baselines.describe(experiment, build_corpus(experiment))
+    show(frame, "baseline mixtures")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def sweep(experiment: Experiment) -> None:
+    """Trains the runs of the design that have not ended, and writes the run table."""
+    table = train_design(experiment, build_corpus(experiment))
+    print(f"{len(table.final())} runs in {experiment.directory / RUNS_CSV}")
 
 
 def _verification(experiment: Experiment) -> str:

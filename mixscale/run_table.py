@@ -148,8 +148,7 @@ class RunTable:
         return table
 
     def _check_columns(self) -> None:
-        columns = [str(c) for c in self.frame.columns]
-        self.frame.columns = columns
+        self.frame.columns = columns = [str(c) for c in self.frame.columns]
         if repeated := [c for c in columns if columns.count(c) > 1]:
             raise InputError(f"run table has column '{repeated[0]}' twice; rename or drop one")
         if "run" not in columns:

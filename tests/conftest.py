@@ -33,8 +33,7 @@ from mixscale.config import (  # noqa: E402
 from mixscale.data import TokenStore, build_store, documents  # noqa: E402
 
 DOMAINS = ("code", "fiction", "romance")
-LONG = ("sweeps", "training")
-"""Rooms whose tests take longest."""
+LONG = ("sweeps", "training")  # folders whose tests take longest
 SEPARATOR = "=== next document ==="
 
 

@@ -1,4 +1,4 @@
-"""The interface reads as the README says, costs nothing to import, and shows itself in a notebook."""
+"""The Python interface: import time, public names, predictions and designs, notebook views."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_importing_the_package_imports_nothing_else():
+def test_importing_the_package_imports_no_dependency():
     heavy = "{'numpy', 'pandas', 'jax', 'matplotlib', 'flax', 'scipy'}"
     assert python(f"import sys, mixscale; print(len({heavy} & set(sys.modules)))").strip() == "0"
     assert (
@@ -42,7 +42,7 @@ def test_importing_the_package_imports_nothing_else():
     )
 
 
-def test_figures_and_exports_load_nothing_that_trains():
+def test_figures_and_exports_do_not_load_the_training_half():
     training = "{'flax', 'optax', 'orbax', 'mixscale.data', 'mixscale.training', 'mixscale.sweeps', 'mixscale.models'}"
     assert (
         python(f"import sys, mixscale.plots, mixscale.interop.exporters; print({training} & set(sys.modules))")
@@ -53,7 +53,7 @@ def test_figures_and_exports_load_nothing_that_trains():
 @pytest.mark.parametrize(
     "first", ["import mixscale.optimization, mixscale.mixtures", "import mixscale.pipeline", "pass"]
 )
-def test_a_room_of_the_interfaces_name_can_be_called_whatever_was_imported_first(first):
+def test_optimize_is_a_function_after_its_package_was_imported(first):
     code = (
         f"{first}\nfrom mixscale import optimize, design\nprint(len(design(list('ab'), runs=2)), callable(optimize))"
     )
@@ -64,14 +64,14 @@ def test_a_room_of_the_interfaces_name_can_be_called_whatever_was_imported_first
     )
 
 
-def test_every_name_of_the_interface_is_there():
+def test_every_public_name_can_be_imported():
     assert set(mixscale.__all__) <= set(dir(mixscale))
     assert all(getattr(mixscale, name) is not None for name in mixscale.__all__)
     with pytest.raises(AttributeError, match="no attribute 'optimun'"):
         _ = mixscale.optimun
 
 
-def test_a_fit_is_asked_in_the_terms_people_have(fitted):
+def test_optimize_and_predict_accept_dicts_mixtures_and_tables(fitted):
     best = optimize(fitted, upper={"code": 0.4}, current={"web": 0.5, "code": 0.5}, keep=["web"])
     assert best.mixture["code"] == pytest.approx(0.4, abs=1e-6)
     assert best.kept["web"] > 0.9
@@ -113,7 +113,7 @@ class Checker(HTMLParser):
         self.text += data + " "
 
 
-def test_results_show_themselves_in_a_notebook(table, fitted):
+def test_results_have_a_notebook_view(table, fitted):
     best = optimize(fitted, current={"web": 1.0})
     for shown, words in (
         (Mixture({"<books>": 0.25, "web": 0.75}), ["<books>", "75.0%"]),
@@ -127,7 +127,7 @@ def test_results_show_themselves_in_a_notebook(table, fitted):
         assert all(word in checker.text for word in words), (words, checker.text)
 
 
-def test_fits_survive_being_saved_and_stay_answerable(fitted, tmp_path):
+def test_a_loaded_fit_predicts_the_same(fitted, tmp_path):
     fitted.save(tmp_path / "fit")
     again = LawFit.load(tmp_path / "fit")
     pd.testing.assert_frame_equal(

@@ -1,4 +1,4 @@
-"""The command as a person types it: what works, and what bad input is answered with."""
+"""The command line: what works, and the errors of bad input."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def fitted(tmp_path_factory) -> Path:
     return folder
 
 
-def answer(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
-    """Exit status and what was said on standard error."""
+def status_and_error(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
+    """Exit status and standard error."""
     try:
         status = main(list(arguments))
     except SystemExit as stop:
@@ -51,13 +51,13 @@ def answer(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str]:
 
 
 def refused(capsys: pytest.CaptureFixture, arguments: list[str], words: list[str]) -> None:
-    status, said = answer(capsys, *arguments)
-    assert status == 2, said
-    assert "Traceback" not in said
-    assert all(word in said for word in words), said
+    status, message = status_and_error(capsys, *arguments)
+    assert status == 2, message
+    assert "Traceback" not in message
+    assert all(word in message for word in words), message
 
 
-def test_the_module_is_the_command():
+def test_python_m_mixscale_is_the_command():
     installed = str(Path(sys.executable).parent / "mixscale")
     ways = [[installed, "--help"], [sys.executable, "-m", "mixscale", "--help"]]
     shown = [subprocess.run(way, capture_output=True, text=True, check=True).stdout for way in ways]
@@ -75,17 +75,17 @@ def test_help_is_instant():
     assert not {"jax", "numpy", "pandas", "scipy", "matplotlib", "tyro"} & set(done.stdout.splitlines()[-1].split())
 
 
-def test_a_table_is_fitted_asked_and_solved(tmp_path, capsys):
+def test_commands_fit_predict_optimize_and_report(tmp_path, capsys):
     table().to_csv(tmp_path / "runs.csv", index=False)
-    table(5, seed=1).drop(columns=["loss/web", "loss/code"]).to_csv(tmp_path / "ask.csv", index=False)
+    table(5, seed=1).drop(columns=["loss/web", "loss/code"]).to_csv(tmp_path / "new.csv", index=False)
     assert main(["fit", str(tmp_path / "runs.csv"), "--law", "exponential", "--out", str(tmp_path / "fit")]) == 0
-    assert main(["predict", str(tmp_path / "fit"), str(tmp_path / "ask.csv"), "--out", str(tmp_path / "p.csv")]) == 0
-    told = pd.read_csv(tmp_path / "p.csv")
+    assert main(["predict", str(tmp_path / "fit"), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    predicted = pd.read_csv(tmp_path / "p.csv")
     truth = table(5, seed=1)
     for target in ("web", "code"):
-        assert told[f"pred/{target}"].to_numpy() == pytest.approx(truth[f"loss/{target}"].to_numpy(), abs=0.02)
-        assert (told[f"lo/{target}"] < told[f"pred/{target}"]).all()
-        assert (told[f"pred/{target}"] < told[f"hi/{target}"]).all()
+        assert predicted[f"pred/{target}"].to_numpy() == pytest.approx(truth[f"loss/{target}"].to_numpy(), abs=0.02)
+        assert (predicted[f"lo/{target}"] < predicted[f"pred/{target}"]).all()
+        assert (predicted[f"pred/{target}"] < predicted[f"hi/{target}"]).all()
     assert main(["optimize", str(tmp_path / "fit"), "--upper", "code", "0.3"]) == 0
     solved = json.loads((tmp_path / "optimum.json").read_text())
     assert solved["mixture"]["code"] <= 0.3 + 1e-9
@@ -96,17 +96,17 @@ def test_a_table_is_fitted_asked_and_solved(tmp_path, capsys):
 def test_a_table_with_scores_is_imported_and_fitted(tmp_path, capsys):
     scored = table().rename(columns=lambda c: c.replace("mix/", "w ").replace("loss/", "eval "))
     scored.assign(**{"eval acc": 1 - scored["eval web"] / 8}).to_csv(tmp_path / "log.csv", index=False, sep=";")
-    runs, ask, fitted = (str(tmp_path / name) for name in ("runs.csv", "ask.csv", "fit"))
+    runs, mixtures, fitted = (str(tmp_path / name) for name in ("runs.csv", "new.csv", "fit"))
     options = ["--mix", "w ", "--loss", "eval ", "--higher-is-better", "acc", "--out", runs]
     assert main(["import", "csv", str(tmp_path / "log.csv"), *options]) == 0
     assert main(["fit", runs, "--law", "exponential", "--target", "score/acc", "loss/code", "--out", fitted]) == 0
     truth = table(5, seed=1)
-    truth.to_csv(ask, index=False)
-    assert main(["predict", fitted, ask, "--out", str(tmp_path / "p.csv")]) == 0
-    told = pd.read_csv(tmp_path / "p.csv")
-    assert told["pred/acc"].to_numpy() == pytest.approx(1 - truth["loss/web"].to_numpy() / 8, abs=0.01)
-    assert (told["lo/acc"] < told["pred/acc"]).all()
-    assert (told["pred/acc"] < told["hi/acc"]).all()
+    truth.to_csv(mixtures, index=False)
+    assert main(["predict", fitted, mixtures, "--out", str(tmp_path / "p.csv")]) == 0
+    predicted = pd.read_csv(tmp_path / "p.csv")
+    assert predicted["pred/acc"].to_numpy() == pytest.approx(1 - truth["loss/web"].to_numpy() / 8, abs=0.01)
+    assert (predicted["lo/acc"] < predicted["pred/acc"]).all()
+    assert (predicted["pred/acc"] < predicted["hi/acc"]).all()
 
 
 ON_CONFIG = ("run", "corpus", "mixtures", "plan", "sweep")
@@ -128,19 +128,19 @@ POSITIONAL = dict.fromkeys(ON_CONFIG, "CONFIG") | {
 }
 
 
-def test_every_command_names_what_it_is_given_and_shows_an_example(capsys):
-    known = {name for names in COMMANDS.values() for name in names} - {"laws"}
+def test_the_help_of_every_command_names_its_arguments_and_has_an_example(capsys):
+    known = {*COMMANDS} - {"laws"}
     assert known == {command.split()[0] for command in POSITIONAL}
     for command, given in POSITIONAL.items():
         with pytest.raises(SystemExit) as stop:
             main([*command.split(), "--help"])
-        told = capsys.readouterr().out
+        shown = capsys.readouterr().out
         assert stop.value.code == 0
-        assert f" {given}" in " ".join(told.split("\n\n")[0].split()), command
-        assert f"\n  mixscale {command} " in told, command
+        assert f" {given}" in " ".join(shown.split("\n\n")[0].split()), command
+        assert f"\n  mixscale {command} " in shown, command
 
 
-def test_a_misspelt_command_option_or_config_is_answered_with_the_nearest(capsys, tmp_path):
+def test_a_misspelt_command_or_option_gets_a_suggestion(capsys, tmp_path):
     refused(capsys, ["swep", CONFIG], ["swep", "'sweep'"])
     refused(capsys, ["imprt", "x.csv"], ["imprt", "'import'"])
     refused(capsys, ["import", "csv", "x.csv", "--out", "y.csv"], ["x.csv", "does not exist"])
@@ -167,33 +167,33 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_a_table_that_cannot_be_fitted_gets_a_sentence(case, tmp_path, capsys):
+def test_a_table_that_cannot_be_fitted_is_an_input_error(case, tmp_path, capsys):
     spoil, words = TABLES[case]
     spoil(table()).to_csv(tmp_path / "runs.csv", index=False)
     refused(capsys, ["fit", str(tmp_path / "runs.csv"), "--law", "additive", "--out", str(tmp_path / "fit")], words)
     assert not (tmp_path / "fit").exists()
 
 
-def test_a_law_that_does_not_exist_is_answered_with_the_nearest(tmp_path, capsys):
+def test_an_unknown_law_gets_a_suggestion(tmp_path, capsys):
     table().to_csv(tmp_path / "runs.csv", index=False)
     refused(capsys, ["fit", str(tmp_path / "runs.csv"), "--law", "aditive", "--out", "x"], ["aditive", "additive"])
 
 
-ASKED = {
+UNFIT = {
     "another domain": (lambda t: t.rename(columns={"mix/web": "mix/wep"}), ["missing web", "extra wep"]),
     "negative weight": (lambda t: t.assign(**{"mix/web": -0.5, "mix/code": 1.0, "mix/books": 0.5}), ["web", "-0.5"]),
     "weights off": (lambda t: t.assign(**{"mix/web": 0.9, "mix/code": 0.9}), ["sum"]),
 }
 
 
-@pytest.mark.parametrize("case", ASKED)
-def test_mixtures_that_do_not_suit_the_fit_get_a_sentence(case, fitted, tmp_path, capsys):
-    spoil, words = ASKED[case]
-    spoil(table(3)).to_csv(tmp_path / "ask.csv", index=False)
-    refused(capsys, ["predict", str(fitted), str(tmp_path / "ask.csv"), "--out", str(tmp_path / "p.csv")], words)
+@pytest.mark.parametrize("case", UNFIT)
+def test_mixtures_that_do_not_match_the_fit_are_input_errors(case, fitted, tmp_path, capsys):
+    spoil, words = UNFIT[case]
+    spoil(table(3)).to_csv(tmp_path / "new.csv", index=False)
+    refused(capsys, ["predict", str(fitted), str(tmp_path / "new.csv"), "--out", str(tmp_path / "p.csv")], words)
 
 
-def test_bounds_that_cannot_be_met_are_named(fitted, tmp_path, capsys):
+def test_infeasible_bounds_are_named(fitted, tmp_path, capsys):
     out = ["--out", str(tmp_path / "o.json")]
     refused(capsys, ["optimize", str(fitted), "--lower", "web", "0.7", "code", "0.6", *out], ["1.3"])
     refused(capsys, ["optimize", str(fitted), "--upper", "wep", "0.7", *out], ["wep", "web"])
@@ -228,41 +228,41 @@ BAD = {
 
 
 @pytest.mark.parametrize("typed", BAD)
-def test_what_cannot_be_meant_gets_a_sentence(typed, fitted, tmp_path, capsys):
+def test_contradicting_arguments_are_input_errors(typed, fitted, tmp_path, capsys):
     (tmp_path / "header.csv").write_text("mix/web,mix/code,mix/books\n")
     (tmp_path / "list.json").write_text("[1]")
     arguments = [part.replace("FIT", str(fitted)).replace("DIR", str(tmp_path)) for part in typed.split()]
     refused(capsys, arguments, BAD[typed])
 
 
-def test_a_prior_that_lacks_a_domain_and_does_not_pull_leaves_no_gaps(fitted, tmp_path, capsys):
+def test_a_prior_without_a_domain_gives_no_nan(fitted, tmp_path, capsys):
     typed = "--prior web 0.5 code 0.5 --groups a=web+code:tied --current web 0.4 code 0.4 books 0.2 --keep web"
     assert main(["optimize", str(fitted), *typed.split(), "--out", str(tmp_path / "o.json")]) == 0
     assert "nan" not in capsys.readouterr().out
 
 
-def test_a_size_that_the_law_does_not_know_is_told(fitted, tmp_path, capsys):
+def test_a_size_that_the_law_ignores_is_noted(fitted, tmp_path, capsys):
     assert main(["optimize", str(fitted), "--n-params", "1e9", "--out", str(tmp_path / "o.json")]) == 0
     assert "at the table's size, not at 1e+09" in capsys.readouterr().out
 
 
-def test_what_is_missing_on_disk_is_named(fitted, tmp_path, capsys):
+def test_missing_files_are_named(fitted, tmp_path, capsys):
     refused(capsys, ["fit", str(tmp_path / "none.csv"), "--out", str(tmp_path)], ["none.csv"])
     refused(capsys, ["optimize", str(tmp_path)], [str(tmp_path), "no fit"])
     refused(capsys, ["report", str(tmp_path)], ["mixscale"])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the always-full device /dev/full")
-def test_a_full_disk_gets_a_sentence(fitted, tmp_path):
-    table(3).to_csv(tmp_path / "ask.csv", index=False)
-    ask = ["predict", str(fitted), str(tmp_path / "ask.csv"), "--out", "/dev/full"]
-    done = subprocess.run([sys.executable, "-m", "mixscale", *ask], capture_output=True, text=True)
+def test_a_full_disk_is_an_error_message(fitted, tmp_path):
+    table(3).to_csv(tmp_path / "new.csv", index=False)
+    command = ["predict", str(fitted), str(tmp_path / "new.csv"), "--out", "/dev/full"]
+    done = subprocess.run([sys.executable, "-m", "mixscale", *command], capture_output=True, text=True)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_mappings_are_merged_and_single_values_changed():
+def test_repeated_mappings_are_merged_and_single_values_changed():
     experiment = load_config(
         "plan", "", [CONFIG, *["--constraints.upper", "code", ".3", "--constraints.upper=wiki", ".2"]]
     )
@@ -325,7 +325,7 @@ def test_domains_without_enough_text_are_named(tmp_path, capsys):
         refused(capsys, ["corpus", config], words)
 
 
-def test_a_store_whose_tokenizer_was_exchanged_is_refused(texts, tmp_path, capsys):
+def test_a_store_with_another_tokenizer_file_is_refused(texts, tmp_path, capsys):
     for size in (310, 300):
         config = config_on(texts / "code.txt", f"Tokenizer(vocab_size={size})", tmp_path)
         assert main(["corpus", config]) == 0

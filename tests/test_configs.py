@@ -82,7 +82,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("written", WRONG)
-def test_a_wrong_field_is_named_with_its_value_and_the_remedy(written, tmp_path, capsys):
+def test_the_error_of_a_wrong_field_names_its_value_and_the_remedy(written, tmp_path, capsys):
     file = tmp_path / "config.py"
     file.write_text(f"from mixscale.config import *\n\nx = {written}\n")
     assert main(["plan", str(file)]) == 2
@@ -108,14 +108,14 @@ def test_a_wrong_field_is_named_with_its_value_and_the_remedy(written, tmp_path,
         ({"launcher": "slurm"}, ["launcher", "'slurm'", "Slurm(...)"]),
     ],
 )
-def test_an_experiment_that_contradicts_itself_is_refused_when_it_is_made(changes, words):
+def test_a_contradictory_experiment_is_an_input_error(changes, words):
     works = Experiment("x", Corpus(TWO), {"tiny": Model()})
     with pytest.raises(InputError) as caught:
         replace(works, **changes)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_whole_numbers_are_read_as_the_type_of_the_field():
+def test_whole_numbers_become_floats_in_float_fields():
     optimizer = Optimizer(learning_rate=1)
     assert type(optimizer.learning_rate) is float
     assert Train(measure_at=[1000]).measure_at == (1000,)
@@ -124,12 +124,12 @@ def test_whole_numbers_are_read_as_the_type_of_the_field():
     assert Where("fork", "==", True).value is True
 
 
-def test_configs_can_be_copied_and_sent_to_other_processes():
+def test_configs_can_be_copied_and_pickled():
     source = Jsonl("web.jsonl", where=(Where("lang", "==", "en"),))
     assert pickle.loads(pickle.dumps(source)) == copy.deepcopy(source) == source
 
 
-def test_making_a_config_is_cheap_enough_for_ten_thousand_runs():
+def test_ten_thousand_configs_take_little_time():
     assert min(timeit.repeat(Train, number=1000, repeat=5)) < 0.2  # seconds for 1000
 
 

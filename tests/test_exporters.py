@@ -98,7 +98,7 @@ def test_grain_mixes_what_maxtext_reads():
     assert [mixed[i] for i in range(200)].count("a") == 110
 
 
-def test_shares_of_tokens_survive_where_examples_are_drawn():
+def test_trainers_that_draw_examples_get_the_same_shares_of_tokens():
     tokens = {"a": 100.0, "b": 900.0}
     found = json.loads(exporters.export(Mixture({"a": 0.25, "b": 0.75}), "hf", mean_tokens=tokens))
     drawn = np.array(found["interleave"]["probabilities"])
@@ -106,7 +106,7 @@ def test_shares_of_tokens_survive_where_examples_are_drawn():
     assert shares == pytest.approx([0.25, 0.75], abs=1e-12)
 
 
-def test_plain_files_keep_domains_without_weight_and_are_read_again(tmp_path, capsys):
+def test_plain_files_keep_domains_of_weight_zero_and_can_be_read(tmp_path, capsys):
     (tmp_path / "optimum.json").write_text(json.dumps({"mixture": dict(MIXTURE)}))
     assert main(["export", str(tmp_path / "optimum.json"), "--to", "json", "--out", str(tmp_path / "m.json")]) == 0
     capsys.readouterr()
@@ -127,7 +127,7 @@ def test_plain_files_keep_domains_without_weight_and_are_read_again(tmp_path, ca
         ({"to": "maxtext", "epochs": 4}, ["MaxText", "--epochs"]),
     ],
 )
-def test_what_a_trainer_could_not_read_is_refused(arguments, words):
+def test_mixtures_that_a_trainer_cannot_read_are_refused(arguments, words):
     with pytest.raises(InputError) as caught:
         exporters.export(MIXTURE, **arguments)
     assert all(word in str(caught.value) for word in words), caught.value
@@ -136,5 +136,5 @@ def test_what_a_trainer_could_not_read_is_refused(arguments, words):
 def test_the_command_offers_every_format(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
-    told = capsys.readouterr().out
-    assert all(name in told for name in exporters.EXPORTERS)
+    output = capsys.readouterr().out
+    assert all(name in output for name in exporters.EXPORTERS)

@@ -66,7 +66,7 @@ def test_olmix_metrics_are_better_when_lower_unless_they_are_named():
 
 
 @needs_data
-def test_three_domains_with_checkpoints_come_in_by_options():
+def test_options_import_a_table_with_checkpoints():
     columns = Columns(
         mix="w_", loss="loss_", run=("run_id",), rename={"n_nonemb_params": "n_params", "tokens": "n_tokens"}
     )
@@ -100,7 +100,7 @@ def test_sizes_written_with_letters_are_numbers():
 
 
 @needs_data
-def test_a_table_without_mixtures_gets_the_one_domain_it_has():
+def test_a_table_without_mixtures_gets_a_single_domain():
     rename = {"name": "run", "params": "n_params", "tokens": "n_tokens", "loss": "loss/c4"}
     rename |= {"unique_tokens": "unique_tokens/c4", "epochs": "epochs/c4"}
     file = DATA / "datablations" / "datablations_runs.csv"
@@ -171,7 +171,7 @@ def test_other_columns_may_identify_weights_and_biases_runs(export):
         (lambda t: t.replace("3.25", "low"), {}, ["'loss/web'", "'low'"]),
     ],
 )  # fmt: skip
-def test_what_cannot_be_imported_gets_a_sentence(export, spoil, options, words):
+def test_bad_exports_are_input_errors(export, spoil, options, words):
     export.write_text(spoil(EXPORT))
     with pytest.raises(InputError) as caught:
         importers.wandb(export, Columns(**{**WANDB, "normalize": True, **options}))
@@ -253,7 +253,7 @@ def test_rows_without_names_of_runs_are_numbered_on_request(tmp_path):
     assert list(table.frame["run"]) == ["row-0", "row-1", "row-2"]
 
 
-def test_a_run_table_goes_through_unchanged(tmp_path):
+def test_importing_a_run_table_does_not_change_it(tmp_path):
     frame = pd.DataFrame(
         {"run": ["1", "2"], "seed": [0, 1], "mix/a": [0.1, 0.7], "mix/b": [0.9, 0.3], "loss/a": [1 / 3, 2 / 3],
          "score/x": [0.1, 0.2], "status": ["complete", "diverged"]}
@@ -264,7 +264,7 @@ def test_a_run_table_goes_through_unchanged(tmp_path):
     assert table.notes == []
 
 
-def test_pairs_that_do_not_belong_together_get_a_sentence(tmp_path):
+def test_files_that_do_not_match_are_input_errors(tmp_path):
     ratios = pd.DataFrame({"run": ["a", "b"], "web": [0.5, 0.25], "code": [0.5, 0.75]})
     metrics = pd.DataFrame({"run": ["a", "b"], "qa": [1.0, 2.0]})
 
@@ -292,10 +292,10 @@ def test_the_command_saves_a_table_and_prints_its_notes(export, tmp_path, capsys
     assert "--normalize" in capsys.readouterr().err
     assert not out.exists()
     assert main(["import", "wandb", str(export), *options, "--normalize", "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "note: the weights of 4 of 4 rows (percentages)" in said
-    assert "RunTable(4 rows, 4 runs, 2 domains, 3 targets)" in said
-    assert str(out) in said
+    output = capsys.readouterr().out
+    assert "note: the weights of 4 of 4 rows (percentages)" in output
+    assert "RunTable(4 rows, 4 runs, 2 domains, 3 targets)" in output
+    assert str(out) in output
     table = RunTable.read(out)
     assert table.targets == ("loss/web", "loss/code", "score/qa")
     assert set(table.frame["n_params"]) == {90e6}
@@ -313,9 +313,9 @@ def test_the_command_imports_pairs(tmp_path):
         pd.testing.assert_frame_equal(saved.frame, table.frame, check_exact=True)
 
 
-def test_an_unknown_format_names_the_nearest(capsys):
+def test_an_unknown_format_gets_a_suggestion(capsys):
     assert main(["import", "wanbd", "x.csv"]) == 2
     assert "did you mean 'wandb'" in capsys.readouterr().err
     assert main(["import", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in importers.IMPORTERS)
+    output = capsys.readouterr().out
+    assert all(name in output for name in importers.IMPORTERS)

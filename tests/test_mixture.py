@@ -5,7 +5,7 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 
 
-def test_weights_are_found_by_name_and_not_by_place():
+def test_weights_are_looked_up_by_name():
     mixture = Mixture({"web": 0.7, "code": 0.3})
     assert mixture.array(["code", "web"]).tolist() == [0.3, 0.7]
     assert mixture == Mixture({"code": 0.3, "web": 0.7})
@@ -22,13 +22,13 @@ def test_weights_are_found_by_name_and_not_by_place():
         ({}, ["at least one domain"]),
     ],
 )
-def test_weights_that_cannot_be_used_are_named(weights, words):
+def test_invalid_weights_are_named(weights, words):
     with pytest.raises(InputError) as caught:
         Mixture(weights)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_a_domain_with_weight_cannot_be_left_out():
+def test_a_domain_of_positive_weight_cannot_be_left_out():
     with pytest.raises(InputError, match="web"):
         Mixture({"web": 0.7, "code": 0.3}).array(["code"])
 
@@ -39,7 +39,7 @@ def test_rounded_weights_are_normalized_and_others_refused():
         Mixture.from_array(["a", "b"], np.array([0.5, 0.4]))
 
 
-def test_temperature_runs_from_uniform_to_itself_and_keeps_zeros():
+def test_temperature_0_is_uniform_1_changes_nothing_and_zeros_stay():
     mixture = Mixture({"a": 0.8, "b": 0.2, "c": 0.0})
     assert mixture.tempered(1.0).array() == pytest.approx(mixture.array())
     assert mixture.tempered(0.0).array().tolist() == [0.5, 0.5, 0.0]

@@ -27,7 +27,7 @@ def write(path, weights):
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.csv", "m.parquet"])
-def test_a_file_means_one_mixture_at_every_door(tmp_path, name, capsys):
+def test_every_option_reads_the_same_mixture_from_a_file(tmp_path, name, capsys):
     file = write(tmp_path / name, WEIGHTS)
     doors = [as_mixture(WEIGHTS, "x"), as_mixture(file, "x"), as_mixture((str(file),), "x"), *read_mixtures(file, "x")]
     doors.append(as_mixture(("web", "0.7", "code", "0.3"), "x"))
@@ -45,7 +45,7 @@ def test_nothing_is_no_mixture_and_a_mixture_is_itself():
     assert as_mixture(mixture, "x") is mixture
 
 
-def test_an_optimum_is_the_mixture_in_it(tmp_path):
+def test_an_optimum_file_is_read_as_its_mixture(tmp_path):
     assert as_mixture(write(tmp_path / "o.json", {"value": 3.0, "mixture": WEIGHTS}), "x") == Mixture(WEIGHTS)
 
 
@@ -66,7 +66,7 @@ def test_an_optimum_is_the_mixture_in_it(tmp_path):
         ("percent.csv", ["100", "web=0.7"]),
     ],
 )
-def test_what_is_no_mixture_is_refused_with_the_value_and_the_place(tmp_path, written, words):
+def test_the_error_of_a_bad_mixture_names_its_value_and_place(tmp_path, written, words):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "words.json").write_text('{"web": "many"}')
@@ -80,7 +80,7 @@ def test_what_is_no_mixture_is_refused_with_the_value_and_the_place(tmp_path, wr
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_weights_of_a_table_come_by_name():
+def test_weights_of_a_table_are_looked_up_by_name():
     frame = pd.DataFrame({"run": ["a"], "mix/web": [0.7], "mix/code": [0.3]})
     assert table_weights(frame, "x", ("code", "web")).to_numpy().tolist() == [[0.3, 0.7]]
     for domains, words in ((("web",), ["extra code"]), (("web", "code", "wiki"), ["missing wiki"])):

@@ -32,7 +32,7 @@ def finished(small: Experiment, tmp_path_factory) -> Path:
     return folder / "small"
 
 
-def test_the_result_holds_what_was_found(finished, small, store):
+def test_the_result_has_optimum_and_verification(finished, small, store):
     result = json.loads((finished / "result.json").read_text())
     assert result["law"] == "effective"
     assert sum(result["optimum"].values()) == pytest.approx(1.0, abs=1e-6)
@@ -53,7 +53,7 @@ def test_observed_losses_are_those_of_the_table(finished):
         assert loss == pytest.approx(means[int(seed)], rel=1e-12)
 
 
-def test_the_page_and_the_figures_are_there(finished, store):
+def test_the_report_and_its_figures_are_written(finished, store):
     page = (finished / "report.html").read_text()
     assert all(domain in page for domain in store.domains)
     assert store.id in page
@@ -67,14 +67,14 @@ def test_every_run_keeps_its_config_and_id(finished):
         assert about["experiment"]["name"] == "small"
 
 
-def test_realized_tokens_are_those_asked_for(finished, store):
+def test_realized_tokens_match_the_mixture(finished, store):
     frame = RunTable.read(finished).frame
     for domain in store.domains:
-        asked = frame[f"mix/{domain}"] * frame["n_tokens"]
-        assert ((frame[f"tokens/{domain}"] - asked).abs() < store.context).all()
+        planned = frame[f"mix/{domain}"] * frame["n_tokens"]
+        assert ((frame[f"tokens/{domain}"] - planned).abs() < store.context).all()
 
 
-def test_running_it_again_trains_nothing_and_finds_the_same(finished):
+def test_a_rerun_trains_nothing_and_gives_the_same_result(finished):
     before = pd.read_csv(finished / "runs.csv", dtype=str)
     result = json.loads((finished / "result.json").read_text())
     assert main(["run", str(finished.parent / "small.py")]) == 0
@@ -114,21 +114,21 @@ def planted(tmp_path_factory) -> tuple[Experiment, RunTable, LawFit, Path]:
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_run_and_optimize_give_the_same_answer_to_the_same_problem(case, planted):
+def test_run_and_optimize_solve_the_same_problem_alike(case, planted):
     experiment, table, fitted, folder = planted
     config = folder / "config.py"
     config.write_text(f"from mixscale.config import *\nexperiment = {experiment!r}\n")
-    asked = load_config("run", "", [str(config), *ALL[case].split(), *CURRENT.split()])
-    by_run = solve(asked, table, fitted)
+    experiment = load_config("run", "", [str(config), *ALL[case].split(), *CURRENT.split()])
+    by_run = solve(experiment, table, fitted)
     typed = re.sub(r"--(objective|constraints)\.", "--", ALL[case]).split()
-    tokens = ["--n-tokens", str(TOKENS)] if asked.constraints.available else []
+    tokens = ["--n-tokens", str(TOKENS)] if experiment.constraints.available else []
     out = folder / "optimum.json"
     assert main(["optimize", str(folder / "fit"), *typed, *CURRENT.split(), *tokens, "--out", str(out)]) == 0
     by_command = Optimum.load(out)
     assert dict(by_command.mixture) == pytest.approx(dict(by_run.mixture), rel=1e-12)
     assert by_command.solved == by_run.solved
-    assert by_command.objective == by_run.objective == asked.objective
-    assert by_command.constraints == by_run.constraints == asked.constraints
+    assert by_command.objective == by_run.objective == experiment.objective
+    assert by_command.constraints == by_run.constraints == experiment.constraints
     assert any(c.dual_value for c in by_run.solved) == ("--constraints" in ALL[case])
 
 
@@ -141,22 +141,22 @@ def test_available_tokens_are_those_of_the_target_run(planted):
     assert target.mixture == small.mixture
 
 
-def test_constraints_that_contradict_each_other_are_named_before_anything_is_built(small):
+def test_contradicting_constraints_are_named_before_the_corpus_is_built(small):
     impossible = replace(small, constraints=Constraints(fixed={"code": 0.9}, lower={"fiction": 0.2}))
     with pytest.raises(InputError, match="code exactly 90%.*fiction at least 20%|fiction.*code"):
         run_all(impossible)
 
 
-def test_the_plan_names_every_run_and_starts_none(small, tmp_path, capsys):
+def test_plan_prints_every_run_and_trains_none(small, tmp_path, capsys):
     config = tmp_path / "small.py"
     config.write_text(f"from mixscale.config import *\nexperiment = {replace(small, output=str(tmp_path))!r}\n")
     assert main(["plan", str(config)]) == 0
-    said = capsys.readouterr().out
-    assert "12 runs" in said
+    output = capsys.readouterr().out
+    assert "12 runs" in output
     assert not (tmp_path / "small").exists()
 
 
-def test_a_new_design_forgets_the_verification_of_the_old(finished):
+def test_a_new_design_removes_the_old_verification_from_the_table(finished):
     config = str(finished.parent / "small.py")
     assert main(["sweep", config, "--design.held-out", "2"]) == 0
     assert "verify" not in set(RunTable.read(finished).frame["role"])

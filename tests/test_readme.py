@@ -22,7 +22,7 @@ def blocks(section: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sections", [["Bring your own text"], ["Bring your own table", "Laws, optima and designs"]])
-def test_the_sections_work_when_pasted(sections, tmp_path):
+def test_the_sections_of_the_readme_run(sections, tmp_path):
     pasted = "\n".join(block for section in sections for block in blocks(section))
     assert "mixscale" in pasted
     os.symlink(Path(sys.prefix), tmp_path / ".venv")

@@ -51,7 +51,7 @@ def test_round_trip_is_exact(frame, tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(frame, tmp_path):
+def test_a_byte_order_mark_is_ignored(frame, tmp_path):
     frame.to_csv(tmp_path / "runs.csv", index=False, encoding="utf-8-sig")
     pd.testing.assert_frame_equal(
         RunTable.read(tmp_path / "runs.csv").frame, RunTable(frame).frame, check_exact=True, check_dtype=False
@@ -73,7 +73,7 @@ def test_failed_write_leaves_the_old_table(frame, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_replaced_is_whole_or_not_at_all(tmp_path):
+def test_atomic_write_writes_all_or_nothing(tmp_path):
     file = tmp_path / "new" / "note.txt"
     with atomic_write(file) as temporary:
         temporary.write_text("first")
@@ -91,7 +91,7 @@ def test_replaced_is_whole_or_not_at_all(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_places_that_cannot_be_written_get_a_sentence(frame, tmp_path):
+def test_paths_that_cannot_be_written_are_input_errors(frame, tmp_path):
     (tmp_path / "runs.csv").mkdir()
     with pytest.raises(InputError, match="runs.csv' is a folder; give the name of a file"):
         RunTable(frame).write(tmp_path / "runs.csv")
@@ -100,7 +100,7 @@ def test_places_that_cannot_be_written_get_a_sentence(frame, tmp_path):
         RunTable(frame).write(tmp_path / "file" / "below" / "runs.csv")
 
 
-def test_names_decide_and_not_positions(frame):
+def test_columns_are_looked_up_by_name(frame):
     table = RunTable(frame)
     assert table.domains == ("code", "wiki", "web")
     assert table.targets == ("loss/code", "metric/accuracy")
@@ -124,7 +124,7 @@ def test_complete_drops_diverged_and_stopped_and_keeps_rows_without_status(frame
     assert len(RunTable(frame.drop(columns="status")).complete()) == 6
 
 
-def test_rounding_is_normalized_once_and_told(frame):
+def test_rounded_weights_are_normalized_with_a_note(frame):
     frame.loc[0, ["mix/code", "mix/wiki", "mix/web"]] = [0.334, 0.333, 0.336]
     table = RunTable(frame)
     np.testing.assert_allclose(table.mixtures_RxK.sum(axis=1), 1, atol=1e-12)
@@ -146,7 +146,7 @@ def test_scores_are_targets_after_losses_and_metrics(frame):
         RunTable(scored.assign(**{"score/qa": np.nan}))
 
 
-def test_a_copied_run_is_told_of(frame):
+def test_a_copied_run_is_noted(frame):
     copied = frame.copy()
     copied.loc[5, frame.columns[3:9]] = frame.loc[2, frame.columns[3:9]]
     assert RunTable(copied).notes == []  # of another token count
@@ -195,12 +195,12 @@ def test_a_copied_run_is_told_of(frame):
         (lambda f: f.assign(run=["a", "b", " ", *"cde"]), "row 2 has no run name"),
     ],
 )
-def test_bad_tables_get_a_sentence(frame, spoil, message):
+def test_bad_tables_are_input_errors(frame, spoil, message):
     with pytest.raises(InputError, match=message):
         RunTable(spoil(frame))
 
 
-def test_files_that_cannot_be_read_get_a_sentence(frame, tmp_path):
+def test_files_that_cannot_be_read_are_input_errors(frame, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         RunTable.read(tmp_path / "none.csv")
     with pytest.raises(InputError, match="neither runs.parquet nor runs.csv"):

@@ -38,7 +38,7 @@ def by_config(folder, **weights):
 TAGS = Columns(mix="config.data.weights.", loss="eval/{target}/loss", rename={"tokens": "n_tokens"})
 
 
-def test_tensorboard_runs_take_their_mixture_from_the_config_beside_them(tmp_path):
+def test_tensorboard_runs_take_their_mixture_from_the_config_in_their_folder(tmp_path):
     for name, web in (("a", 0.25), ("deep/b", 0.5)):
         by_config(tmp_path / name, web=web, code=1 - web)
         write_logs(tmp_path / name, range(1, 38))
@@ -93,7 +93,7 @@ def test_tensorboard_scalars_may_be_tensors(tmp_path):
     assert table.losses("web").tolist() == [2.5]
 
 
-def test_tensorboard_logs_that_cannot_be_imported_say_why(tmp_path):
+def test_bad_tensorboard_logs_are_input_errors(tmp_path):
     with pytest.raises(InputError, match="no event files"):
         importers.tensorboard(tmp_path)
     write_logs(tmp_path / "a", [10])

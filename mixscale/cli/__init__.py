@@ -13,17 +13,30 @@ from importlib import import_module
 
 from mixscale.errors import InputError, Unfinished, did_you_mean, os_message
 
-HELP = """mixscale finds the ratio in which to mix training data before the expensive run starts.
+# Commands whose argument is a config: the function that they call with it, and their description.
+WITH_CONFIG = {
+    "run": ("pipeline", "run_all", "every step in order, from text to a verified mixture and a report"),
+    "corpus": (
+        "launch",
+        "build_corpus",
+        "tokenize the text; print domains, documents, unique tokens and tokenizer",
+    ),
+    "mixtures": ("launch", "show_mixtures", "print the baseline mixtures: natural, uniform, temperature, UniMax ..."),
+    "plan": ("launch", "show_plan", "print every run with its mixture, N, D, FLOPs, epochs, time and memory"),
+    "sweep": ("launch", "sweep", "train the runs; rerun the same command to resume"),
+}
+COMMANDS = (
+    *WITH_CONFIG, "status", "collect", "import", "laws", "fit", "predict", "optimize", "design", "export", "report",
+    "export-model",
+)  # fmt: skip
+CONFIG_LINES = "\n".join(f"  {f'{name:<7} CONFIG':<25} {about}" for name, (*_, about) in WITH_CONFIG.items())
+HELP = f"""mixscale finds the ratio in which to mix training data before the expensive run starts.
 
 usage: mixscale COMMAND ...
 
 From raw text. CONFIG is a Python file such as configs/quickstart.py; every field of it can be overridden by its
 dotted name, for example --train.tokens 1000000 (`mixscale plan CONFIG --help` lists all fields):
-  run     CONFIG            every step in order, from text to a verified mixture and a report
-  corpus  CONFIG            tokenize the text and print domains, documents, unique tokens and tokenizer
-  mixtures CONFIG           print the baseline mixtures: natural, uniform, temperature, UniMax ...
-  plan    CONFIG            print every run with its mixture, N, D, FLOPs, epochs, time and memory; train nothing
-  sweep   CONFIG            train the runs; rerun the same command to resume
+{CONFIG_LINES}
   status  DIR               progress of a sweep, on all its machines; --watch keeps updating
   collect DIR               write the rows of all finished runs to a table
 
@@ -41,14 +54,6 @@ From a trained run:
   export-model RUN --out D  write safetensors and tokenizer for Hugging Face's transformers
 
 `mixscale COMMAND --help` explains a command."""
-
-COMMANDS = {
-    "on_sweep": ("run", "corpus", "mixtures", "plan", "sweep", "status", "collect", "export-model"),
-    "on_table": ("laws", "fit", "predict", "optimize", "design", "export", "report"),
-    "import": ("import",),
-}
-"""The commands of each module; `import` has subcommands of its own."""
-WITH_CONFIG = COMMANDS["on_sweep"][:5]  # commands whose argument is a config
 INTERRUPTED = 130
 
 
@@ -94,20 +99,21 @@ def _dispatch(words: list[str]) -> int:
         print(f"mixscale {__version__}")
         return 0
     name, rest = words[0], words[1:]
-    module = next((module for module, names in COMMANDS.items() if name in names), None)
-    if module is None:
-        known = [command for names in COMMANDS.values() for command in names]
-        raise InputError(f"there is no command '{name}'{did_you_mean(name, known)}")
-    if module == "import":
+    if name not in COMMANDS:
+        raise InputError(f"there is no command '{name}'{did_you_mean(name, COMMANDS)}")
+    if name == "import":
         from mixscale.cli import on_import
 
         return on_import.main(rest)
 
     from mixscale.cli import arguments
 
-    command = getattr(import_module(f"mixscale.cli.{module}"), name.replace("-", "_"))
     if name in WITH_CONFIG:
-        command(arguments.load_config(name, command.__doc__ or "", rest))
+        module, function, about = WITH_CONFIG[name]
+        experiment = arguments.load_config(name, about, rest)
+        getattr(import_module(f"mixscale.{module}"), function)(experiment)
     else:
-        arguments.call(command, rest, f"mixscale {name}")
+        from mixscale.cli import commands
+
+        arguments.call(getattr(commands, name.replace("-", "_")), rest, f"mixscale {name}")
     return 0

@@ -1,7 +1,7 @@
-"""From the words of a command line to values, for every command; it knows types and options, not what they are for.
+"""Parses the words of a command line: tyro makes the options from dataclasses and signatures.
 
-tyro makes the options from dataclasses and signatures. This module adds mappings (`--upper code 0.3 wiki 0.2`, given
-once or several times), mixtures from files, groups, and errors of one sentence.
+This module adds mappings (`--upper code 0.3 wiki 0.2`, once or several times), mixtures from files, groups, and errors
+of one sentence.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ def call(command: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
     hints = typing.get_type_hints(command)
     mappings: dict[str, tuple[Any, Any]] = {}
     for name, parameter in inspect.signature(command).parameters.items():
-        mappings |= _mappings(_option(name), hints[name], parameter.default, flat=True)
+        if dataclasses.is_dataclass(parameter.default):
+            mappings |= _mappings(parameter.default)
+        elif _item(hints[name]) is not None:
+            mappings[_option(name)] = hints[name], parameter.default
     return _parse(bound, _canonical(words, mappings), prog)()
 
 
 def load_config(command: str, description: str, words: Sequence[str]) -> Experiment:
-    """The experiment of the config that the first word names, with the overrides that follow it."""
+    """The experiment of the config that the first word names, with overrides."""
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
             print(
@@ -56,16 +59,12 @@ def load_config(command: str, description: str, words: Sequence[str]) -> Experim
             raise SystemExit(0)
         raise InputError(f"`mixscale {command}` needs a config first, for example configs/quickstart.py")
     config = load(words[0])
-    canonical = _canonical(words[1:], _mappings("", Experiment, config))
+    canonical = _canonical(words[1:], _mappings(config))
     return _parse(Experiment, canonical, f"mixscale {command} {words[0]}", default=config, description=description)
 
 
 def parse_groups(words: Sequence[str]) -> dict[str, Group]:
-    """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, from `NAME=DOMAIN+DOMAIN:tied` or from both, `...:LOW:HIGH:tied`.
-
-    Raises:
-        InputError: a word has another form, or a name has two groups.
-    """
+    """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, `NAME=DOMAIN+DOMAIN:tied` or both, `...:LOW:HIGH:tied`."""
     found: dict[str, Group] = {}
     for text in words:
         name, equals, rest = text.partition("=")
@@ -85,7 +84,7 @@ def parse_groups(words: Sequence[str]) -> dict[str, Group]:
 
 
 def _parse(target: Any, words: Sequence[str], prog: str, **options: Any) -> Any:
-    """What tyro makes of the words; its boxed errors become one sentence."""
+    """The words parsed by tyro, whose boxed errors become one sentence."""
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -103,7 +102,7 @@ def _parse(target: Any, words: Sequence[str], prog: str, **options: Any) -> Any:
 
 
 def _sentence(box: str, prog: str) -> str:
-    """The first paragraph of a box and the option that it recommends, as one sentence."""
+    """The first paragraph of an error box and the option that it recommends, as one sentence."""
     rows = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
     first = list(itertools.takewhile(lambda row: row.strip("─"), rows))
     message = " ".join(first).rstrip(".")
@@ -116,24 +115,21 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _mappings(option: str, hint: Any, default: Any, flat: bool = False) -> dict[str, tuple[Any, Any]]:
-    """The options that hold a mapping, with type and default; those of a dataclass are inside of it.
-
-    Args:
-        flat: the fields of a dataclass are options without its name.
-    """
-    if dataclasses.is_dataclass(default) and not isinstance(default, type):
-        hints, prefix = typing.get_type_hints(type(default)), "" if flat or not option else f"{option[2:]}."
-        found: dict[str, tuple[Any, Any]] = {}
-        for field in dataclasses.fields(default):
-            name = _option(prefix + field.name)
-            found |= _mappings(name, hints[field.name], getattr(default, field.name))
-        return found
-    return {option: (hint, default)} if _item(hint) is not None else {}
+def _mappings(config: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The options of a dataclass that hold a mapping, with type and default."""
+    hints = typing.get_type_hints(type(config))
+    found: dict[str, tuple[Any, Any]] = {}
+    for field in dataclasses.fields(config):
+        name, default = prefix + field.name, getattr(config, field.name)
+        if dataclasses.is_dataclass(default):
+            found |= _mappings(default, f"{name}.")
+        elif _item(hints[field.name]) is not None:
+            found[_option(name)] = hints[field.name], default
+    return found
 
 
 def _item(hint: Any) -> Any:
-    """Type of the values of a mapping that the command line writes as words; None for another type."""
+    """Type of the values of a mapping; None for another type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return next((item for a in arguments if (item := _item(a)) is not None), None)
@@ -141,28 +137,23 @@ def _item(hint: Any) -> Any:
 
 
 def _canonical(words: Sequence[str], mappings: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """The words with each mapping once, as NAME VALUE NAME VALUE; `--option.NAME VALUE` changes one value of it.
-
-    Raises:
-        InputError: a name has two values, or none.
-    """
+    """The words with each mapping once, as NAME VALUE NAME VALUE; `--option.NAME VALUE` changes one value of it."""
     others: list[str] = []
     given: dict[str, list[str]] = {}
     changed: dict[str, list[str]] = {}
-    rest = others
+    group = others  # to which the next word belongs
     for word in words:
-        if not word.startswith("--"):
-            rest.append(word)
-            continue
         name, equals, value = word.partition("=")
         option = next((o for o in mappings if f"{_option(name[2:])}.".startswith(f"{o}.")), None)
-        if option is None:
-            rest = others
-            rest.append(word)
-            continue
-        key = name[len(option) + 1 :]
-        rest = (changed if key else given).setdefault(option, [])
-        rest += [key] * bool(key) + [value] * bool(equals)
+        if not word.startswith("--"):
+            group.append(word)
+        elif option is None:
+            group = others
+            group.append(word)
+        else:
+            key = name[len(option) + 1 :]
+            group = (changed if key else given).setdefault(option, [])
+            group += [key] * bool(key) + [value] * bool(equals)
     for option in {**given, **changed}:
         hint, default = mappings[option]
         edits = changed.get(option, [])
@@ -173,14 +164,13 @@ def _canonical(words: Sequence[str], mappings: Mapping[str, tuple[Any, Any]]) ->
 
 
 def _pairs(option: str, words: list[str], hint: Any) -> list[str]:
-    """The words of one mapping, each name once."""
+    """The words of one mapping, each name once; raises InputError if a name has two values or none."""
     if _item(hint) is Group or not words or (hint == float | dict[str, float] and len(words) == 1):
         return words
     field = option.rpartition(".")[2].removeprefix("--")
     if field in TOLERANCES:
-        ends = [*(_number(word) is None for word in words[1:]), True]
-        words = [w for word, end in zip(words, ends, strict=True)
-                 for w in ([word, "0"] if end and _number(word) is None else [word])]  # fmt: skip
+        names = [_number(word) is None for word in (*words, "end")]
+        words = [w for i, word in enumerate(words) for w in ([word, "0"] if names[i] and names[i + 1] else [word])]
     if field in MIXTURES and len(words) == 1:
         return [w for domain, weight in _mixture(words, option).items() for w in (domain, repr(weight))]
     wrong = _item(hint) is float and any(_number(value) is None for value in words[1::2])

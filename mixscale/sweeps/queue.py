@@ -61,15 +61,24 @@ def claim(path: Path, together: int = 1) -> Iterator[Claim | None]:
     """
     path.mkdir(parents=True, exist_ok=True)
     with open(path / "lock", "w") as lock:
-        taken = _take(path, _acquire(lock, fcntl.LOCK_EX), together)
+        result = _acquire(lock, fcntl.LOCK_EX)
+        if result is Lock.TAKEN and _acquire(lock, fcntl.LOCK_SH) is not Lock.TAKEN:
+            # `holder` takes a shared lock for microseconds.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.05)
+            result = _acquire(lock, fcntl.LOCK_EX)
+        taken = _take(path, result, together)
         if taken is None:
             yield None
             return
-        _HEARTBEATS.start(taken.lease)
+        stop = threading.Event()
+        heartbeat = threading.Thread(target=_touch, args=(taken.lease, stop), daemon=True)
+        heartbeat.start()
         try:
             yield taken
         finally:
-            _HEARTBEATS.stop(taken.lease)
+            stop.set()
+            heartbeat.join()
             with suppress(OSError):  # the lease expires by itself
                 os.utime(taken.lease, (RELEASED, RELEASED))
 
@@ -102,19 +111,13 @@ class Lock(Enum):
 
 
 def _acquire(lock: IO[str], kind: int) -> Lock:
-    for attempt in (1, 2):
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-            return Lock.OURS
-        except BlockingIOError:
-            # `holder` takes a shared lock for microseconds: try again before giving up.
-            if attempt == 2 or kind == fcntl.LOCK_SH or _acquire(lock, fcntl.LOCK_SH) is Lock.TAKEN:
-                return Lock.TAKEN
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            time.sleep(0.05)
-        except OSError:
-            return Lock.UNSUPPORTED
-    return Lock.TAKEN
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Lock.TAKEN
+    except OSError:
+        return Lock.UNSUPPORTED
+    return Lock.OURS
 
 
 def _take(path: Path, lock: Lock, together: int) -> Claim | None:
@@ -155,8 +158,8 @@ def _may_outlive(last: Holder) -> bool:
 
 
 def _newest(path: Path) -> Path | None:
-    numbers = [int(entry.name[6:]) for entry in os.scandir(path) if entry.name.startswith("claim.")]
-    return path / f"claim.{max(numbers)}" if numbers else None
+    leases = (Path(entry) for entry in os.scandir(path) if entry.name.startswith("claim."))
+    return max(leases, key=_number, default=None)
 
 
 def _number(lease: Path) -> int:
@@ -168,41 +171,13 @@ def _read(lease: Path) -> Holder:
         return Holder(**json.load(file), touched=os.fstat(file.fileno()).st_mtime)
 
 
-class _Heartbeats:
-    """A thread that touches all leases of this process."""
-
-    def __init__(self) -> None:
-        self._leases: set[Path] = set()
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def start(self, lease: Path) -> None:
-        with self._guard:
-            self._leases.add(lease)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-
-    def stop(self, lease: Path) -> None:
-        with self._guard:
-            self._leases.discard(lease)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(HEARTBEAT)
-            with self._guard:
-                for lease in self._leases:
-                    with suppress(OSError):  # one touch in LEASE seconds is enough, so a short outage does no harm
-                        _exit_if_taken_over(lease)
-                        os.utime(lease)
-
-
-def _exit_if_taken_over(lease: Path) -> None:
-    """Ends a process that slept until another took over its run: two must not write to one folder."""
-    if lease.with_suffix(f".{_number(lease) + 1}").exists():
-        reason = f"this process sent no heartbeat for {LEASE:.0f} s, so another one took over {lease.parent}"
-        print(f"error: {reason}; it ends", file=sys.stderr, flush=True)
-        os._exit(1)
-
-
-_HEARTBEATS = _Heartbeats()
+def _touch(lease: Path, stop: threading.Event) -> None:
+    """Touches a lease until `stop` is set. One touch in `LEASE` seconds is enough, so a short outage does no harm."""
+    while not stop.wait(HEARTBEAT):
+        with suppress(OSError):
+            if (lease.parent / f"claim.{_number(lease) + 1}").exists():
+                # This process slept until another took over its run, and two must not write to one folder.
+                reason = f"this process sent no heartbeat for {LEASE:.0f} s, so another one took over {lease.parent}"
+                print(f"error: {reason}; it ends", file=sys.stderr, flush=True)
+                os._exit(1)
+            os.utime(lease)

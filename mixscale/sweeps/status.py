@@ -153,10 +153,9 @@ def _running(status: SweepStatus) -> Table:
         share = f"{progress.done / progress.total:.0%}" if progress else "0%"
         speed = f"{progress.steps_per_second:.3g}" if progress and progress.steps_per_second else ""
         assert holder is not None
-        role, seed = _cut(f"{planned['role']}/{planned['origin']}"), str(planned["seed"])
-        who = _cut(_short(holder.host)), str(holder.pid)
-        elapsed = duration(time.time() - holder.since)
-        table.add_row(run.run, _cut(planned["size"]), seed, role, *who, share, speed, elapsed)
+        role, host = _cut(f"{planned['role']}/{planned['origin']}"), _cut(_short(holder.host))
+        what = (run.run, _cut(planned["size"]), str(planned["seed"]), role, host, str(holder.pid))
+        table.add_row(*what, share, speed, duration(time.time() - holder.since))
     if len(status.running) > MAX_LISTED:
         table.caption = f"and {len(status.running) - MAX_LISTED} more"
     return table
@@ -210,7 +209,7 @@ class SweepProgress:
     Args:
         planned: all runs, to count against.
         left: those that have not ended.
-        weights: of each target's loss in the objective, by name; None: all are equal.
+        weights: of each target's loss in the objective; None: all are equal.
         console: None: standard output.
     """
 

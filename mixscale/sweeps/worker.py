@@ -40,10 +40,8 @@ def work(experiment: Experiment, store_path: Path, planned: Iterable[Planned], r
     """Trains the runs that have not ended; reports every dispatch, and the last row of each run that ends.
 
     Runs of one shape share one compiled program, and on an accelerator they are trained together. A population with a
-    run that another process holds is left to that process; one that keeps failing is split into single runs.
-
-    Raises:
-        InputError: a run cannot be trained as it is, or a population does not fit in the devices' memory.
+    run that another process holds is left to that process; one that keeps failing is split into single runs. Raises
+    InputError if a run cannot be trained as it is, or a population does not fit in the devices' memory.
     """
     from mixscale.data import TokenStore
     from mixscale.training import hosts

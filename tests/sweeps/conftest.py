@@ -27,7 +27,7 @@ SlurmctldPort={controller}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A job that is queued again waits for as long as a credential may live, two minutes where nothing is said.
+# A job that is queued again waits for as long as a credential may live, by default two minutes.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
@@ -132,5 +132,5 @@ def _wait_until_idle(folder: Path, daemons: list[subprocess.Popen[bytes]]) -> No
         if answer.stdout.strip() == "idle":
             return
         time.sleep(0.2)
-    said = "\n".join((folder / name).read_text()[-2000:] for name in ("out", "slurmctld.log"))
-    pytest.skip(f"SLURM does not start here: {said}")
+    output = "\n".join((folder / name).read_text()[-2000:] for name in ("out", "slurmctld.log"))
+    pytest.skip(f"SLURM does not start here: {output}")

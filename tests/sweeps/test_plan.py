@@ -14,7 +14,7 @@ from mixscale.sweeps.plan import cost_table, plan, plan_verification
 NATURAL = Mixture({"a": 0.6, "b": 0.3, "c": 0.1})
 
 
-def test_a_design_holds_what_was_asked_and_no_mixture_twice():
+def test_a_design_has_the_requested_number_of_distinct_mixtures():
     drawn = draw(Design(dirichlet=10, sobol=5, held_out=6), NATURAL)
     origins = [d.origin for d in drawn if d.role == "fit"]
     assert {o: origins.count(o) for o in origins} == {
@@ -30,7 +30,7 @@ def test_weights_are_whole_ten_thousandths():
         assert np.abs(units_K - units_K.round()).max() < 1e-6
 
 
-def test_asking_for_more_keeps_the_mixtures_there_were():
+def test_a_larger_design_keeps_the_mixtures_of_a_smaller_one():
     few, many = draw(Design(dirichlet=5), NATURAL), draw(Design(dirichlet=9), NATURAL)
     assert {d.mixture for d in few} < {d.mixture for d in many}
 
@@ -62,14 +62,14 @@ def test_a_plan_has_held_out_mixtures_and_replicates_of_fitted_ones(small, store
     assert all(role == "fit" for _, role in repeated)
 
 
-def test_the_verification_trains_mixtures_that_coincide_once(small, store):
+def test_verification_trains_coinciding_mixtures_once(small, store):
     uniform = Mixture.uniform(store.domains)
     planned = plan_verification(small, store, optimum=Mixture.vertex(store.domains, "code"), best=uniform)
     assert sorted({p.origin for p in planned}) == ["natural", "optimum", "uniform+best"]
     assert len(planned) == 3 * len(small.verify.seeds)
 
 
-def test_the_plan_shows_every_run_of_the_design_and_the_number_of_the_verification(small, store, capsys):
+def test_the_plan_shows_every_run_and_the_number_of_verification_runs(small, store, capsys):
     show_plan(small)
     shown = capsys.readouterr().out
     planned = plan(small, store)
@@ -78,7 +78,7 @@ def test_the_plan_shows_every_run_of_the_design_and_the_number_of_the_verificati
     assert f"{4 * len(small.verify.seeds)} " in shown
 
 
-def test_what_decides_a_runs_numbers_decides_its_id(small, store):
+def test_a_runs_id_depends_on_everything_that_changes_its_results(small, store):
     runs = [plan(small, store)[0].run]
     runs.append(replace(runs[0], seed=7))
     runs.append(replace(runs[0], train=replace(runs[0].train, batch=4)))

@@ -15,7 +15,7 @@ from mixscale.sweeps.populations import Population, population_size, populations
 from mixscale.sweeps.worker import too_large
 
 
-def test_populations_hold_runs_of_one_shape_and_all_of_them(small, store):
+def test_every_run_is_in_one_population_of_its_shape(small, store):
     wide = replace(small, models={**small.models, "wide": Model(d_model=32, layers=1, heads=2, kv_heads=1)})
     planned = plan(wide, store)
     packed = populations(planned, Machine(population=4), store)
@@ -25,7 +25,7 @@ def test_populations_hold_runs_of_one_shape_and_all_of_them(small, store):
         assert len(population.planned) <= population.places == 4
 
 
-def test_removing_whole_populations_leaves_the_others_as_they_were(small, store):
+def test_removing_whole_populations_does_not_change_the_others(small, store):
     planned = plan(small, store)
     packed = populations(planned, Machine(population=4), store)
     done = {p.run.id for p in packed[0].planned} | {p.run.id for p in packed[-1].planned}
@@ -58,5 +58,5 @@ def test_a_sweep_in_populations_gives_the_table_of_single_runs(small, tmp_path):
 
 
 @pytest.mark.parametrize(("places", "word"), [(8, "--machine.population 4"), (1, "--machine.remat")])
-def test_runs_that_do_not_fit_in_memory_say_what_would(small, store, places, word):
+def test_the_error_for_runs_that_do_not_fit_in_memory_names_an_option(small, store, places, word):
     assert word in too_large(small, Population(tuple(plan(small, store)[:1]), places))

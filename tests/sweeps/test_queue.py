@@ -99,7 +99,7 @@ def leave_behind(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["same machine", "other machine", "left behind", "left behind to the same machine"])
-def test_of_two_processes_that_race_for_a_run_exactly_one_wins(case, tmp_path):
+def test_exactly_one_of_two_racing_processes_claims_a_run(case, tmp_path):
     racers = [start(RACER, case, name) for name in ("one", "two")]
     for process in racers:
         send(process, f"0 {tmp_path / 'warm-up'}")
@@ -154,7 +154,7 @@ def test_a_claim_of_another_machine_holds_until_its_lease_expires(tmp_path):
         assert free
 
 
-def test_a_process_that_lost_its_lease_ends_before_it_writes(tmp_path):
+def test_a_process_that_lost_its_lease_exits(tmp_path):
     process = start(HOLDER, str(tmp_path))
     process.stdout.readline()
     (tmp_path / "claim.1").rename(tmp_path / "claim.2")
@@ -162,7 +162,7 @@ def test_a_process_that_lost_its_lease_ends_before_it_writes(tmp_path):
     assert str(tmp_path) in process.stderr.read()
 
 
-def test_what_fails_inside_a_claim_is_recorded_and_an_interrupt_is_not(tmp_path):
+def test_errors_inside_a_claim_are_recorded_but_interrupts_are_not(tmp_path):
     def fail(error: Exception) -> None:
         with pytest.raises(type(error)), claimed(tmp_path):
             raise error
@@ -212,7 +212,7 @@ def test_deaths_count_only_without_progress_in_between(tmp_path):
     assert die_at(390).times == 4
 
 
-def test_nobody_waits_for_a_run_that_is_held(tmp_path, monkeypatch):
+def test_claiming_a_held_run_does_not_wait(tmp_path, monkeypatch):
     def wait(seconds: float) -> None:
         raise AssertionError(f"waited {seconds} s")
 
@@ -224,7 +224,7 @@ def test_nobody_waits_for_a_run_that_is_held(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
-def test_a_run_whose_state_is_being_read_is_free(tmp_path, monkeypatch):
+def test_a_run_can_be_claimed_while_its_state_is_read(tmp_path, monkeypatch):
     with claimed(tmp_path):
         pass
     with open(tmp_path / "lock") as looked_at:
@@ -235,7 +235,7 @@ def test_a_run_whose_state_is_being_read_is_free(tmp_path, monkeypatch):
             assert free
 
 
-def test_a_lock_that_a_file_server_keeps_for_a_dead_node_does_not_hold_its_run(tmp_path):
+def test_a_lock_kept_for_a_dead_node_does_not_block_its_run(tmp_path):
     folder = tmp_path / "run"
     leave_behind(folder)
     server = start(LOCKER, str(folder / "lock"))
@@ -255,7 +255,7 @@ def test_a_lock_that_a_file_server_keeps_for_a_dead_node_does_not_hold_its_run(t
         assert free
 
 
-def test_a_process_of_this_machine_that_has_the_lock_is_alive_however_old_its_heartbeat(tmp_path):
+def test_a_local_process_with_the_lock_is_alive_despite_an_old_heartbeat(tmp_path):
     with claimed(tmp_path):
         os.utime(tmp_path / "claim.1", (0, time.time() - 2 * queue.LEASE))
         with claimed(tmp_path) as theirs:

@@ -57,7 +57,7 @@ def sweep_with_a_node_killed(
     return table
 
 
-def test_a_sweep_on_two_nodes_of_which_one_dies_gives_the_table_of_a_local_sweep(small, trained, tmp_path):
+def test_a_sweep_that_loses_one_of_two_nodes_gives_the_table_of_a_local_sweep(small, trained, tmp_path):
     few = replace(small, design=Design(dirichlet=1, held_out=1, replicates=0, vertices=False))
     here = trained(few, tmp_path / "here")
     ray = sweep_with_a_node_killed(trained, few, 2, tmp_path)
@@ -66,7 +66,7 @@ def test_a_sweep_on_two_nodes_of_which_one_dies_gives_the_table_of_a_local_sweep
 
 
 @pytest.mark.slow
-def test_64_runs_on_three_nodes_of_which_one_dies_half_way(small, trained, tmp_path):
+def test_64_runs_on_three_nodes_complete_after_one_node_dies(small, trained, tmp_path):
     longer = Train(tokens=32 * 8 * 100, batch=8, validation_rows=8, measure_at=(32 * 8 * 50,))
     many = replace(small, train=longer, design=Design(dirichlet=50, held_out=8, replicates=1))
     here = trained(many, tmp_path / "here")

@@ -75,7 +75,7 @@ def longer(small: Experiment) -> Experiment:
     return replace(small, train=train, design=design, machine=replace(small.machine, checkpoint_steps=50))
 
 
-def test_jobs_that_are_warned_requeue_and_give_the_table_of_a_local_sweep(slurm, longer, trained, tmp_path):
+def test_warned_jobs_requeue_and_give_the_table_of_a_local_sweep(slurm, longer, trained, tmp_path):
     here = trained(longer, tmp_path / "here")
     folder = tmp_path / "slurm" / longer.name
     warned: list[str] = []
@@ -94,7 +94,7 @@ def test_jobs_that_are_warned_requeue_and_give_the_table_of_a_local_sweep(slurm,
 
 
 @pytest.mark.slow
-def test_64_runs_with_warnings_and_a_driver_that_dies(slurm, small, trained, tmp_path):
+def test_64_runs_complete_after_warnings_and_deaths_of_the_driver(slurm, small, trained, tmp_path):
     train = Train(tokens=32 * 8 * 300, batch=8, validation_rows=8, measure_at=(32 * 8 * 150,))
     many = replace(small, train=train, design=Design(dirichlet=50, held_out=8, replicates=1))
     here = trained(many, tmp_path / "here")
@@ -122,7 +122,7 @@ def test_a_job_over_two_nodes_trains_each_run_on_both(slurm, small, trained, tmp
     here = trained(wide, tmp_path / "here")
     # Each node gives half of the devices that this process has.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-    # Both nodes are this machine, whose name is not theirs, so JAX is told what it would ask SLURM for.
+    # Both nodes are this machine and do not have its name, so JAX cannot find the coordinator through SLURM.
     launcher = Slurm(
         jobs=1, hosts=2, memory_gb=0.5, setup=(f"export JAX_COORDINATOR_ADDRESS=localhost:{free_port()}",)
     )
@@ -156,7 +156,7 @@ def test_a_run_that_fails_is_given_up_and_the_others_are_trained(slurm, small, s
     assert all(ended(there.directory, path.name) for path in good)
 
 
-def test_jobs_that_end_before_they_claim_a_run_are_not_queued_forever(slurm, small, trained, tmp_path):
+def test_jobs_that_end_without_claiming_a_run_are_not_queued_forever(slurm, small, trained, tmp_path):
     broken = Slurm(jobs=1, memory_gb=0.5, setup=("echo no such module >&2", "exit 1"))
     with pytest.raises(Unfinished, match="3 rounds of jobs.*no such module"):
         trained(replace(small, launcher=broken), tmp_path)

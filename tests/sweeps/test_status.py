@@ -37,7 +37,7 @@ def half_done(small, store, tmp_path) -> tuple[Path, list[Planned]]:
     return directory, planned
 
 
-def test_every_run_is_counted_in_its_state_and_flops_are_those_spent(half_done, capsys):
+def test_status_counts_runs_by_state_and_sums_spent_flops(half_done, capsys):
     directory, planned = half_done
     flops = [label["flops"] for label in read_manifests(directory)]
     with claimed(run_directory(directory, planned[4].run.id)):
@@ -56,7 +56,7 @@ def test_every_run_is_counted_in_its_state_and_flops_are_those_spent(half_done, 
     assert str(os.getpid()) in shown
 
 
-def test_speed_is_that_since_the_first_dispatch_which_compiles(half_done, monkeypatch):
+def test_speed_excludes_the_first_dispatch_which_compiles(half_done, monkeypatch):
     directory, planned = half_done
     run, clock = planned[4].run.id, [time.time()]
     monkeypatch.setattr(run_state.time, "time", lambda: clock[0])
@@ -71,13 +71,13 @@ def test_speed_is_that_since_the_first_dispatch_which_compiles(half_done, monkey
     assert found.progress.tokens == 3000
 
 
-def test_eighty_columns_are_enough_and_an_error_text_is_not_markup(half_done, capsys, monkeypatch):
+def test_status_fits_eighty_columns_and_prints_errors_without_markup(half_done, capsys, monkeypatch):
     directory, planned = half_done
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(queue.platform, "node", lambda: "accelerated-17.cluster.example.org")
-    told = f"no [/room] for {'an array ' * 20}"
+    reason = f"no [/room] for {'an array ' * 20}"
     with pytest.raises(ValueError, match="room"), claimed(run_directory(directory, planned[5].run.id)):
-        raise ValueError(told)
+        raise ValueError(reason)
     with claimed(run_directory(directory, planned[4].run.id)):
         assert main(["status", str(directory)]) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -85,9 +85,9 @@ def test_eighty_columns_are_enough_and_an_error_text_is_not_markup(half_done, ca
     (line,) = (line for line in shown if planned[4].run.id in line)
     assert "accelerated-17 " in line
     assert str(os.getpid()) in line
-    assert " ".join(told.split()) in " ".join(" ".join(shown).split())
+    assert " ".join(reason.split()) in " ".join(" ".join(shown).split())
 
 
-def test_a_folder_without_a_plan_is_named(tmp_path, capsys):
+def test_a_folder_without_a_plan_is_an_input_error(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Sweeps through the real command: killed, asked to stop, on a full disk, and started again."""
+"""Sweeps through the real command: killed, interrupted, on a full disk, and rerun."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ def assert_same(here: Path, there: Path, experiment: Experiment, store: TokenSto
         np.testing.assert_equal(found[1], found[0])
 
 
-def test_a_sweep_that_was_killed_and_asked_to_stop_ends_with_the_same_weights(small, store, tmp_path):
+def test_a_killed_and_interrupted_sweep_ends_with_the_same_weights(small, store, tmp_path):
     experiment = replace(small, design=FEW)
     config, output = write_config(experiment, 160, tmp_path), tmp_path / "cut"
     whole = start(config, tmp_path / "whole")
     killed = start(config, output)
     assert stop_after(killed, output, 40, signal.SIGKILL) == -signal.SIGKILL, killed.stderr.read().decode()
-    asked = start(config, output)
-    status = stop_after(asked, output, 40, signal.SIGTERM)
-    message = asked.stderr.read().decode()
+    interrupted = start(config, output)
+    status = stop_after(interrupted, output, 40, signal.SIGTERM)
+    message = interrupted.stderr.read().decode()
     assert status == 128 + signal.SIGTERM, message
     assert "SIGTERM" in message
     assert "Traceback" not in message
@@ -107,7 +107,7 @@ def test_a_sweep_that_was_killed_and_asked_to_stop_ends_with_the_same_weights(sm
 
 
 @pytest.mark.slow
-def test_fifty_kills_leave_no_trace(small, store, tmp_path):
+def test_fifty_kills_do_not_change_the_results(small, store, tmp_path):
     config, output, kills = write_config(small, 700, tmp_path), tmp_path / "cut", 50
     finish(start(config, tmp_path / "whole"))
     # Steps of a branch and of its trunk are both saved; most of the work is spread over the kills.
@@ -136,7 +136,7 @@ def test_a_second_sweep_trains_nothing_and_a_lost_run_is_trained_to_the_same_num
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount a small disk")
-def test_a_sweep_on_a_full_disk_stops_with_a_message_and_resumes_when_there_is_room(small, tmp_path):
+def test_a_sweep_on_a_full_disk_stops_with_a_message_and_can_resume(small, tmp_path):
     config = write_config(replace(small, design=FEW), 160, tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -154,7 +154,7 @@ def test_a_sweep_on_a_full_disk_stops_with_a_message_and_resumes_when_there_is_r
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_of_many_threads_that_claim_a_run_one_succeeds(tmp_path):
+def test_one_of_many_threads_claims_a_run(tmp_path):
     holders, most = 0, 0
 
     def race(_: int) -> bool:

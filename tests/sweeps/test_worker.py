@@ -65,20 +65,20 @@ def test_only_the_bad_run_of_a_population_is_given_up(planned_in_threes, store, 
 
 
 @pytest.mark.slow
-def test_a_run_beside_a_bad_one_resumes_from_its_own_checkpoint(planned_in_threes, store, tmp_path, monkeypatch):
+def test_a_run_trained_with_a_bad_one_resumes_from_its_own_checkpoint(planned_in_threes, store, tmp_path, monkeypatch):
     experiment, planned = planned_in_threes
     experiment = replace(experiment, machine=replace(experiment.machine, population=2))
     good, bad = [run_directory(experiment.directory, item.run.id) for item in planned[:2]]
     bad.mkdir(parents=True)
     # Found out when each run is given a checkpoint of its own, at the end of the phase at full rate.
     (bad / "checkpoints").write_text("a file where a folder must be")
-    told: list[Any] = []
-    monkeypatch.setattr(launchers, "ProgressWriter", lambda directory: told.append)
+    messages: list[Any] = []
+    monkeypatch.setattr(launchers, "ProgressWriter", lambda directory: messages.append)
     job(experiment, store, planned[:2])()
     states = [s.stage for s in run_states(experiment.directory, [good.name, bad.name])]
     assert states == [Stage.ENDED, Stage.FAILED]
     assert read_failure(good) is None, "what failed before it ended is forgotten"
-    steps = [m.done for m in told if isinstance(m, Progress) and m.run == good.name]
+    steps = [m.done for m in messages if isinstance(m, Progress) and m.run == good.name]
     assert steps.count(4) == 1, "it never started again"
     alone = replace(experiment.machine, population=1)
     elsewhere = replace(experiment, output=str(tmp_path / "elsewhere"), machine=alone)
@@ -88,13 +88,13 @@ def test_a_run_beside_a_bad_one_resumes_from_its_own_checkpoint(planned_in_three
     np.testing.assert_allclose(losses(good), found, rtol=1e-5)
 
 
-def test_a_population_resumes_as_it_was_started_whatever_else_has_ended(planned_in_threes, store):
+def test_a_population_resumes_with_the_same_runs_after_others_have_ended(planned_in_threes, store):
     experiment, planned = planned_in_threes
     first, second = populations(planned, experiment.machine, store)
     second.save(experiment.directory)
     left = [item for item in planned if item != first.planned[0]]
     assert resumed_populations(experiment.directory, left, experiment.machine, store)[0] == second
-    # Another size of populations was asked for.
+    # The config has another population size.
     for population in resumed_populations(experiment.directory, left, Machine(population=2), store):
         assert population.places == 2
 
@@ -109,7 +109,7 @@ def test_a_population_that_was_split_stays_split(planned_in_threes, store):
     assert [population.places for population in again] == [3, 1, 1, 1]
 
 
-def test_a_population_of_which_one_run_makes_progress_is_not_split(planned_in_threes, store):
+def test_a_population_with_one_run_that_makes_progress_is_not_split(planned_in_threes, store):
     experiment, planned = planned_in_threes
     population, _ = populations(planned, experiment.machine, store)
     folders = [run_directory(experiment.directory, run) for run in population.runs]
@@ -123,7 +123,7 @@ def test_a_population_of_which_one_run_makes_progress_is_not_split(planned_in_th
     assert not population.keeps_failing(experiment.directory)
 
 
-def test_rows_that_another_process_writes_at_the_same_time_are_no_failure(planned_in_threes, store, monkeypatch):
+def test_a_population_that_another_process_has_just_ended_is_skipped(planned_in_threes, store, monkeypatch):
     experiment, planned = planned_in_threes
     done = population_directory(experiment.directory, "ended") / worker.MEASURED
     write_json(done, {"runs": {}})

@@ -120,11 +120,8 @@ class Jobs(Protocol):
 def supervise(directory: Path, jobs: Jobs, most: int, left: list[Planned], progress: SweepProgress) -> None:
     """Keeps at most `most` jobs training until every run of `left` has ended or failed; shows their progress.
 
-    All its state is on disk or in the scheduler, so its process may be killed and restarted.
-
-    Raises:
-        InputError: a run cannot be trained as it is.
-        Unfinished: runs failed, or jobs end before they claim one; progress is saved.
+    All its state is on disk or in the scheduler, so its process may be killed and restarted. Raises the first error of
+    runs that failed, or Unfinished if jobs end without claiming a run.
     """
     runs = {p.run.id: p for p in left}
     states: dict[str, RunState] = {}

@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -64,9 +63,13 @@ def _side_by_side(
         context.Process(target=_worker, args=(experiment, store_path, left, index, sender), daemon=True)
         for index, (_, sender) in enumerate(pipes)
     ]
-    with _ignoring_ctrl_c():
+    # Ctrl-C reaches workers too; they inherit that it is ignored, and this process ends them.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
         for process in processes:
             process.start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     for _, sender in pipes:
         sender.close()
     # Until the last worker has ended: on a signal they save first, and this process must outlive that.
@@ -117,9 +120,10 @@ def _watch(processes: list[Any], receivers: list[Connection], progress: SweepPro
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, sender: Connection) -> None:
-    """Main function of worker process `index`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_to_core(index)
+    if hasattr(os, "sched_setaffinity"):  # XLA makes as many threads as the process has cores
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
     use_one_thread()
     try:
         work(experiment, store_path, planned, ProgressWriter(experiment.directory, sender.send))
@@ -132,20 +136,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _keep_to_core(index: int) -> None:
-    """XLA makes as many threads as the process has cores, so a worker starts on one core."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[index % len(cores)]})
-
-
-@contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which reaches them too; their parent handles it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

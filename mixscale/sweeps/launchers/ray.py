@@ -21,17 +21,12 @@ from mixscale.sweeps.status import SweepProgress
 
 
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
-    """Trains what is left on the cluster.
-
-    Raises:
-        InputError: Ray is not installed, or there is no cluster at the address; and as `supervise`.
-    """
-    launcher = experiment.launcher
-    assert isinstance(launcher, Ray)
-    with _connected(launcher.address):
-        jobs = RayJobs(experiment, launcher, store_path)
+    """Trains what is left on the cluster; raises InputError if there is none, and as `supervise`."""
+    assert isinstance(experiment.launcher, Ray)
+    with _connected(experiment.launcher.address):
+        jobs = RayJobs(experiment, experiment.launcher, store_path)
         try:
-            supervise(experiment.directory, jobs, launcher.jobs, left, progress)
+            supervise(experiment.directory, jobs, experiment.launcher.jobs, left, progress)
         finally:
             jobs.cancel()
 
@@ -63,15 +58,18 @@ class Group:
     """The tasks of one job, one per host."""
 
     tasks: list[Any]
-    placement: Any = None  # their placement group, where there are several hosts
+    placement: Any = None  # their placement group, if there are several hosts
 
-    def end(self, running: Sequence[Any], over: bool = True) -> None:
-        """Cancels the tasks that run, and, where the job is `over`, frees what was reserved for it."""
+    def cancel(self) -> None:
         import ray
 
-        for task in running:
+        for task in self.tasks:
             ray.cancel(task, force=True)
-        if over and self.placement is not None:
+
+    def free(self) -> None:
+        import ray
+
+        if self.placement is not None:
             ray.util.remove_placement_group(self.placement)
 
 
@@ -102,7 +100,8 @@ class RayJobs:
     def cancel(self) -> None:
         """Cancels what still runs, after a failure or an interrupt; its progress is on disk."""
         for group in self._groups:
-            group.end(group.tasks)
+            group.cancel()
+            group.free()
 
     def _over_hosts(self, job: Any) -> Group:
         import ray
@@ -140,14 +139,14 @@ class RayJobs:
         import ray
 
         finished, running = ray.wait(group.tasks, num_returns=len(group.tasks), timeout=0)
-        failed = False
         for task in finished:
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
-                failed, self._last_error = True, str(error)
-        # If one failed, the others would wait for it until they time out.
-        group.end(running if failed else [], over=not running)
+                self._last_error = str(error)
+                group.cancel()  # the others would wait for it until they time out
+        if not running:
+            group.free()
         return bool(running)
 
 

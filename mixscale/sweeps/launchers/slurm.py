@@ -31,16 +31,12 @@ REPEAT_SECONDS = 1.0  # between two requests to stop
 
 
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
-    """Trains what is left in SLURM jobs, which continue if this process ends before them.
-
-    Raises:
-        InputError: submitit or SLURM is not installed, or SLURM rejects the job; and as `supervise`.
-    """
-    launcher = experiment.launcher
-    assert isinstance(launcher, Slurm)
-    jobs = SlurmJobs(experiment, launcher, store_path)
+    """Trains what is left in SLURM jobs, which survive this process; raises InputError if SLURM rejects them, and as
+    `supervise`."""
+    assert isinstance(experiment.launcher, Slurm)
+    jobs = SlurmJobs(experiment, experiment.launcher, store_path)
     try:
-        supervise(experiment.directory, jobs, launcher.jobs, left, progress)
+        supervise(experiment.directory, jobs, experiment.launcher.jobs, left, progress)
     except KeyboardInterrupt:
         numbers = " ".join(jobs.numbers)
         print(f"\njobs {numbers} continue; rerun the same command to watch them, `scancel {numbers}` ends them")

@@ -1,8 +1,9 @@
-"""Commands on a table of runs, or on a fit. They never load the training half, and each imports what it needs."""
+"""Commands on a sweep's folder, a table or a fit; only `export_model` loads the training half. Docstrings are help."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,14 +12,80 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError, listed
 from mixscale.interop.exporters import EXPORTERS
-from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, PARETO_FILE, atomic_write, check_output
+from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, PARETO_FILE, RUNS_CSV, atomic_write, check_output
 from mixscale.objective import Objective
 
 Runs = Annotated[Positional[Path], arg(metavar="RUNS")]
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Fit = Annotated[Positional[Path], arg(metavar="FIT")]
 Mixtures = Annotated[Positional[Path], arg(metavar="MIXTURES")]
 Solved = Annotated[Positional[Path], arg(metavar="OPTIMUM")]
 Folder = Annotated[Positional[Path], arg(metavar="DIR")]
+
+
+def status(directory: Folder, /, watch: bool = False, every: float = 5.0) -> None:
+    """Shows the progress of a sweep: finished, running, waiting and failed runs, FLOPs spent, time left.
+
+    For example:
+      mixscale status runs/quickstart --watch
+
+    Args:
+        directory: the experiment's folder.
+        watch: keep updating until all runs are finished.
+        every: seconds between updates.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from mixscale.sweeps.status import SweepStatus, render
+
+    if not every > 0:
+        raise InputError(f"--every is {every:g}; give a number of seconds above zero")
+    console = Console()
+    now = SweepStatus(directory)
+    if not watch:
+        console.print(render(now))
+        return
+    with Live(render(now), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while not now.done:
+            time.sleep(every)
+            now = SweepStatus(directory)
+            live.update(render(now), refresh=True)
+
+
+def collect(directory: Folder, /) -> None:
+    """Writes the rows of every finished run to runs.csv and runs.parquet.
+
+    For example:
+      mixscale collect runs/quickstart
+
+    Args:
+        directory: the experiment's folder.
+    """
+    from mixscale.sweeps import directory as folder
+
+    ended, planned = len(folder.collect(directory).final()), len(folder.read_manifests(directory))
+    print(f"{ended} of {planned} planned runs are in {directory / RUNS_CSV}")
+
+
+def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | None = None) -> None:
+    """Writes a trained run as safetensors, with its tokenizer, in the layout that `transformers` loads.
+
+    For example:
+      mixscale export-model runs/quickstart/runs/ID --out model
+
+    Args:
+        run: folder of the run, DIR/runs/ID.
+        out: folder to write.
+        step: name of the checkpoint's folder in checkpoints/, a number of optimizer steps with those of branches that
+            decayed for earlier measurements; by default the newest.
+        store: folder of the token store, if it is not in the cache that the run names.
+    """
+    from mixscale.training.hugging_face import export_model as export
+
+    check_output(out, "folder")
+    number = export(run, out, step, store)
+    print(f"checkpoint {number} of {run} saved to {out}; load it with AutoModelForCausalLM.from_pretrained('{out}')")
 
 
 def fit(
@@ -42,22 +109,20 @@ def fit(
         out: folder for the fit.
         law: name of a law, stack(LAW, LAW) for a weighted mean of laws, or auto to choose by cross-validation;
             `mixscale laws` lists the names.
-        target: columns to fit, for example loss/code or score/qa; by default all losses, or all metrics and scores if
-            there are no losses.
-        holdout: what you will predict with the fit: new mixtures, a larger N, a larger D, or a larger N with new
-            mixtures (both). Cross-validation holds out runs of that kind to choose the law and to size the intervals.
+        target: columns to fit, such as loss/code or score/qa; by default all losses, else all metrics and scores.
+        holdout: what you will predict: new mixtures, a larger N, a larger D, or a larger N with new mixtures (both).
+            Cross-validation holds out such runs to choose the law and the width of the intervals.
         bootstrap: number of bootstrap refits for the intervals, at least 2; more make them less random.
-        diagnose: report convergence, competing minima, parameters at a bound and unidentified parameters, and write
-            them to diagnostics.csv in --out.
+        diagnose: report convergence, competing minima, parameters at a bound and unidentified parameters, also in
+            diagnostics.csv in --out.
         seed: seed of optimizer starts, folds and bootstrap.
     """
     from mixscale import laws
     from mixscale.run_table import RunTable
 
     check_output(out, "folder")
-    table = RunTable.read(runs)
     options = {"holdout": holdout, "bootstrap": bootstrap, "seed": seed}
-    fitted = laws.fit(table, law=law, targets=target or None, progress=True, **options)
+    fitted = laws.fit(RunTable.read(runs), law=law, targets=target or None, progress=True, **options)
     fitted.save(out)
     print(f"{fitted.summary()}\n\nfit saved to {out}")
     if diagnose:
@@ -88,7 +153,7 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
         fit: folder written by `mixscale fit`.
         mixtures: CSV or Parquet with columns mix/DOMAIN, and n_params and n_tokens if the law uses them.
         out: CSV to write: the table with the predictions.
-        level: coverage of the intervals, for the mean over the seeds that were fitted; a new seed adds its noise.
+        level: coverage of the intervals for the mean over fitted seeds; a new seed adds its noise.
     """
     from mixscale.laws import LawFit
     from mixscale.run_table import read_frame
@@ -97,8 +162,7 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
     with atomic_write(out) as file:
         predicted.to_csv(file, index=False)
-    print(predicted.head(20).to_string(index=False))
-    print(f"\n{len(predicted)} predictions saved to {out}")
+    print(f"{predicted.head(20).to_string(index=False)}\n\n{len(predicted)} predictions saved to {out}")
 
 
 def optimize(
@@ -121,8 +185,8 @@ def optimize(
 
     Args:
         fit: folder written by `mixscale fit`.
-        current: the mixture in use, as in `--current web 0.5 code 0.5`, or a JSON or CSV file of it.
-        pareto: two targets; also writes the Pareto front between them to pareto.csv beside the optimum.
+        current: the mixture in use: `--current web 0.5 code 0.5`, or a JSON or CSV file.
+        pareto: two targets; writes their Pareto front to pareto.csv beside the optimum.
         points: number of mixtures on that front.
         n_params: N of the target run, if the law uses it.
         n_tokens: D of the target run, if the law uses it or available tokens are given.
@@ -168,7 +232,7 @@ def design(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Chooses the mixtures to run: the first ones, from the names of domains, or the next ones, from a fit.
+    """Chooses the mixtures to run first, from the names of domains, or next, from a fit.
 
     Without a table, the runs after which all mixtures are predicted best:
       mixscale design --domains web,code,books --runs 12 --out mixtures.csv
@@ -177,8 +241,7 @@ def design(
       mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
 
     The most informative run comes first. The column `uncertainty` is the share of the variance that remains after
-    each run; with a fit, `standard_error` is that of the objective near the optimum. Start with about 3 (K + 1) runs
-    of K domains.
+    each run; with a fit, `standard_error` is that of the objective near the optimum. Start with about 3 (K + 1) runs.
 
     Args:
         fit: folder written by `mixscale fit`; leave it out before there is a table.
@@ -188,13 +251,12 @@ def design(
         sizes: N that can be run; by default those of the table.
         tokens: D that can be run; by default those of the table.
         candidates: CSV or Parquet file with columns mix/DOMAIN to choose from; by default any mixture.
-        natural: without a fit, a mixture around which the design spreads, as in `--natural web 0.7 code 0.3`, or a
-            JSON or CSV file of it.
+        natural: without a fit, the mixture around which the design spreads: `--natural web 0.7 code 0.3`, or a file.
         weights: with a fit, weight of each target in the objective.
         lower: least weight of a domain, as in `--lower code 0.1`.
         upper: greatest weight of a domain, as in `--upper code 0.5`.
-        n_params: N for which the optimum is wanted, if the law uses it.
-        n_tokens: D for which the optimum is wanted, if the law uses it.
+        n_params: N of the target run, if the law uses it.
+        n_tokens: D of the target run, if the law uses it.
         anywhere: with a fit, also consider mixtures far from those that were run.
         out: CSV file to write the mixtures to.
         seed: of the candidates.
@@ -235,14 +297,14 @@ def _described(chosen) -> str:
     shown = shown.assign(**{c: chosen[c].map("{:.3g}".format) for c in (*numbers, column)})
     last = chosen.iloc[-1]
     if column == "uncertainty":
-        told = f"After these runs {last[column]:.1%} of the prior variance of an unseen mixture's loss remains."
+        result = f"After these runs {last[column]:.1%} of the prior variance of an unseen mixture's loss remains."
     else:
-        told = (
+        result = (
             f"Standard error of the objective near the optimum: {chosen.attrs[column]:.3g} now, {last[column]:.3g} "
             f"after these runs ({last['reduction']:.0%} of the variance gone)."
         )
     cost = f"\nTotal cost: {chosen['flops'].sum():.3g} FLOPs." if "flops" in numbers else ""
-    return f"{shown.rename(index=lambda i: i + 1).to_string()}\n\n{told}{cost}"
+    return f"{shown.rename(index=lambda i: i + 1).to_string()}\n\n{result}{cost}"
 
 
 def export(
@@ -261,14 +323,13 @@ def export(
 
     Args:
         optimum: optimum.json, or a JSON or CSV file of a mixture.
-        to: the format of a trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML),
-            Megatron-LM and NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (interleaved probabilities),
-            or the plain weights (json, yaml).
-        paths: location of the domains, as the trainer takes it: `--paths web=gs://b/web/*.array_record code=...`; give
-            a domain several times if the trainer takes several paths.
-        mean_tokens: mean tokens in an example of each domain, for trainers that draw examples instead of tokens
-            (maxtext, torchtitan, hf), as in `--mean-tokens web 900 code 2400`.
-        epochs: how often text may be repeated, for olmo-core and olmix, which refuse more.
+        to: the trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML), Megatron-LM and
+            NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (probabilities), or weights (json, yaml).
+        paths: location of each domain for the trainer: `--paths web=gs://b/web/*.array_record code=...`; repeat a
+            domain that has several.
+        mean_tokens: mean tokens in an example of each domain, for trainers that draw examples (maxtext, torchtitan,
+            hf): `--mean-tokens web 900 code 2400`.
+        epochs: how often text may be repeated (olmo-core, olmix).
         out: file to write; by default standard output.
     """
     from mixscale.interop.exporters import export, parse_paths
@@ -303,6 +364,6 @@ def report(directory: Folder, /) -> None:
     Args:
         directory: folder that holds runs.parquet or runs.csv, fit/ and optimum.json.
     """
-    from mixscale import report as report_room
+    from mixscale.report import write
 
-    print(f"page: {report_room.write(directory)}")
+    print(f"page: {write(directory)}")
