@@ -33,13 +33,12 @@ def fit(
     """Fits a law to every target of a table, with cross-validation and a bootstrap.
 
     Args:
-        table: where there are roles, only rows with role 'fit' are used, and only complete ones. A law without scale
-            takes the last row of each run that ended well, and of several sizes or token counts the largest; `notes`
-            says which rows were left out.
+        table: complete rows with role 'fit' or no role are used. A law without scale takes the last row of each run,
+            and of several sizes or token counts the largest; `notes` says which rows were left out.
         law: a name in `LAWS`, with '+repeats' or '+constrained' for repeated text; 'stack(NAME, NAME)' for a weighted
-            mean; or 'auto', which compares laws and chooses the one with the smallest cross-validation error. 'auto'
-            compares laws with scale where the table has several sizes or token counts, laws without otherwise, and
-            also their forms for repeated text where rows repeat a domain and state its unique tokens.
+            mean; or 'auto', which compares laws and chooses the one with the smallest cross-validation error: laws
+            with scale if the table has several sizes or token counts, laws without otherwise, and also their forms
+            for repeated text if rows repeat a domain and state its unique tokens.
         targets: names of the columns to fit, with or without prefix. None: all losses, or all metrics and scores if
             there are no losses.
         seed: of starts, folds and the bootstrap; the same seed gives the same fit.

@@ -62,7 +62,7 @@ def describe_laws() -> str:
 
 
 def check_runs(law: Law, dataset: Dataset) -> str | None:
-    """Why a law cannot be fitted to these rows (too many parameters or runs) and the remedy; None if it can."""
+    """Why a law cannot be fitted to these rows (too many parameters or runs), and the remedy; None if it can."""
     if isinstance(law, Stack):
         return next(filter(None, (check_runs(m, dataset) for m in law.members)), None)
     if isinstance(law, Process) and dataset.points.count > MAX_RUNS:
@@ -78,10 +78,7 @@ def check_runs(law: Law, dataset: Dataset) -> str | None:
 
 
 def candidate_laws(rows: RunTable, name: str, targets) -> tuple[Dataset, list[Law], list[str]]:
-    """The rows as arrays, the laws to compare, and notes.
-
-    For 'auto' these are the laws marked so, with scale where the table has several sizes or token counts and without
-    otherwise, and where it has repeats their forms for repeated text too. A named law is the only one.
+    """The rows as arrays, the laws to compare (as `laws.fit` says of 'auto'; a named law alone), and notes.
 
     Raises:
         InputError: there is no such law, or too few runs for any; as `build_dataset`.
@@ -105,8 +102,7 @@ def candidate_laws(rows: RunTable, name: str, targets) -> tuple[Dataset, list[La
         laws += [form[suffix] for suffix in REPEATS for form in forms if suffix in form]
         laws.sort(key=lambda law: not isinstance(law, Law))  # formulas first
     problems = {law: check_runs(law, dataset) for law in laws}
-    laws = [law for law, problem in problems.items() if problem is None]
-    skipped = [problem for problem in problems.values() if problem]
+    laws, skipped = [law for law in laws if not problems[law]], [p for p in problems.values() if p]
     if not laws:
         raise InputError(min(skipped, key=len))
     return dataset, laws, [*dataset.notes, *(f"not compared: {problem}" for problem in skipped)]

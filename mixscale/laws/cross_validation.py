@@ -1,7 +1,7 @@
-"""Cross-validation of laws: folds that look like later use, predictions of held-out rows, and the choice of a law.
+"""Cross-validation of laws: folds that resemble later use, predictions of held-out rows, and the choice of a law.
 
-Rows of one mixture, and all steps of a run, stay on one side of a fold where mixtures are held out. A law is known
-here only by its predictions.
+Where mixtures are held out, rows of one mixture and all steps of a run stay on one side of a fold. This module knows a
+law only by its predictions.
 """
 
 from __future__ import annotations
@@ -21,44 +21,31 @@ from mixscale.laws.dataset import Dataset, levels
 from mixscale.laws.families import Law, Points
 
 FOLDS = 10
-HOLDOUTS = {
+HOLDOUTS = {  # in words
     "mixtures": "unseen mixtures",
     "larger-n": "larger sizes",
     "larger-d": "more tokens",
     "both": "larger sizes of unseen mixtures",
 }
-"""What can be held out, in words."""
-MAX_LEVELS = 3
-"""Largest number of sizes, or of groups of token counts, that are held out one after another."""
-MIN_TRAIN = 0.2
-"""Smallest share of the rows that a fold may be fitted to."""
+MAX_LEVELS = 3  # largest number of sizes, or of groups of token counts, that are held out one after another
+MIN_TRAIN = 0.2  # smallest share of the rows that a fold may be fitted to
 
-TIE_ERRORS, TIE_SHARE = 2.0, 0.02
-"""A law ties with the best if it is worse by less than so many standard errors and by less than this share."""
-MIN_NAIVE = 0.1
-"""Least naive error of the tested rows, as a share of that of all rows: alike rows give no scale for errors."""
+TIE_ERRORS, TIE_SHARE = 2.0, 0.02  # a law ties with the best within so many standard errors and this share
+MIN_NAIVE = 0.1  # least naive error of the tested rows over that of all rows: similar rows give no scale for errors
 
-SUM_WEIGHT = 1e3
-"""Weight of the condition that hull coefficients sum to one, against the fit of the mixture."""
+SUM_WEIGHT = 1e3  # weight of the condition that hull coefficients sum to one, against the fit of the mixture
+# Shares of the table's radius: nearer mixtures are one mixture (weights may be realized ones), or are not isolated.
 DUPLICATE, MIN_SPACING = 0.02, 0.1
-"""Shares of the table's radius: mixtures nearer than the first are one mixture, as where weights are realized ones; a
-mixture nearer to the others than the second is never isolated."""
-NEAREST = 8
-"""Neighbours per domain that are tried first as corners of the hull."""
+NEAREST = 8  # neighbours per domain that are tried first as corners of the hull
 
 
 @dataclass(frozen=True)
 class Split:
-    """F folds.
+    """F folds."""
 
-    Attributes:
-        kept_FxR: 1 for rows that the fold is fitted to, 0 for others. fold_R: the fold that tests each row, -1: none.
-        count_R: weight of each row's mixture when laws are compared.
-    """
-
-    kept_FxR: np.ndarray
-    fold_R: np.ndarray
-    count_R: np.ndarray
+    kept_FxR: np.ndarray  # 1 for rows that the fold is fitted to, 0 for others
+    fold_R: np.ndarray  # the fold that tests each row, -1: none
+    count_R: np.ndarray  # weight of each row's mixture when laws are compared
 
     @property
     def tested_R(self) -> np.ndarray:
@@ -145,10 +132,10 @@ def _crossed(larger: Split, by_mixture: Split) -> Split:
 def hull_weights(h_GxK: np.ndarray, fold_G: np.ndarray) -> np.ndarray:
     """Weight, 0 to 1, of each of G mixtures when held out with its fold, by its distance from the others' convex hull.
 
-    Later predictions are of mixtures among those of the table. An isolated mixture (a vertex above all) is informative
-    when fitted, but when held out it asks for an extrapolation that nobody needs, and one such error would decide the
-    comparison of laws. The weight is 1 within the hull of the kept mixtures, or within the usual spacing `s` of
-    neighbours; at a hull distance d > s it is `(s/d)^2`. Fold -1 is never held out.
+    An isolated mixture (a vertex above all) is informative when fitted, but when held out it needs an extrapolation
+    that later predictions do not, and one such error would decide the comparison of laws. The weight is 1 within the
+    hull of the kept mixtures, or within the usual spacing `s` of neighbours; at a hull distance d > s it is `(s/d)^2`.
+    Fold -1 is never held out.
     """
     weight_G = np.ones(len(h_GxK))
     if not (fold_G >= 0).any():
@@ -169,7 +156,7 @@ def hull_weights(h_GxK: np.ndarray, fold_G: np.ndarray) -> np.ndarray:
 
 
 def _hull_distance(h_K: np.ndarray, corners_CxK: np.ndarray, enough: float) -> float:
-    """Distance of a mixture from the convex hull of others; any value up to `enough` where it is at most that."""
+    """Distance of a mixture from the convex hull of others; any value up to `enough` if it is at most that."""
     few = NEAREST * len(h_K)
     if len(corners_CxK) > 2 * few:
         near_N = np.argpartition(np.linalg.norm(corners_CxK - h_K, axis=1), few)[:few]
@@ -183,16 +170,14 @@ def _hull_distance(h_K: np.ndarray, corners_CxK: np.ndarray, enough: float) -> f
 
 @dataclass(frozen=True)
 class Candidate:
-    """One law fitted to one table: point fit, noise of the fit, and out-of-fold predictions."""
+    """One law fitted to one table."""
 
     law: Law
     theta_TxP: np.ndarray
-    sigma_T: np.ndarray
-    theta_TxFxP: np.ndarray
-    """parameters without each fold"""
+    sigma_T: np.ndarray  # relative noise of the fit
+    theta_TxFxP: np.ndarray  # parameters without each fold
     split: Split
-    oof_pred_TxR: np.ndarray
-    """out-of-fold predictions, scaled; NaN for rows that no fold tests"""
+    oof_pred_TxR: np.ndarray  # out-of-fold predictions, scaled; NaN for rows that no fold tests
 
 
 def cross_validate(law: Law, dataset: Dataset, split: Split, seed: int) -> Candidate:
@@ -238,8 +223,8 @@ def oof_errors(candidates: list[Candidate], dataset: Dataset, of_R: np.ndarray) 
     """Out-of-fold errors on the N rows of a mask, over the target's mean absolute deviation from its median there.
 
     Returns:
-        errors of shape (C, T, N), and weights of the rows, shape (N,): the rows of a mixture together have the weight
-        that the split gives it, so a run with a hundred checkpoints counts as one run.
+        errors (C, T, N), and weights of the rows (N,): the rows of a mixture together have the weight that the split
+        gives it, so a run with a hundred checkpoints counts as one run.
     """
     y_TxN, group_N = dataset.y_scaled_TxR[:, of_R], dataset.group_R[of_R]
     count_N = candidates[0].split.count_R[of_R] / np.bincount(group_N)[group_N]
@@ -254,13 +239,11 @@ def oof_errors(candidates: list[Candidate], dataset: Dataset, of_R: np.ndarray) 
 def rank(candidates: list[Candidate], dataset: Dataset, holdout: str) -> tuple[pd.DataFrame, Candidate, str]:
     """Ranks candidates by their error on held-out rows and chooses one for all targets.
 
-    The error on a target is the mean absolute error over that of the target's median; `error` is the mean over
-    targets, then the weighted mean over mixtures. `worse_by` and its `standard_error` are paired differences to the
-    best law, by mixture.
+    `error` is the mean absolute error over that of the target's median, averaged over targets, then over mixtures by
+    their weights. `worse_by` and its `standard_error` are paired differences to the best law, by mixture.
 
     Returns:
-        the ranking (law, parameters, error, worse_by, standard_error, rho; best first), the chosen law (the simplest
-        of those that tie with the best), and the reason in words.
+        the ranking (best first), the chosen law (the simplest of those that tie with the best), and the reason.
     """
     tested_R = candidates[0].split.tested_R
     y_TxR, group_R = dataset.y_scaled_TxR[:, tested_R], dataset.group_R[tested_R]
@@ -290,7 +273,7 @@ def rank(candidates: list[Candidate], dataset: Dataset, holdout: str) -> tuple[p
 
 
 def _simplest_tie(ranking: pd.DataFrame, laws: list[Law]) -> int:
-    """Place of the simplest law that ties with the best: convex before others, then by parameters."""
+    """Index of the simplest law that ties with the best: convex before others, then by parameters."""
     extra, error = ranking["worse_by"], ranking["standard_error"]
     tied = np.flatnonzero((extra <= TIE_ERRORS * error) & (extra <= TIE_SHARE * ranking["error"].iloc[0]))
     return int(min(tied, key=lambda at: (not laws[at].convex, ranking["parameters"].iloc[at])))

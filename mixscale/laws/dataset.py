@@ -1,7 +1,7 @@
 """From tables to checked and scaled arrays: `Dataset`, the rows that a law is fitted to, and the points of a query.
 
-Decides which rows can be fitted together (role, status, one size or many). Of a law it knows only whether it uses
-scale, the mixture and unique tokens; it knows no parameters and no predictions.
+It chooses the rows that can be fitted together (role, status, one size or many). Of a law it knows only whether it
+uses scale, the mixture and unique tokens; it knows no parameters and no predictions.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mixscale.mixture_file import table_weights
 from mixscale.objective import sign_of
 from mixscale.run_table import RunTable, numeric, off_simplex
 
-USED = 1e-9
-"""Weight above which a mixture uses a domain."""
+USED = 1e-9  # weight above which a mixture uses a domain
+SCALES = {"n_params": "size", "n_tokens": "token count"}
 
 
 @dataclass(frozen=True)
@@ -44,28 +44,21 @@ class Scale:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows that one law is fitted to.
-
-    Attributes:
-        columns: full names of the targets, `loss/code`. targets: without the prefix.
-        points: mixtures and scaled n, d of each row. y_TxR: losses in their own units.
-        group_R: number of the row's mixture, or of its run where all have one mixture; folds do not split a group.
-        run_R: number of the row's run. notes: which rows and targets were left out, in sentences.
-    """
+    """Rows that one law is fitted to."""
 
     domains: tuple[str, ...]
-    columns: tuple[str, ...]
-    targets: tuple[str, ...]
-    points: Points
-    y_TxR: np.ndarray
-    group_R: np.ndarray
-    run_R: np.ndarray
+    columns: tuple[str, ...]  # full names of the targets, `loss/code`
+    targets: tuple[str, ...]  # without the prefix
+    points: Points  # mixtures and scaled n, d of each row
+    y_TxR: np.ndarray  # losses in their own units
+    group_R: np.ndarray  # number of the mixture, or of the run where all have one mixture; folds do not split a group
+    run_R: np.ndarray  # number of the run
     scale: Scale
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # sentences on the rows and targets that were left out
 
     @property
     def distinct(self) -> int:
-        """Distinct measurements: mixtures, or mixtures at a size, token count and number of unique tokens."""
+        """Number of distinct points: mixtures at a size, token count and number of unique tokens."""
         return int(self._cells().max()) + 1
 
     @property
@@ -106,7 +99,7 @@ class Dataset:
 
 
 def fit_rows(table: RunTable) -> RunTable:
-    """Where the table has roles, the rows with role 'fit' or none.
+    """The rows with role 'fit' or no role.
 
     Raises:
         InputError: there is no such row, or none of them is complete.
@@ -123,17 +116,18 @@ def fit_rows(table: RunTable) -> RunTable:
 def scale_of(rows: RunTable) -> tuple[int, int]:
     """Number of sizes and of token counts in the complete rows; 0 where a row has none."""
     frame = rows.complete().frame
-    return tuple(_distinct(frame[c]) if c in frame else 0 for c in ("n_params", "n_tokens"))  # type: ignore
+    sizes, tokens = (_distinct(frame[c]) if c in frame else 0 for c in SCALES)
+    return sizes, tokens
 
 
 def unique_known(rows: RunTable) -> bool:
     """Whether every complete row has the unique tokens of each domain that it uses, and its token count."""
-    frame = rows.complete().frame
+    rows = rows.complete()
     columns = [f"unique_tokens/{d}" for d in rows.domains]
-    if not all(c in frame for c in ["n_tokens", *columns]):
+    if not {"n_tokens", *columns} <= set(rows.frame):
         return False
-    known_RxK = (frame[columns].to_numpy(dtype=np.float64) > 0) | (rows.complete().mixtures_RxK == 0)
-    return bool(known_RxK.all() and (frame["n_tokens"].to_numpy(dtype=np.float64) > 0).all())
+    known_RxK = (rows.frame[columns].to_numpy(dtype=np.float64) > 0) | (rows.mixtures_RxK == 0)
+    return bool(known_RxK.all() and (rows.frame["n_tokens"].astype(float) > 0).all())
 
 
 def build_dataset(
@@ -214,7 +208,7 @@ def _check_scale(sizes: int, tokens: int, notes: list[str]) -> None:
             "a law that uses scale needs several sizes (n_params) or token counts (n_tokens), and the table has "
             "one of each; use a law without scale"
         )
-    for column, count, what in (("n_params", sizes, "size"), ("n_tokens", tokens, "token count")):
+    for (column, what), count in zip(SCALES.items(), (sizes, tokens), strict=True):
         if count == 1:
             notes.append(f"{column} never varies, so the fit predicts only at this {what}")
 
@@ -231,7 +225,7 @@ def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
         notes.append(f"{lost} of {len(final)} runs diverged or were stopped and are left out")
     if len(kept) == 0:
         raise InputError(f"none of the {len(final)} runs to fit is complete; let some finish, or correct their status")
-    for column, what in (("n_params", "size"), ("n_tokens", "token count")):
+    for column, what in SCALES.items():
         if column not in kept.frame or _distinct(kept.frame[column]) <= 1:
             continue
         value_R = kept.frame[column].to_numpy(dtype=np.float64)
@@ -270,10 +264,8 @@ def _groups(h_RxK: np.ndarray) -> np.ndarray:
 
 def _distinct(values: pd.Series) -> int:
     """Number of values that differ by more than a percent; 0 where one is missing or not positive."""
-    v = np.sort(values.to_numpy(dtype=np.float64))
-    if not (np.isfinite(v).all() and (v > 0).all()):
-        return 0
-    return 1 + int((v[1:] / v[:-1] > 1.01).sum())
+    v_R = values.to_numpy(dtype=np.float64)
+    return 1 + int(levels(v_R).max()) if np.isfinite(v_R).all() and (v_R > 0).all() else 0
 
 
 def _scaled(rows: RunTable, column: str) -> tuple[np.ndarray, float]:
@@ -292,20 +284,23 @@ def _row_unique(rows: RunTable, d0: float) -> np.ndarray:
             "law without repeats"
         )
     u_RxK = rows.frame[columns].to_numpy(dtype=np.float64)
-    bad_RxK = ~(u_RxK > 0) & (rows.mixtures_RxK > 0)
-    if bad_RxK.any():
-        row, k = np.argwhere(bad_RxK)[0]
+    if len(bad := np.argwhere(~(u_RxK > 0) & (rows.mixtures_RxK > 0))):
+        row, k = bad[0]
         raise InputError(
             f"run '{rows.frame['run'].iloc[row]}' has {columns[k]} = {u_RxK[row, k]:g}; a domain that is used needs "
             "unique tokens above zero"
         )
+    return _scaled_unique(u_RxK, d0)
+
+
+def _scaled_unique(u_RxK: np.ndarray, d0: float) -> np.ndarray:
     return np.where(u_RxK > 0, np.minimum(u_RxK / d0, UNLIMITED), UNLIMITED)
 
 
 def _units(y_TxR: np.ndarray, sign_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and unit of each target; `sign_T` is -1 for a score, which is negated first.
+    """Offset and unit of each target: zero and the median of a positive target; any other is scaled to 1..2.
 
-    A positive target has offset zero; any other is shifted and scaled to 1..2.
+    `sign_T` is -1 for a score, which is negated first.
     """
     y_TxR = y_TxR * sign_T[:, None]
     low_T, span_T = y_TxR.min(axis=1), np.ptp(y_TxR, axis=1)
@@ -330,21 +325,18 @@ def query_points(
             a scale that is not given; a number of tokens is not positive.
     """
     h_QxK = _on_simplex(np.atleast_2d(np.asarray(h_QxK, dtype=np.float64)), dataset.domains)
-    unknown_QxK = (h_QxK > USED) & dataset.never_used_K
-    if law.uses_mixture and unknown_QxK.any():
-        q, k = np.argwhere(unknown_QxK)[0]
+    if law.uses_mixture and len(unknown := np.argwhere((h_QxK > USED) & dataset.never_used_K)):
+        q, k = unknown[0]
         raise InputError(
             f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so its effect is "
             "unknown; set it to 0, or add runs that use it"
         )
-    n_Q = d_Q = u_QxK = None
+    n_Q = d_Q = None
     if law.uses_scale:
         n_Q = _query_scale(law.name, n_params, "n_params", dataset.scale.n, len(h_QxK))
     if law.uses_scale or (law.uses_unique and n_tokens is not None):
         d_Q = _query_scale(law.name, n_tokens, "n_tokens", dataset.scale.d, len(h_QxK))
-    if law.uses_unique:
-        u_QxK = _query_unique({} if unique_tokens is None else unique_tokens, dataset, h_QxK)
-    return Points.of(h_QxK, n_Q, d_Q, u_QxK)
+    return Points.of(h_QxK, n_Q, d_Q, _query_unique(unique_tokens, dataset, h_QxK) if law.uses_unique else None)
 
 
 def query_columns(law: Law, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple:
@@ -358,7 +350,12 @@ def query_columns(law: Law, domains: tuple[str, ...], frame: pd.DataFrame) -> tu
         numeric(frame[c]).to_numpy(dtype=np.float64) if used and c in frame else None
         for c, used in (("n_params", law.uses_scale), ("n_tokens", law.uses_scale or law.uses_unique))
     )
-    return h_QxK, n_params, n_tokens, _query_unique_columns(domains, frame) if law.uses_unique else None
+    u_QxK = None
+    if law.uses_unique:  # an empty cell is no limit, a missing column is unknown
+        names = (f"unique_tokens/{d}" for d in domains)
+        columns = [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.nan) for c in names]
+        u_QxK = np.column_stack(columns)
+    return h_QxK, n_params, n_tokens, u_QxK
 
 
 def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
@@ -367,15 +364,15 @@ def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
         raise InputError(
             f"a mixture has {h_QxK.shape[1]} weights; the fit has {len(domains)} domains ({', '.join(domains)})"
         )
-    bad_QxK = ~(np.isfinite(h_QxK) & (h_QxK >= 0))
-    if bad_QxK.any():
-        q, k = np.argwhere(bad_QxK)[0]
+    if len(bad := np.argwhere(~(np.isfinite(h_QxK) & (h_QxK >= 0)))):
+        q, k = bad[0]
         raise InputError(f"mixture {q} has {h_QxK[q, k]:g} of '{domains[k]}'; weights are non-negative")
     sums_Q = h_QxK.sum(axis=1)
-    if (np.abs(sums_Q - 1) > ROUNDING).any():
-        q = int(np.abs(sums_Q - 1).argmax())
+    off_Q = np.abs(sums_Q - 1)
+    if (off_Q > ROUNDING).any():
+        q = int(off_Q.argmax())
         raise off_simplex(f"mixture {q}", domains, h_QxK[q])
-    return np.where(np.abs(sums_Q - 1) > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
+    return np.where(off_Q > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
 
 
 def _query_scale(law: str, value, name: str, centre: float, count: int) -> np.ndarray:
@@ -383,31 +380,23 @@ def _query_scale(law: str, value, name: str, centre: float, count: int) -> np.nd
     if value is None:
         raise InputError(f"law '{law}' uses scale, so a prediction needs '{name}'")
     v_Q = np.broadcast_to(np.asarray(value, dtype=np.float64), (count,))
-    if not (np.isfinite(v_Q).all() and (v_Q > 0).all()):
-        raise InputError(f"'{name}' is {v_Q[~(np.isfinite(v_Q) & (v_Q > 0))][0]}; it must be positive")
+    if len(bad := v_Q[~(np.isfinite(v_Q) & (v_Q > 0))]):
+        raise InputError(f"'{name}' is {bad[0]}; it must be positive")
     return v_Q / centre
 
 
 def _query_unique(value, dataset: Dataset, h_QxK: np.ndarray) -> np.ndarray:
     """Unique tokens over the unit of d, shape (Q, K); NaN becomes the amount that every fitted run had, if it did."""
     domains, u_RxK = dataset.domains, dataset.points.u_RxK
+    value = {} if value is None else value
     if isinstance(value, Mapping):
         if unknown := [d for d in value if d not in domains]:
             raise unknown_domain("the number of unique tokens", unknown[0], domains)
         value = [value.get(d, np.nan) for d in domains]
     u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
-    bad_QxK = (u_QxK <= 0) & (h_QxK > 0)
-    if bad_QxK.any():
-        q, k = np.argwhere(bad_QxK)[0]
+    if len(bad := np.argwhere((u_QxK <= 0) & (h_QxK > 0))):
+        q, k = bad[0]
         raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
-    scaled_QxK = np.where(u_QxK > 0, np.minimum(u_QxK / dataset.scale.d, UNLIMITED), UNLIMITED)
     same_K = np.ptp(u_RxK, axis=0) <= 1e-9 * u_RxK.max(axis=0)
-    return np.where(np.isnan(u_QxK), np.where(same_K, u_RxK[0], UNLIMITED), scaled_QxK)
-
-
-def _query_unique_columns(domains: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
-    """`unique_tokens/<domain>` of each row, shape (Q, K), infinite in empty cells and NaN where there is no column."""
-    names = [f"unique_tokens/{d}" for d in domains]
-    return np.column_stack(
-        [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.nan) for c in names]
-    )
+    default_K = np.where(same_K, u_RxK[0], UNLIMITED)
+    return np.where(np.isnan(u_QxK), default_K, _scaled_unique(u_QxK, dataset.scale.d))

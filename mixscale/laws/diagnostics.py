@@ -1,8 +1,8 @@
 """Diagnostics of a fit: convergence, competing minima, bounds, unidentified parameters and outliers.
 
 Costs are negative log posteriors, so a difference of one half is one standard error. Parameters are measured in widths
-of their priors, so a parameter that the data do not identify has a standard error of one. How well a law predicts is
-the matter of `cross_validation` and `skill`.
+of their priors, so a parameter that the data do not identify has a standard error of one. `cross_validation` and
+`skill` measure how well a law predicts.
 """
 
 from __future__ import annotations
@@ -21,61 +21,39 @@ from mixscale.laws.families import Law
 from mixscale.laws.least_squares import HUBER
 from mixscale.laws.stacking import Stack
 
-SAME_BASIN = 1.0
-"""Starts whose costs differ by less ended in one basin: the data hardly distinguish them."""
-UNIDENTIFIED = 0.8
-"""Standard error, in widths of the prior, from which a parameter counts as unidentified."""
-ACTIVE_BOUND = 0.5
-"""Least cost of a bound that counts as active."""
-MIN_CURVATURE = 1e-3
-"""Least curvature that is distinguished from none; that of the prior is one."""
-OUTLIER = 0.5
-"""Weight in the robust cost below which a row is an outlier: 2.7 times the noise or more away."""
+SAME_BASIN = 1.0  # starts whose costs differ by less ended in one basin: the data hardly distinguish them
+UNIDENTIFIED = 0.8  # standard error, in widths of the prior, from which a parameter counts as unidentified
+ACTIVE_BOUND = 0.5  # least cost of a bound that counts as active
+MIN_CURVATURE = 1e-3  # least curvature that is distinguished from none; that of the prior is one
+OUTLIER = 0.5  # weight in the robust cost below which a row is an outlier: 2.7 times the noise or more away
 
-MAX_DECREMENT, MAX_COST_GAP = 0.5, 1.0
-"""Costs above which a fit has not converged, or is not the best minimum; one half is one standard error."""
-MAX_CONDITION = 1e13
-"""Above it float64 sums of squares cannot separate the parameters."""
-MAX_OUTLIERS = 0.1
-"""Share of the rows; normal errors give 0.007, more where few rows determine the noise."""
-MAX_NOISE = 0.5
-"""Share of noise in the variance."""
-LISTED = 3
-"""Longest list of names in a warning."""
+MAX_DECREMENT, MAX_COST_GAP = 0.5, 1.0  # costs above which a fit has not converged, or is not the best minimum
+MAX_CONDITION = 1e13  # above it float64 sums of squares cannot separate the parameters
+MAX_OUTLIERS = 0.1  # share of the rows; normal errors give 0.007, more where few rows determine the noise
+MAX_NOISE = 0.5  # share of noise in the variance
+LISTED = 3  # longest list of names in a warning
 NO_WARNINGS = "no warnings: the fit has converged, no start reached a lower minimum, and all parameters are identified"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Diagnostics of one law and one target.
-
-    Attributes:
-        starts: number of starts; starts_at_best: how many ended as low as the fit; basins: number of different minima.
-            None for a process, which has one start.
-        cost_gap: cost by which the best start is below the fit, at least 0.
-        gradient: norm of the gradient over that of its parts from rows and prior, for free parameters; 0 at a minimum.
-        newton_decrement: cost that one more Newton step would gain.
-        condition: condition number of the Hessian (Gauss-Newton; of the marginal likelihood for a process).
-        at_bounds: parameters at a bound; active_bounds: those of them that the data would take beyond it.
-        unidentified: parameters about which the data say little.
-        outliers: number of outlier rows; None for a process. noise: its share of the variance; None for a formula.
-    """
+    """Diagnostics of one law and one target."""
 
     law: str
     target: str
     rows: int
-    starts: int | None = None
-    starts_at_best: int | None = None
-    basins: int | None = None
-    cost_gap: float = 0.0
-    gradient: float = 0.0
-    newton_decrement: float = 0.0
-    condition: float = 1.0
+    starts: int | None = None  # None for a process, like the next two: it has one start
+    starts_at_best: int | None = None  # how many ended as low as the fit
+    basins: int | None = None  # number of different minima
+    cost_gap: float = 0.0  # cost by which the best start is below the fit, at least 0
+    gradient: float = 0.0  # its norm over that of its parts from rows and prior, for free parameters; 0 at a minimum
+    newton_decrement: float = 0.0  # cost that one more Newton step would gain
+    condition: float = 1.0  # of the Hessian (Gauss-Newton; of the marginal likelihood for a process)
     at_bounds: tuple[str, ...] = ()
-    active_bounds: tuple[str, ...] = ()
-    unidentified: tuple[str, ...] = ()
-    outliers: int | None = None
-    noise: float | None = None
+    active_bounds: tuple[str, ...] = ()  # those at a bound that the data would take beyond it
+    unidentified: tuple[str, ...] = ()  # parameters about which the data say little
+    outliers: int | None = None  # number of rows; None for a process
+    noise: float | None = None  # share of the variance; None for a formula
 
 
 @dataclass(frozen=True)
@@ -86,14 +64,14 @@ class Diagnostics:
     domains: tuple[str, ...]
 
     def table(self) -> pd.DataFrame:
-        """One row per finding; names are joined by spaces, and what does not apply to a law is missing."""
+        """One row per finding, with names joined by spaces and missing values where a column does not apply."""
         frame = pd.DataFrame([vars(f) for f in self.findings])
         names = {c: frame[c].map(" ".join) for c in ("at_bounds", "active_bounds", "unidentified")}
         counts = {c: frame[c].astype("Int64") for c in ("starts", "starts_at_best", "basins", "outliers")}
         return frame.assign(**names, **counts, noise=frame["noise"].astype(float))
 
     def warnings(self) -> list[str]:
-        """What a person should check, a sentence each. Parameters of a domain are counted, and targets too."""
+        """What you should check, a sentence each; for many domains and targets it gives their number."""
         laws = tuple(dict.fromkeys(f.law for f in self.findings))
         return [
             f"{law}: {line}" if len(laws) > 1 else line
@@ -107,26 +85,24 @@ class Diagnostics:
 
 
 def diagnose(law: Law, dataset: Dataset, theta_TxP: np.ndarray, sigma_T: np.ndarray, seed: int) -> Diagnostics:
-    """Diagnostics of a law that is fitted to these rows.
-
-    Args:
-        sigma_T: relative noise of the fit. seed: that of the fit.
-    """
+    """Diagnostics of a law fitted to these rows with this relative noise and seed."""
     return Diagnostics(tuple(_findings(law, dataset, theta_TxP, sigma_T, seed)), dataset.domains)
 
 
 @functools.singledispatch
 def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
-    y_TxR, prior_4xP = dataset.y_scaled_TxR, law.priors(len(dataset.domains))
+    y_TxR = dataset.y_scaled_TxR
     cost_T, cost_TxS = fitting.basins(law, dataset.points, y_TxR, sigma_T, theta_TxP, seed)
     residual_TxR, slope_TxRxP = fitting.linearize(law, dataset.points, y_TxR, theta_TxP)
-    names = np.array(law.names(dataset.domains))
-    findings = []
-    for t, target in enumerate(dataset.targets):
+    lower_P, upper_P, mean_P, std_P = law.priors(len(dataset.domains))
+    near_P, names, findings = 1e-9 * (upper_P - lower_P), law.names(dataset.domains), []
+    for t, (target, theta_P) in enumerate(zip(dataset.targets, theta_TxP, strict=True)):
         weight_R = np.minimum(1.0, HUBER * sigma_T[t] / np.maximum(np.abs(residual_TxR[t]), 1e-300))
-        local = _Local.of(
-            residual_TxR[t] / sigma_T[t], slope_TxRxP[t] / sigma_T[t], weight_R, theta_TxP[t], *prior_4xP
-        )
+        slope_RxP = slope_TxRxP[t] / sigma_T[t] * std_P
+        row_gradient_RxP = (weight_R * (residual_TxR[t] / sigma_T[t]))[:, None] * slope_RxP
+        gradient_NxP = np.concatenate([row_gradient_RxP, ((theta_P - mean_P) / std_P)[None]])
+        hessian_PxP = (slope_RxP * weight_R[:, None]).T @ slope_RxP + np.eye(len(theta_P))
+        low_P, high_P = theta_P <= lower_P + near_P, theta_P >= upper_P - near_P
         findings.append(
             Finding(
                 law.name,
@@ -137,7 +113,7 @@ def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Find
                 basins=1 + int((np.diff(np.sort(cost_TxS[t])) > SAME_BASIN).sum()),
                 cost_gap=max(0.0, float(cost_T[t] - cost_TxS[t].min())),
                 outliers=int((weight_R < OUTLIER).sum()),
-                **local.measures(names),
+                **_measures(names, gradient_NxP, hessian_PxP, low_P, high_P),
             )
         )
     return findings
@@ -145,15 +121,15 @@ def _findings(law: Law, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Find
 
 @_findings.register
 def _(law: gp.Process, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
-    names, findings = np.array(law.names(dataset.domains)[1:]), []
+    names, findings = law.names(dataset.domains)[1:], []
     for target, y_R, theta_P in zip(dataset.targets, dataset.y_scaled_TxR, theta_TxP, strict=True):
         std_H, prior_H, likelihood_H, hessian_HxH = gp.curvature(dataset.points, y_R, theta_P, seed)
         gradient_2xH = np.stack([prior_H, likelihood_H]) * std_H
         inside_H = np.zeros(len(names), dtype=bool)
-        local = _Local(gradient_2xH, hessian_HxH * np.outer(std_H, std_H), inside_H, inside_H)
+        measures = _measures(names, gradient_2xH, hessian_HxH * np.outer(std_H, std_H), inside_H, inside_H)
         amplitude, noise = np.exp(theta_P[1:3])
         share = float(noise / (amplitude + noise))
-        findings.append(Finding(law.name, target, dataset.points.count, noise=share, **local.measures(names)))
+        findings.append(Finding(law.name, target, dataset.points.count, noise=share, **measures))
     return findings
 
 
@@ -165,48 +141,28 @@ def _(law: Stack, dataset: Dataset, theta_TxP, sigma_T, seed) -> list[Finding]:
     return findings
 
 
-@dataclass(frozen=True)
-class _Local:
-    """The cost around a fit, in parameters measured in widths of their priors.
+def _measures(names: list[str], gradient_NxP, hessian_PxP, low_P, high_P) -> dict:
+    """The fields of a `Finding` that follow from the cost around the fit, in parameters in widths of their priors.
 
-    Attributes:
-        gradient_NxP: gradient of each row's cost and of the prior. hessian_PxP: of their sum.
-        pinned_P: whether a parameter is at a bound and the gradient points outwards. at_bound_P: whether it is at one.
+    Args:
+        gradient_NxP: of each row's cost and of the prior. hessian_PxP: of their sum. low_P, high_P: whether a
+            parameter is at its lower or upper bound.
     """
-
-    gradient_NxP: np.ndarray
-    hessian_PxP: np.ndarray
-    pinned_P: np.ndarray
-    at_bound_P: np.ndarray
-
-    @classmethod
-    def of(cls, residual_R, slope_RxP, weight_R, theta_P, lower_P, upper_P, mean_P, std_P) -> _Local:
-        """From residuals and their derivatives in units of the noise, and the weights of the robust cost."""
-        slope_RxP = slope_RxP * std_P
-        prior_P = (theta_P - mean_P) / std_P
-        gradient_NxP = np.concatenate([(weight_R * residual_R)[:, None] * slope_RxP, prior_P[None]])
-        hessian_PxP = (slope_RxP * weight_R[:, None]).T @ slope_RxP + np.eye(len(prior_P))
-        gradient_P, near_P = gradient_NxP.sum(axis=0), 1e-9 * (upper_P - lower_P)
-        low_P, high_P = theta_P <= lower_P + near_P, theta_P >= upper_P - near_P
-        pinned_P = (low_P & (gradient_P > 0)) | (high_P & (gradient_P < 0))
-        return cls(gradient_NxP, hessian_PxP, pinned_P, low_P | high_P)
-
-    def measures(self, names: np.ndarray) -> dict:
-        """The fields of a `Finding` that follow from the cost around the fit."""
-        gradient_P, size_P = self.gradient_NxP.sum(axis=0), np.abs(self.gradient_NxP).sum(axis=0)
-        free_P = ~self.pinned_P
-        # A parameter at a bound may be unidentified, but not one with an active bound.
-        active_P = self.pinned_P & (0.5 * gradient_P**2 / np.diag(self.hessian_PxP) > ACTIVE_BOUND)
-        inverse_PxP, condition = _inverse(self.hessian_PxP, ~active_P)
-        step_P = _inverse(self.hessian_PxP, free_P)[0] @ gradient_P
-        return {
-            "gradient": float(np.linalg.norm(gradient_P[free_P]) / max(np.linalg.norm(size_P[free_P]), 1e-300)),
-            "newton_decrement": 0.5 * float(gradient_P @ step_P),
-            "condition": condition,
-            "at_bounds": tuple(names[self.at_bound_P]),
-            "active_bounds": tuple(names[active_P]),
-            "unidentified": tuple(names[np.sqrt(np.diag(inverse_PxP)) > UNIDENTIFIED]),
-        }
+    gradient_P, size_P = gradient_NxP.sum(axis=0), np.abs(gradient_NxP).sum(axis=0)
+    pinned_P = (low_P & (gradient_P > 0)) | (high_P & (gradient_P < 0))
+    # A parameter at a bound may be unidentified, but not one with an active bound.
+    active_P = pinned_P & (0.5 * gradient_P**2 / np.diag(hessian_PxP) > ACTIVE_BOUND)
+    inverse_PxP, condition = _inverse(hessian_PxP, ~active_P)
+    step_P = _inverse(hessian_PxP, ~pinned_P)[0] @ gradient_P
+    of_P = np.array(names)
+    return {
+        "gradient": float(np.linalg.norm(gradient_P[~pinned_P]) / max(np.linalg.norm(size_P[~pinned_P]), 1e-300)),
+        "newton_decrement": 0.5 * float(gradient_P @ step_P),
+        "condition": condition,
+        "at_bounds": tuple(of_P[low_P | high_P]),
+        "active_bounds": tuple(of_P[active_P]),
+        "unidentified": tuple(of_P[np.sqrt(np.diag(inverse_PxP)) > UNIDENTIFIED]),
+    }
 
 
 def _inverse(hessian_PxP: np.ndarray, kept_P: np.ndarray) -> tuple[np.ndarray, float]:
@@ -242,10 +198,7 @@ _CHECKS: dict[str, tuple[Callable[[Finding], bool], Callable[[Finding], str]]] =
         lambda f: (f.outliers or 0) > MAX_OUTLIERS * f.rows,
         lambda f: f"{f.outliers} of {f.rows}",
     ),
-    "most of the variance is noise": (
-        lambda f: (f.noise or 0.0) > MAX_NOISE,
-        lambda f: f"{f.noise:.0%}",
-    ),
+    "most of the variance is noise": (lambda f: (f.noise or 0.0) > MAX_NOISE, lambda f: f"{f.noise:.0%}"),
 }
 
 

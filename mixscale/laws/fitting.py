@@ -1,10 +1,9 @@
 """Fits any law to many problems at once: targets, starts, folds and bootstrap draws are one batch.
 
 A problem is a vector of losses, a weight for each row (0 for a held-out row) and a starting point. `least_squares`
-solves the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names.
-
-Every kind of law implements `evaluate`, `fit_points`, `solve` and `leave_out`. The versions for formulas are here;
-`gp` and `stacking` register theirs.
+solves the batch; SciPy finishes the point fits. This module sees arrays only, no table and no names. Every kind of law
+implements `evaluate`, `fit_points`, `fold_starts` and `solve`: for formulas they are here, and `gp` and `stacking`
+register theirs.
 """
 
 from __future__ import annotations
@@ -16,17 +15,13 @@ import numpy as np
 from scipy import optimize
 
 from mixscale.laws.families import Law, Points
-from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, jacobian, minimize
+from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, TOLERANCE, jacobian, minimize
 
 STARTS = 6
-BOOTSTRAP_TOLERANCE = 1e-4
-"""Bootstrap refits need less precision than the default of `minimize`."""
-FINISH_STEPS, AT_BOUND = 40, 1e-5
-"""Maximum number of SciPy's steps, and the distance from a bound, in widths of the prior, that counts as on it."""
-MAX_PRIOR_SHIFT = 2.0
-"""Widest prior whose mean the bootstrap draws in full; a wider one only bounds the search."""
+FINISH_STEPS = 40  # maximum number of SciPy's steps
+AT_BOUND = 1e-5  # distance from a bound, in widths of the prior, that counts as on it
+# In `basins`: the tolerance, the gain of a search below which it has converged, and the maximum of searches.
 BASIN_TOLERANCE, CONVERGED, MAX_SEARCHES = 1e-10, 0.3, 4
-"""In `basins`: the tolerance, the gain of a search below which it has converged, and the maximum of searches."""
 
 
 @functools.singledispatch
@@ -44,55 +39,49 @@ def evaluate(law: Law, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
 
 @functools.singledispatch
 def solve(
-    law: Law,
-    points: Points,
-    y_BxR: np.ndarray,
-    weights_BxR: np.ndarray,
-    sigma_B: np.ndarray,
-    start_BxP: np.ndarray,
-    prior_shift_BxP: np.ndarray | None = None,
-    on_batch=None,
+    law: Law, points: Points, y_BxR, weights_BxR, sigma_B, start_BxP, tolerance, prior_shift_BxP=None, on_batch=None
 ) -> np.ndarray:
-    """Parameters that fit each problem best, shape (B, P), from a start near by.
+    """Parameters that fit each problem best, shape (B, P), from a start near by; arguments as `minimize`."""
+    return minimize(law, points, y_BxR, weights_BxR, sigma_B, start_BxP, tolerance, prior_shift_BxP, on_batch)[0]
 
-    Args:
-        y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
-        prior_shift_BxP: shift of each prior mean, in its standard deviations.
-        on_batch: called with the number of problems that have ended.
-    """
-    if prior_shift_BxP is not None:
-        width_P = law.priors(points.h_RxK.shape[1])[3]
-        prior_shift_BxP = prior_shift_BxP * np.minimum(1.0, MAX_PRIOR_SHIFT / width_P)
-    return minimize(
-        law, points, y_BxR, weights_BxR, sigma_B, start_BxP, BOOTSTRAP_TOLERANCE, prior_shift_BxP, on_batch
-    )[0]
+
+def solve_folds(
+    law: Law, points: Points, y_BxR, kept_FxR, sigma_B, start_BxFxP, tolerance, prior_shift_BxP=None, on_batch=None
+) -> np.ndarray:
+    """Parameters fitted to the rows that each fold keeps, shape (B, F, P); arguments as `solve`."""
+    count, folds = len(y_BxR), len(kept_FxR)
+    theta_BxP = solve(
+        law,
+        points,
+        np.repeat(y_BxR, folds, axis=0),
+        np.tile(kept_FxR, (count, 1)),
+        np.repeat(sigma_B, folds),
+        start_BxFxP.reshape(count * folds, -1),
+        tolerance,
+        None if prior_shift_BxP is None else np.repeat(prior_shift_BxP, folds, axis=0),
+        on_batch,
+    )
+    return theta_BxP.reshape(count, folds, -1)
 
 
 @functools.singledispatch
+def fold_starts(law: Law, points: Points, y_TxR, kept_FxR, theta_TxP: np.ndarray) -> np.ndarray:
+    """Where `leave_out` starts, shape (T, F, P): for a formula the fit to all rows."""
+    return np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
+
+
 def leave_out(
     law: Law, points: Points, y_TxR: np.ndarray, kept_FxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray
 ) -> np.ndarray:
-    """Parameters fitted to the rows that each fold keeps, shape (T, F, P), starting from the fit to all rows."""
-    targets, folds = len(y_TxR), len(kept_FxR)
+    """Parameters without each fold, shape (T, F, P), from the fit to all rows."""
     # With the full tolerance: a fit that stops near its start would leak the held-out rows.
-    theta_BxP, _ = minimize(
-        law,
-        points,
-        np.repeat(y_TxR, folds, axis=0),
-        np.tile(kept_FxR, (targets, 1)),
-        np.repeat(sigma_T, folds),
-        np.repeat(theta_TxP, folds, axis=0),
-    )
-    return theta_BxP.reshape(targets, folds, -1)
+    start_TxFxP = fold_starts(law, points, y_TxR, kept_FxR, theta_TxP)
+    return solve_folds(law, points, y_TxR, kept_FxR, sigma_T, start_TxFxP, TOLERANCE)
 
 
 @functools.singledispatch
 def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Point fits of every target: several starts, the noise from their residuals, then SciPy's last steps.
-
-    Returns:
-        theta_TxP and the relative noise sigma_T of the final fit.
-    """
+    """Point fit of every target and its relative noise: several starts, their residuals' noise, SciPy's last steps."""
     targets = len(y_TxR)
     theta_TxSxP, cost_TxS = _from_starts(law, points, y_TxR, seed)
     theta_TxP = theta_TxSxP[np.arange(targets), cost_TxS.argmin(axis=1)]
@@ -107,11 +96,9 @@ def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[
 def basins(
     law: Law, points: Points, y_TxR: np.ndarray, sigma_T: np.ndarray, theta_TxP: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Costs of longer searches from the fit and from the starts of `fit_points`, with the noise of the fit.
+    """Costs after longer searches from the fit, shape (T,), and from the starts of `fit_points`, shape (T, STARTS).
 
-    Returns:
-        the cost from the fit, shape (T,), and from each start, shape (T, STARTS): negative log posteriors up to a
-        constant, so a difference of one half is one standard error.
+    They are negative log posteriors up to a constant, so a difference of one half is one standard error.
     """
     begin_TxSxP = np.concatenate([theta_TxP[:, None], _from_starts(law, points, y_TxR, seed)[0]], axis=1)
     targets, starts, _ = begin_TxSxP.shape

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,19 +23,15 @@ from threadpoolctl import threadpool_limits
 
 from mixscale.laws import fitting
 from mixscale.laws.families import LAWS, Points
+from mixscale.laws.least_squares import TOLERANCE
 
-OFFSET, POWER = 3e-4, 0.25
-"""Weights enter as `(h + OFFSET)^POWER`."""
+OFFSET, POWER = 3e-4, 0.25  # weights enter as `(h + OFFSET)^POWER`
 LEARNED_ON = 256
-ITERATIONS = (60, 12)
-"""Maximum for the search for length scales: from the prior, and without a fold from the fit to all rows."""
-MAX_RUNS = 1000
-"""Most runs that a process is fitted to; its cost grows with their cube."""
+ITERATIONS = (60, 12)  # of the search for length scales: from the prior, and without a fold from the fit to all rows
+MAX_RUNS = 1000  # the cost of a process grows with their cube
 JITTER = 1e-8
-STEP = 1e-4
-"""Of finite differences in log hyperparameters."""
-HEAD = 3
-"""Parameters before the length scales: mean of the log loss, log variances of the process and of the noise."""
+STEP = 1e-4  # of finite differences in log hyperparameters
+HEAD = 3  # parameters before the length scales: mean of the log loss, log variances of the process and of the noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +94,17 @@ def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
 @fitting.fit_points.register
 def _(law: Process, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The noise is that of the process."""
-    rows, k = points.h_RxK.shape
-    some_N = _learned_on(rows, seed)
-    feature_NxK = _features(points.h_RxK[some_N])
-    start_TxH = np.array([_prior(feature_NxK, y_R)[0] for y_R in np.log(y_TxR[:, some_N])])
-    jobs = [(feature_NxK, y_R, h, ITERATIONS[0]) for y_R, h in zip(np.log(y_TxR[:, some_N]), start_TxH, strict=True)]
-    hyper_TxH = np.array(_parallel(_learn, jobs))
-    theta_TxP = np.column_stack([np.zeros(len(y_TxR)), hyper_TxH, np.zeros((len(y_TxR), rows))])
+    some_N = _learned_on(points.count, seed)
+    hyper_TxH = _learned(points, y_TxR, [some_N], None, ITERATIONS[0])[:, 0]
+    theta_TxP = np.column_stack([np.zeros(len(y_TxR)), hyper_TxH, np.zeros_like(y_TxR)])
     sigma_T = np.exp(0.5 * hyper_TxH[:, 1])
-    return fitting.solve(law, points, y_TxR, np.ones_like(y_TxR), sigma_T, theta_TxP), sigma_T
+    return fitting.solve(law, points, y_TxR, np.ones_like(y_TxR), sigma_T, theta_TxP, TOLERANCE), sigma_T
 
 
 @fitting.solve.register
-def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_BxP=None, on_batch=None) -> np.ndarray:
+def _(
+    law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, tolerance, prior_shift_BxP=None, on_batch=None
+) -> np.ndarray:
     """Keeps the hyperparameters of the start; a row with any weight above zero counts fully."""
     k = points.h_RxK.shape[1]
     theta_BxP = start_BxP.copy()
@@ -132,39 +127,23 @@ def _(law: Process, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_
     return theta_BxP
 
 
-@fitting.leave_out.register
-def _(law: Process, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
+@fitting.fold_starts.register
+def _(law: Process, points: Points, y_TxR, kept_FxR, theta_TxP: np.ndarray) -> np.ndarray:
     """Learns the length scales again without each fold, starting from those of all rows."""
-    k = points.h_RxK.shape[1]
-    targets, folds = len(y_TxR), len(kept_FxR)
-    jobs = []
-    for fold, kept_R in enumerate(kept_FxR > 0):
-        some_N = np.random.default_rng(fold).permutation(np.flatnonzero(kept_R))[:LEARNED_ON]
-        feature_NxK = _features(points.h_RxK[some_N])
-        jobs += [
-            (feature_NxK, np.log(y_TxR[t, some_N]), theta_TxP[t, 1 : HEAD + k], ITERATIONS[1]) for t in range(targets)
-        ]
-    hyper_TxFxH = np.array(_parallel(_learn, jobs)).reshape(folds, targets, -1).transpose(1, 0, 2)
-    start_TxFxP = np.repeat(theta_TxP[:, None], folds, axis=1)
-    start_TxFxP[:, :, 1 : HEAD + k] = hyper_TxFxH
-    theta_BxP = fitting.solve(
-        law,
-        points,
-        np.repeat(y_TxR, folds, axis=0),
-        np.tile(kept_FxR, (targets, 1)),
-        np.repeat(sigma_T, folds),
-        start_TxFxP.reshape(targets * folds, -1),
-    )
-    return theta_BxP.reshape(targets, folds, -1)
+    hyper = slice(1, HEAD + points.h_RxK.shape[1])
+    rows = [
+        np.random.default_rng(fold).permutation(np.flatnonzero(kept_R))[:LEARNED_ON]
+        for fold, kept_R in enumerate(kept_FxR > 0)
+    ]
+    start_TxFxP = np.repeat(theta_TxP[:, None], len(rows), axis=1)
+    start_TxFxP[:, :, hyper] = _learned(points, y_TxR, rows, theta_TxP[:, hyper], ITERATIONS[1])
+    return start_TxFxP
 
 
 def curvature(
     points: Points, y_R: np.ndarray, theta_P: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The marginal likelihood around the log hyperparameters (amplitude, noise, lengths), for diagnostics.
-
-    Args:
-        seed: that of the fit, which chose the rows to learn from.
+    """The marginal likelihood around the log hyperparameters (amplitude, noise, lengths) of a fit with this seed.
 
     Returns:
         width of the prior, gradient of the prior and of the likelihood, shape (H,) each, and the Hessian of their sum.
@@ -224,11 +203,21 @@ def _prior(feature_NxK: np.ndarray, log_N: np.ndarray) -> tuple[np.ndarray, np.n
     return np.r_[np.log(variance), np.log(0.03 * variance), np.full(k, length)], np.r_[2.0, 2.0, np.full(k, 1.5)]
 
 
-def _learn(feature_NxK: np.ndarray, log_N: np.ndarray, start_H: np.ndarray, iterations: int) -> np.ndarray:
-    """Log hyperparameters of maximal posterior, shape (H,), by L-BFGS with exact derivatives."""
-    centred_N = log_N - log_N.mean()
-    cost = functools.partial(_evidence, feature_NxK, centred_N, *_prior(feature_NxK, log_N))
-    return optimize.minimize(cost, start_H, jac=True, method="L-BFGS-B", options={"maxiter": iterations}).x
+def _learned(points: Points, y_TxR: np.ndarray, rows_F: list, start_TxH: np.ndarray | None, iterations: int):
+    """Log hyperparameters of maximal posterior, from each of F sets of rows, shape (T, F, H)."""
+
+    def learn(job):
+        t, some_N = job
+        feature_NxK, log_N = _features(points.h_RxK[some_N]), np.log(y_TxR[t, some_N])
+        prior_2xH = _prior(feature_NxK, log_N)
+        cost = functools.partial(_evidence, feature_NxK, log_N - log_N.mean(), *prior_2xH)
+        start_H = prior_2xH[0] if start_TxH is None else start_TxH[t]
+        return optimize.minimize(cost, start_H, jac=True, method="L-BFGS-B", options={"maxiter": iterations}).x
+
+    # One thread per core: a single small matrix gains nothing from more.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(learn, itertools.product(range(len(y_TxR)), rows_F)))
+    return np.reshape(found, (len(y_TxR), len(rows_F), -1))
 
 
 def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.ndarray]:
@@ -253,12 +242,6 @@ def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.n
     offset_H = (log_H - mean_H) / std_H
     value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * offset_H @ offset_H
     return value, np.r_[of_amplitude, of_noise, of_length_K] + offset_H / std_H
-
-
-def _parallel(job, arguments: list[tuple]) -> list:
-    """Results in order, one thread per core; a single small matrix gains nothing from more threads."""
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda args: job(*args), arguments))
 
 
 GP = LAWS.register("gp")(Process())

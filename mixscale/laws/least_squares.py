@@ -15,16 +15,14 @@ import numpy as np
 
 from mixscale.laws.families import Law, Points
 
-HUBER = 1.345
-"""Residuals beyond this many sigmas count linearly."""
-MAD_TO_STD = 1.4826
-"""Standard deviation of a normal variable over its median absolute deviation."""
-ITERATIONS, STRIDE = 80, 8
-"""Maximum number of steps of a problem, and of steps between refills of the lanes."""
+HUBER = 1.345  # residuals beyond this many sigmas count linearly
+MAD_TO_STD = 1.4826  # standard deviation of a normal variable over its median absolute deviation
+TOLERANCE = 1e-7
+ITERATIONS, STRIDE = 80, 8  # maximum number of steps of a problem, and of steps between refills of the lanes
 DAMPING, MAX_DAMPING = 1e-2, 1e7
+MAX_PRIOR_SHIFT = 2.0  # a prior mean shifts by no more than this; a wider prior only bounds the search
 ROW_MULTIPLE = 16
-LANE_BYTES, LANES = 2**23, (8, 64)
-"""Memory for the Jacobians of all lanes, and the bounds of the number of lanes."""
+LANE_BYTES, LANES = 2**23, (8, 64)  # memory for the Jacobians of all lanes, and the bounds of the number of lanes
 
 
 def minimize(
@@ -34,7 +32,7 @@ def minimize(
     weights_BxR: np.ndarray,
     sigma_B: np.ndarray,
     start_BxP: np.ndarray,
-    tolerance: float = 1e-7,
+    tolerance: float = TOLERANCE,
     prior_shift_BxP: np.ndarray | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +43,7 @@ def minimize(
     Args:
         y_BxR: positive losses in units of order one. weights_BxR: non-negative. sigma_B: relative noise.
         tolerance: stop after a step that lowers the cost by less than this share.
-        prior_shift_BxP: shift of each problem's prior mean, in standard deviations of the prior.
+        prior_shift_BxP: shift of each problem's prior mean, in standard deviations of the prior or `MAX_PRIOR_SHIFT`.
         on_batch: called with the number of problems that have ended.
     """
     count, width = start_BxP.shape
@@ -54,7 +52,9 @@ def minimize(
     y_BxR, weights_BxR = np.pad(y_BxR, extra, constant_values=1.0), np.pad(weights_BxR, extra)
     lanes = int(np.clip(LANE_BYTES // (8 * wide.count * width), *LANES))
     lower_P, upper_P, mean_P, std_P = law.priors(wide.h_RxK.shape[1])
-    mean_BxP = np.tile(mean_P, (count, 1)) if prior_shift_BxP is None else mean_P + prior_shift_BxP * std_P
+    mean_BxP = np.tile(mean_P, (count, 1))
+    if prior_shift_BxP is not None:
+        mean_BxP += prior_shift_BxP * np.minimum(1.0, MAX_PRIOR_SHIFT / std_P) * std_P
     theta_BxP, cost_B = np.array(start_BxP, dtype=np.float64), np.empty(count)
     waiting = list(range(count))[::-1]
     of_L, steps_L = np.zeros(lanes, dtype=int), np.zeros(lanes, dtype=int)

@@ -1,7 +1,7 @@
 """`LawFit`: a fitted law that predicts with intervals and can be saved.
 
-Mixtures are given by domain name or in the order of `domains`; losses are in the targets' own units. How the law was
-found is the matter of `mixscale.laws.fit`.
+Mixtures are given by domain name or in the order of `domains`; losses are in the targets' own units. `laws.fit` makes
+the fit; `storage` knows its files.
 """
 
 from __future__ import annotations
@@ -28,48 +28,31 @@ from mixscale.objective import sign_of, target_weights
 ARRAYS = (
     "theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "oof_extrapolation_TxR", "slopes_2xT"
 )  # fmt: skip
-PLAIN = ("seed", "extrapolation_rate", "interval_method", "noise", "noise_dof", "reason", "notes")
-"""Fields that are saved as they are: as arrays and as JSON."""
+PLAIN = ("seed", "extrapolation_rate", "interval_method", "noise", "noise_dof", "reason", "notes")  # saved as JSON
 
 
 @dataclass(frozen=True)
 class LawFit:
-    """A law fitted to every target of a table.
+    """A law fitted to every target of a table."""
 
-    Attributes:
-        family: the law; `law` is its name. domains, targets: names; targets without prefix (`code`, not `loss/code`).
-        theta_TxP: parameters, scaled. theta_SxTxP: those of each bootstrap refit. sigma_T: noise of the fit, relative
-            to the scaled loss.
-        oof_pred_TxR: out-of-fold prediction of each fitted row. oof_bootstrap_VxTxR: the same by V bootstrap refits.
-        oof_extrapolation_TxR: expected extrapolation error of the out-of-fold predictions.
-        slopes_2xT: change of the loss per e-fold of size and of tokens, scaled.
-        extrapolation_rate: extrapolation error over extrapolation distance (`uncertainty`).
-        dataset: the fitted rows.
-        noise: seed noise per target (standard deviation in its unit), None where no run was replicated; noise_dof: its
-            degrees of freedom.
-        cross_validation: ranking of the compared laws. reason: why this law. notes: what a reader should know.
-        seed: that of the fit. interval_method: a name in `uncertainty.INTERVALS`.
-        mixture_oof_TxR: prediction of each row by a fit without its mixture, NaN where there is none; None where
-            `oof_pred_TxR` are these predictions already.
-    """
-
-    family: Law
-    theta_TxP: np.ndarray
-    sigma_T: np.ndarray
-    theta_SxTxP: np.ndarray
-    oof_pred_TxR: np.ndarray
-    oof_bootstrap_VxTxR: np.ndarray
-    oof_extrapolation_TxR: np.ndarray
-    slopes_2xT: np.ndarray
-    extrapolation_rate: float
-    dataset: Dataset
-    noise: dict[str, float | None]
-    noise_dof: int
-    cross_validation: pd.DataFrame
-    reason: str
+    family: Law  # `law` is its name
+    theta_TxP: np.ndarray  # parameters, scaled
+    sigma_T: np.ndarray  # noise of the fit, relative to the scaled loss
+    theta_SxTxP: np.ndarray  # parameters of each bootstrap refit
+    oof_pred_TxR: np.ndarray  # out-of-fold prediction of each fitted row
+    oof_bootstrap_VxTxR: np.ndarray  # the same by V bootstrap refits
+    oof_extrapolation_TxR: np.ndarray  # expected extrapolation error of the out-of-fold predictions
+    slopes_2xT: np.ndarray  # change of the loss per e-fold of size and of tokens, scaled
+    extrapolation_rate: float  # extrapolation error over extrapolation distance (`uncertainty`)
+    dataset: Dataset  # the fitted rows
+    noise: dict[str, float | None]  # standard deviation between seeds in a target's unit, None without replicates
+    noise_dof: int  # its degrees of freedom
+    cross_validation: pd.DataFrame  # ranking of the compared laws
+    reason: str  # for the choice of the law
     seed: int
-    notes: list[str] = field(default_factory=list)
-    interval_method: str = DEFAULT_INTERVAL
+    notes: list[str] = field(default_factory=list)  # on rows, targets and laws that were left out
+    interval_method: str = DEFAULT_INTERVAL  # a name in `uncertainty.INTERVALS`
+    # Prediction of each row by a fit without its mixture, NaN where there is none; None: `oof_pred_TxR` has them.
     mixture_oof_TxR: np.ndarray | None = None
 
     @property
@@ -101,7 +84,7 @@ class LawFit:
     def params(self) -> dict[str, dict[str, float]]:
         """Parameters of each target by name, in the units of the published formula (`family.source`).
 
-        A formula gives the target above its offset; for a score it gives the distance below its offset.
+        A formula gives the target above its offset, and a score's distance below it.
         """
         return self._by_name(self._natural(self.theta_TxP), float)
 
@@ -147,12 +130,11 @@ class LawFit:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The weighted mean of the targets and its interval for a new run: (mean_Q, lo_Q, hi_Q); lower is better.
 
-        It is `Σ_t weight_t sign_t y_t`, in which a score counts negatively. The interval is that of the mean, so
-        errors that targets share do not cancel, and others do.
+        It is `Σ_t weight_t sign_t y_t`, in which a score counts negatively. Errors that targets share do not cancel in
+        its interval, and others do.
 
         Args:
-            weights: of the targets, by name; normalized to sum one, absent ones are zero. None: all equal.
-            scale: n_params, n_tokens and unique_tokens, as in `points`.
+            weights: of the targets, as in `target_weights`. scale: n_params, n_tokens and unique_tokens.
         """
         weight_T = self.signs_T * self.target_weights(weights)
         (mean_Q,), (half_Q,) = self._calibrated("half_width", weight_T[None], self.points(h_QxK, **scale), level)
@@ -161,8 +143,7 @@ class LawFit:
     def widening(self, h_1xK: np.ndarray, weights=None, level: float = LEVEL, **scale) -> float:
         """Factor, at least 1, by which the draws' spread at a mixture must grow to cover held-out runs.
 
-        It is the weighted mean over targets: the error that the draws do not include (a law that is not quite true)
-        is not shared by them.
+        It is the weighted mean over targets, which do not share the error that the draws do not include.
         """
         points, each_TxT = self.points(h_1xK, **scale), np.eye(len(self.targets))
         _, factor_Tx1 = self._calibrated("widening", each_TxT, points, level)
@@ -173,13 +154,10 @@ class LawFit:
         return target_weights(self.targets, self.dataset.columns, weights)
 
     def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
-        """Predictions for the rows of a table with `mix/<domain>`.
+        """A table with `mix/<domain>`, and `pred/<t>`, `lo/<t>` and `hi/<t>` of each target for its rows.
 
         `n_params`, `n_tokens` and `unique_tokens/<domain>` are used where the law needs them. An empty cell of unique
         tokens is no limit; a domain without that column has its amount in the fitted table.
-
-        Returns:
-            a copy of the table with `pred/<t>`, `lo/<t>` and `hi/<t>` for each target.
 
         Raises:
             InputError: the domains of the table and the fit differ, a needed column is missing, a value is not a
@@ -188,12 +166,9 @@ class LawFit:
         h_QxK, *scale = query_columns(self.family, self.domains, frame)
         predicted_QxT = self.predict(h_QxK, *scale)
         lo_QxT, hi_QxT = self.interval(h_QxK, level, *scale)
-        columns = {
-            f"{kind}/{target}": values_QxT[:, t]
-            for t, target in enumerate(self.targets)
-            for kind, values_QxT in (("pred", predicted_QxT), ("lo", lo_QxT), ("hi", hi_QxT))
-        }
-        return frame.assign(**columns)
+        kinds = {"pred": predicted_QxT, "lo": lo_QxT, "hi": hi_QxT}
+        names = enumerate(self.targets)
+        return frame.assign(**{f"{kind}/{name}": y_QxT[:, t] for t, name in names for kind, y_QxT in kinds.items()})
 
     def at_rows(self, h_K: np.ndarray) -> np.ndarray:
         """Losses of one mixture at the size, tokens and unique tokens of every fitted row, shape (R, T)."""
@@ -201,11 +176,11 @@ class LawFit:
         return self._losses(self.theta_TxP, points._replace(h_RxK=np.tile(h_K, (points.count, 1)))).T
 
     def skill(self, objective: Callable[[np.ndarray], np.ndarray] | None = None) -> Skill:
-        """Whether the law tells held-out mixtures apart in an objective.
+        """Whether the law distinguishes held-out mixtures in an objective.
 
         Args:
-            objective: from the losses of all fitted rows, (R, T) in their order, to one number per row. None: their
-                mean, in which a score counts negatively.
+            objective: from the losses of all fitted rows, (R, T), to one number per row. None: their mean, in which a
+                score counts negatively.
         """
         dataset, domains = self.dataset, len(self.domains)
         if not self.family.uses_mixture:
@@ -221,7 +196,7 @@ class LawFit:
         skill = Skill.of(*differences, dataset.level_R[tested_R], group_R, count_G[group_R], domains)
         if skill.mixtures >= min(MIN_MIXTURES, len(np.unique(group_R))):
             return skill
-        # Where few runs share a size, the law itself corrects for size.
+        # If few runs share a size, the law itself corrects for size.
         return Skill.of(*differences, np.zeros(len(y_R), dtype=int), group_R, count_G[group_R], domains)
 
     def summary(self) -> str:
@@ -245,9 +220,8 @@ class LawFit:
             skill = self.skill()
             lines.append(f"warning: {skill.warning}" if skill.warning else skill.describe())
         if self.uses_scale:
-            tested = (
-                "estimated on held-out levels" if self.oof_extrapolation_TxR.any() else "a usual value, not tested"
-            )
+            known = self.oof_extrapolation_TxR.any()
+            tested = "estimated on held-out levels" if known else "a usual value, not tested"
             lines.append(f"extrapolation error: {self.extrapolation_rate:.0%} of the extrapolated change ({tested})")
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
 
@@ -343,13 +317,13 @@ class LawFit:
         loss_TxQ, draws_SxQxT = self._losses(self.theta_TxP, points), self._draws(points)
         distance_TxQ = uncertainty.extrapolation_distance(self.slopes_2xT, self.dataset.points, points)
         error_TxQ = self.extrapolation_rate * np.abs(self.dataset.scale.unit_T)[:, None] * distance_TxQ
-        measures_WxQ = [
-            getattr(self._interval_method(weight_T), measure)(
-                draws_SxQxT @ weight_T, self._size(weight_T, loss_TxQ), level, np.abs(weight_T) @ error_TxQ
-            )
-            for weight_T in weight_WxT
-        ]
-        return np.stack([weight_T @ loss_TxQ for weight_T in weight_WxT]), np.stack(measures_WxQ)
+        means, measures = [], []
+        for weight_T in weight_WxT:
+            size_Q, error_Q = self._size(weight_T, loss_TxQ), np.abs(weight_T) @ error_TxQ
+            method = getattr(self._interval_method(weight_T), measure)
+            measures.append(method(draws_SxQxT @ weight_T, size_Q, level, error_Q))
+            means.append(weight_T @ loss_TxQ)
+        return np.stack(means), np.stack(measures)
 
     def _interval_method(self, weight_T: np.ndarray):
         """The interval method, calibrated on the fitted rows for one weighted sum of targets."""
@@ -374,11 +348,9 @@ class LawFit:
 
     def _natural(self, theta_TxP: np.ndarray) -> np.ndarray:
         """Parameters in the units of the published formula, in the order of the family's names."""
-        scale, rows = self.dataset.scale, []
-        for theta_P, unit in zip(theta_TxP, scale.unit_T, strict=True):
-            units = {"loss": abs(float(unit)), "n": scale.n, "d": scale.d}
-            rows.append(self.family.natural(theta_P, len(self.domains), units))
-        return np.stack(rows)
+        scale, k = self.dataset.scale, len(self.domains)
+        units = [{"loss": abs(float(unit)), "n": scale.n, "d": scale.d} for unit in scale.unit_T]
+        return np.stack([self.family.natural(theta_P, k, of) for theta_P, of in zip(theta_TxP, units, strict=True)])
 
     def _by_name(self, values_TxN: np.ndarray, kind) -> dict[str, dict]:
         names = self.family.names(self.domains)

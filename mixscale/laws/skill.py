@@ -1,7 +1,7 @@
-"""Whether a law tells mixtures apart: its held-out predictions of an objective against the mean of other mixtures.
+"""Whether a law distinguishes mixtures: its held-out predictions of an objective against the mean of other mixtures.
 
-The only place that decides whether an optimum may be acted on. It sees numbers of rows, not laws: an objective as
-measured, its held-out predictions, and which rows can be compared.
+This alone decides whether an optimum can be trusted. It sees numbers of rows, not laws: an objective as measured, its
+held-out predictions, and which rows can be compared.
 """
 
 from __future__ import annotations
@@ -14,59 +14,41 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-MIN_MIXTURES = 5
-"""Fewest held-out mixtures that can support a law."""
+MIN_MIXTURES = 5  # fewest held-out mixtures that can support a law
+# Standard errors by which a law's squared error must be below that of the mean. Of simulated tables without an effect
+# it passes about 1 of 60 with 20 to 40 mixtures and 1 of 20 with 8 to 12 where 'auto' chose the law among several, and
+# 1 of 100 with 12 mixtures where the law was named ('linear').
 SIGNIFICANCE = 1.65
-"""Standard errors by which a law's squared error must be below that of the mean.
-
-Of simulated tables without an effect, it passes about 1 of 60 with 20 to 40 mixtures and 1 of 20 with 8 to 12 where
-'auto' chose the law among several, and 1 of 100 with 12 mixtures where the law was named ('linear').
-"""
-MIN_COUNT = 1e-6
-"""Least weight of a mixture in the mean of the others at its level; less would be lost in rounding."""
-ROUNDING = 1e-12
-"""Differences between mixtures below this share of the objective, or below it itself, are rounding."""
+MIN_COUNT = 1e-6  # least weight of a mixture in the mean of the others; less would be lost in rounding
+ROUNDING = 1e-12  # differences below this share of the objective, or below it itself, are rounding
 
 
 @dataclass(frozen=True)
 class Skill:
     """How well a law predicts the differences between held-out mixtures in an objective.
 
-    Attributes:
-        mixtures: number of held-out mixtures that can be compared. domains: of the table.
-        r2: share of their variance that the law explains; zero for a law no better than the mean of the others.
-        r2_standard_error: of r2. rho: rank correlation. error: mean absolute error. mean_error: that of the mean of
-            the others. All are NaN if nothing can be compared; the first three also if the objective is constant.
-        uses_mixture: whether the law uses the mixture at all.
+    Measures are NaN if nothing can be compared; r2, its standard error and rho also if the objective is constant.
     """
 
-    mixtures: int
+    mixtures: int  # number of held-out mixtures that can be compared
     domains: int
-    r2: float = math.nan
+    r2: float = math.nan  # share of their variance that the law explains; zero for a law no better than the mean
     r2_standard_error: float = math.nan
-    rho: float = math.nan
-    error: float = math.nan
-    mean_error: float = math.nan
-    uses_mixture: bool = True
+    rho: float = math.nan  # rank correlation
+    error: float = math.nan  # mean absolute error
+    mean_error: float = math.nan  # that of the mean of the others
+    uses_mixture: bool = True  # whether the law uses the mixture at all
 
     @classmethod
-    def of(
-        cls,
-        y_R: np.ndarray,
-        oof_pred_R: np.ndarray,
-        level_R: np.ndarray,
-        group_R: np.ndarray,
-        count_R: np.ndarray,
-        domains: int,
-    ) -> Skill:
+    def of(cls, y_R, oof_pred_R, level_R, group_R, count_R, domains: int) -> Skill:
         """From an objective of R rows and its predictions by a law without their mixture.
 
         Only differences within a level count: an error that all mixtures share does not change which one is best, and
         what size and tokens explain does not help to choose a mixture.
 
         Args:
-            level_R: number, from 0, of the size and token count; rows of one level can be compared. group_R: number
-                of the mixture. count_R: weight of the mixture (`cross_validation.hull_weights`).
+            level_R: number, from 0, of the size and token count. group_R: number of the mixture. count_R: weight of
+                the mixture (`cross_validation.hull_weights`).
         """
         cell_C, of_R = np.unique(np.column_stack([level_R, group_R]), axis=0, return_inverse=True)
         of_R, (level_C, group_C) = of_R.reshape(-1), cell_C.T
@@ -107,9 +89,9 @@ class Skill:
 
     @property
     def mixtures_to_add(self) -> int:
-        """Mixtures to train before the next fit: up to 3 (K + 1), or as many again."""
-        start = 3 * (self.domains + 1)
-        return start - self.mixtures if self.mixtures < start else self.mixtures
+        """Number of mixtures to train before the next fit: up to 3 (K + 1) in all, or as many again."""
+        missing = 3 * (self.domains + 1) - self.mixtures
+        return missing if missing > 0 else self.mixtures
 
     def describe(self) -> str:
         """The result in a clause, without a full stop."""

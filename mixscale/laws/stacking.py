@@ -19,10 +19,8 @@ from mixscale.laws.cross_validation import Candidate, oof_errors, oof_prediction
 from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import Law, Points
 
-MIN_WEIGHT = 0.05
-"""A law with less weight is left out."""
-SMOOTHING = 0.05
-"""Errors below this share of the typical one count quadratically in the search for weights."""
+MIN_WEIGHT = 0.05  # a law with less weight is left out
+SMOOTHING = 0.05  # errors below this share of the typical one count quadratically in the search for weights
 
 
 def _of_members(combine: Callable, name: str) -> property:
@@ -113,8 +111,7 @@ def useful(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:
     """Numbers of the laws with at least MIN_WEIGHT in the best mean for all targets together, ascending.
 
     Args:
-        error_MxTxR: held-out errors of each law, each target in units of its own typical error. count_R: weights of
-            the rows.
+        error_MxTxR: held-out errors, each target in units of its typical error. count_R: weights of the rows.
     """
     kept_M = np.arange(len(error_MxTxR))
     while True:
@@ -163,20 +160,18 @@ def _(law: Stack, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     )
 
 
-@fitting.leave_out.register
-def _(law: Stack, points, y_TxR, kept_FxR, sigma_T, theta_TxP) -> np.ndarray:
-    """Each member separately, with the noise of its own fit; the weights stay."""
-    count = len(law.members)
-    theta_TxFxP = np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
-    for i, (member, at) in enumerate(law.parts(points.h_RxK.shape[1])):
-        theta_TxFxP[:, :, at] = fitting.leave_out(
-            member, points, y_TxR, kept_FxR, theta_TxP[:, count + i], theta_TxP[:, at]
-        )
-    return theta_TxFxP
+@fitting.fold_starts.register
+def _(law: Stack, points: Points, y_TxR, kept_FxR, theta_TxP: np.ndarray) -> np.ndarray:
+    start_TxFxP = np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
+    for member, at in law.parts(points.h_RxK.shape[1]):
+        start_TxFxP[:, :, at] = fitting.fold_starts(member, points, y_TxR, kept_FxR, theta_TxP[:, at])
+    return start_TxFxP
 
 
 @fitting.solve.register
-def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_BxP=None, on_batch=None) -> np.ndarray:
+def _(
+    law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, tolerance, prior_shift_BxP=None, on_batch=None
+) -> np.ndarray:
     """Each member separately, with the noise of its own fit; the weights stay those of the start."""
     count, theta_BxP = len(law.members), start_BxP.copy()
     for i, (member, at) in enumerate(law.parts(points.h_RxK.shape[1])):
@@ -187,6 +182,7 @@ def _(law: Stack, points, y_BxR, weights_BxR, sigma_B, start_BxP, prior_shift_Bx
             weights_BxR,
             start_BxP[:, count + i],
             start_BxP[:, at],
+            tolerance,
             None if prior_shift_BxP is None else prior_shift_BxP[:, at],
             # Progress counts problems of the stack, so only the last member reports it.
             on_batch if i == count - 1 else None,

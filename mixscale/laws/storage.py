@@ -1,6 +1,6 @@
 """A fit on disk: fit.json with names and what a person may read, and one npz with the arrays.
 
-Knows how these are written and read, not what a fit contains.
+It knows how these are written and read, not what a fit contains.
 """
 
 from __future__ import annotations
@@ -17,18 +17,14 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.io import atomic_write, check_format, ensure_dir
 
-FORMAT = 1
-"""Increase it with every change of what a fit contains."""
-DIAGNOSTICS = ("diagnostics.csv", "diagnostics.txt")
-"""Files next to a fit that describe it; `save` removes those of an older fit."""
+FORMAT = 1  # increase it with every change of what a fit contains
+DIAGNOSTICS = ("diagnostics.csv", "diagnostics.txt")  # files of an older fit that `save` removes
 REMEDY = "fit the table again with `mixscale fit TABLE --out FOLDER`"
 T = TypeVar("T")
 
 
 def save(folder: str | Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes fit.json and the arrays into `folder`.
-
-    The arrays go to a new file, and fit.json, which names it, is written last, so that a kill leaves the old fit.
+    """Writes the arrays to a new file in `folder`, then fit.json, which names it, so that a kill leaves the old fit.
 
     Raises:
         InputError: the folder is, or lies below, a file.

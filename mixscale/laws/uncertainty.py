@@ -1,8 +1,8 @@
 """The uncertainty of a fit: a parametric bootstrap, the error of extrapolation, and intervals for a new run.
 
-The bootstrap shows what the data leave open about the law; residuals of held-out rows show how far a new run falls
-from it. An interval method combines both, for one target or for any weighted sum of targets. To add an interval
-method, register a class with `of`, `half_width` and `widening` in `INTERVALS`.
+The bootstrap gives the uncertainty of the law; residuals of held-out rows give the distance of a new run from it. An
+interval method combines both, for one target or for any weighted sum of targets. To add one, register a class with
+`of`, `half_width` and `widening` in `INTERVALS`.
 """
 
 from __future__ import annotations
@@ -20,27 +20,21 @@ from mixscale.laws.families import Law, Points
 from mixscale.laws.least_squares import MAD_TO_STD
 from mixscale.registry import Registry
 
-LEVEL = 0.9
-"""Default level of every interval."""
+LEVEL = 0.9  # default of every interval
 
+TOLERANCE = 1e-4  # of bootstrap refits, which need less precision than a fit
+# Bootstrap draws that are refitted without each fold: one in 20 of all, or one in twice the folds if that is more.
 OOF_SHARE, OOF_PER_FOLD = 20, 2
-"""Bootstrap draws that are refitted without each fold: one in 20 of all, or one in twice the folds if that is more."""
-CLIP = 3.0
-"""Largest residual in the bootstrap, in robust standard deviations."""
+CLIP = 3.0  # largest residual in the bootstrap, in robust standard deviations
 
-LOG_STEP = 0.02
-"""Step in the log of size and tokens for slopes."""
-USUAL_RATE, RATE_LOG_STD = 0.25, 1.0
-"""Weak log-normal prior of the extrapolation error rate."""
-RATES = np.geomspace(0.01, 6.0, 80)
-"""Grid of extrapolation error rates."""
-RESIDUAL_DOF = 4
-"""Degrees of freedom of the t distribution of residuals in its likelihood, for robustness."""
+LOG_STEP = 0.02  # in size and tokens, for slopes
+USUAL_RATE, RATE_LOG_STD = 0.25, 1.0  # weak log-normal prior of the extrapolation error rate
+RATES = np.geomspace(0.01, 6.0, 80)  # grid of extrapolation error rates
+RESIDUAL_DOF = 4  # of the t distribution of residuals in its likelihood, for robustness
 
+# Kernel over the log of the spread: its width, the mixtures that it includes at least, and its grid.
 KERNEL_WIDTH, KERNEL_MIXTURES, KERNEL_GRID = 0.5, 20, 41
-"""Kernel over the log of the spread: its width, the mixtures that it includes at least, and its grid."""
-RESIDUAL_SEED_DOF = 5
-"""Degrees of freedom that the spread of residuals counts for, next to those of replicates."""
+RESIDUAL_SEED_DOF = 5  # degrees of freedom that the spread of residuals counts for, next to those of replicates
 
 
 # The bootstrap ------------------------------------------------------------------------------------------------------
@@ -64,19 +58,19 @@ def bootstrap_refits(
     A parametric bootstrap: each draw is the fitted law plus normal errors, relative to the loss, with the covariance
     of the residuals between targets. A residual is the geometric mean of the fitted and the out-of-fold one, which
     corrects for leverage (HC2). Rows of one mixture share as much of their error as their residuals do. Unlike
-    resampling runs, it never drops the only run that uses a domain. The prior mean of a formula is drawn from the
-    prior in each refit (randomized maximum likelihood: Oliver, He and Reynolds 1996), so that parameters the data do
-    not identify vary as widely as the prior allows.
+    resampling runs, it never drops the only run that uses a domain. Each refit of a formula draws the prior mean from
+    the prior (randomized maximum likelihood: Oliver, He and Reynolds 1996), so that parameters the data do not
+    identify vary as widely as the prior allows.
 
     Args:
         on_batch: called with the number of fits that have ended.
 
     Returns:
-        theta_SxTxP, and oof_bootstrap_VxTxR, scaled: predictions of each row by refits of the first V draws without
+        theta_SxTxP, and oof_bootstrap_VxTxR: predictions of each row, scaled, by refits of the first V draws without
         its fold; NaN for rows that no fold tests.
     """
     y_TxR, points, kept_FxR = dataset.y_scaled_TxR, dataset.points, chosen.split.kept_FxR
-    (targets, rows), folds = y_TxR.shape, len(kept_FxR)
+    targets, rows = y_TxR.shape
     fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, points)
     residual_TxR = y_TxR - fitted_TxR
     oof_residual_TxR = np.where(chosen.split.tested_R, y_TxR - chosen.oof_pred_TxR, residual_TxR)
@@ -90,31 +84,20 @@ def bootstrap_refits(
     of_group_SxTxG = _normal(rng, error_TxR, bootstrap, int(dataset.group_R.max()) + 1)
     drawn_SxTxR = np.sqrt(1 - shared) * of_row_SxTxR + np.sqrt(shared) * of_group_SxTxG[..., dataset.group_R]
     drawn_SxTxR = np.maximum(fitted_TxR * (1 + drawn_SxTxR), 0.1 * y_TxR)
-    shift_SxTxP = rng.standard_normal((bootstrap, *chosen.theta_TxP.shape))
-    theta_BxP = fitting.solve(
-        chosen.law,
-        points,
-        drawn_SxTxR.reshape(-1, rows),
-        np.ones((bootstrap * targets, rows)),
-        np.tile(chosen.sigma_T, bootstrap),
-        np.tile(chosen.theta_TxP, (bootstrap, 1)),
-        shift_SxTxP.reshape(bootstrap * targets, -1),
-        on_batch,
-    )
-    draws = _oof_draws(bootstrap, folds)
-    oof_theta_BxP = fitting.solve(
-        chosen.law,
-        points,
-        np.repeat(drawn_SxTxR[:draws].reshape(-1, rows), folds, axis=0),
-        np.tile(kept_FxR, (draws * targets, 1)),
-        np.tile(np.repeat(chosen.sigma_T, folds), draws),
-        np.tile(chosen.theta_TxFxP.reshape(targets * folds, -1), (draws, 1)),
-        np.repeat(shift_SxTxP[:draws].reshape(draws * targets, -1), folds, axis=0),
-        on_batch,
-    )
-    oof_theta_BxFxP = oof_theta_BxP.reshape(draws * targets, folds, -1)
+    drawn_BxR = drawn_SxTxR.reshape(-1, rows)
+    shift_BxP = rng.standard_normal((bootstrap, *chosen.theta_TxP.shape)).reshape(len(drawn_BxR), -1)
+
+    def refit(draws, kept_FxR, theta_TxFxP):
+        b, sigma_B, start_BxFxP = draws * targets, np.tile(chosen.sigma_T, draws), np.tile(theta_TxFxP, (draws, 1, 1))
+        return fitting.solve_folds(
+            chosen.law, points, drawn_BxR[:b], kept_FxR, sigma_B, start_BxFxP, TOLERANCE, shift_BxP[:b], on_batch
+        )
+
+    theta_SxTxP = refit(bootstrap, np.ones((1, rows)), chosen.theta_TxP[:, None]).reshape(bootstrap, targets, -1)
+    draws = _oof_draws(bootstrap, len(kept_FxR))
+    oof_theta_BxFxP = refit(draws, kept_FxR, chosen.theta_TxFxP)
     oof_bootstrap_BxR = oof_predictions(chosen.law, oof_theta_BxFxP, chosen.split, dataset)
-    return theta_BxP.reshape(bootstrap, targets, -1), oof_bootstrap_BxR.reshape(draws, targets, rows)
+    return theta_SxTxP, oof_bootstrap_BxR.reshape(draws, targets, rows)
 
 
 def _normal(rng: np.random.Generator, error_TxR: np.ndarray, bootstrap: int, count: int) -> np.ndarray:
@@ -137,9 +120,9 @@ def _shared_variance(error_TxR: np.ndarray, group_R: np.ndarray) -> float:
 
 
 # Extrapolation ------------------------------------------------------------------------------------------------------
-# The extrapolation distance of a point is measured in loss: the change of the loss on the way from the range of the
-# table to the point, at the slopes of the table. The error is a share of it, the extrapolation error rate, which is
-# estimated from held-out levels. A repeated token counts like a new one, so one more epoch is as far as new text.
+# The extrapolation distance of a point is the change of the loss from the range of the table to the point, at the
+# slopes of the table. The error is a share of it, the extrapolation error rate, which held-out levels determine. A
+# repeated token counts like a new one, so one more epoch is as far as new text.
 
 
 def slopes(law: Law, theta_TxP: np.ndarray, points: Points) -> np.ndarray:
@@ -230,9 +213,9 @@ def seed_noise(noise: float, replicates: tuple[float, int] | None) -> float:
     return float(np.sqrt(shrunk))
 
 
+# `of` takes residuals, out-of-fold residuals and draws of the fitted rows, for one weighted sum of targets;
+# `half_width` and `widening` take draws, size and extrapolation error of new points.
 INTERVALS: Registry[type] = Registry("interval method")
-"""Interval methods by name. `of` takes residuals, out-of-fold residuals and draws of the fitted rows, for one weighted
-sum of targets; `half_width` and `widening` take draws, size and extrapolation error of new points."""
 DEFAULT_INTERVAL = "local-conformal"
 
 
@@ -247,27 +230,15 @@ class LocalConformal:
     extrapolation too, so the quantile of the ratios weights rows by the similarity of their log spread over noise.
     """
 
-    noise: float
-    """spread of runs around the law, relative to the loss"""
-    seed_noise: float
-    """standard deviation between seeds, relative to the loss; 0 if unknown"""
-    ratio_R: np.ndarray
-    """|out-of-fold residual| over spread, ascending"""
-    log_spread_R: np.ndarray
-    """log of the spread over the noise, in the same order; 0 where the bootstrap draws agree"""
-    rows_per_mixture: float
-    """a new mixture has the weight of so many rows"""
+    noise: float  # spread of runs around the law, relative to the loss
+    seed_noise: float  # standard deviation between seeds, relative to the loss; 0 if unknown
+    ratio_R: np.ndarray  # |out-of-fold residual| over spread, ascending
+    log_spread_R: np.ndarray  # log of the spread over the noise, in the same order; 0 where the draws agree
+    rows_per_mixture: float  # a new mixture has the weight of so many rows
 
     @classmethod
     def of(
-        cls,
-        residual_R: np.ndarray,
-        oof_residual_R: np.ndarray,
-        oof_bootstrap_VxR: np.ndarray,
-        size_R: np.ndarray,
-        group_R: np.ndarray,
-        extrapolation_R: np.ndarray | float = 0.0,
-        replicates: tuple[float, int] | None = None,
+        cls, residual_R, oof_residual_R, oof_bootstrap_VxR, size_R, group_R, extrapolation_R=0.0, replicates=None
     ) -> LocalConformal:
         """From the fitted rows; rows that no fold tests (NaN) are ignored.
 
@@ -282,23 +253,18 @@ class LocalConformal:
             x[tested_R] for x in (residual_R, oof_residual_R, size_R, group_R, extrapolation_R)
         )
         noise = run_noise(residual_R, oof_residual_R, size_R)
-        of_seed = seed_noise(noise, replicates)
-        noise = max(noise, of_seed)
+        between_seeds = seed_noise(noise, replicates)
+        noise = max(noise, between_seeds)
         spread_R = np.hypot(spread(oof_bootstrap_VxR[:, tested_R], noise, size_R), extrapolation_R)
         ratio_R = np.abs(oof_residual_R) / spread_R
         order_R = np.argsort(ratio_R, kind="stable")
         log_spread_R = np.log(spread_R / (noise * size_R))
-        return cls(noise, of_seed, ratio_R[order_R], log_spread_R[order_R], len(group_R) / len(np.unique(group_R)))
+        return cls(
+            noise, between_seeds, ratio_R[order_R], log_spread_R[order_R], len(group_R) / len(np.unique(group_R))
+        )
 
     def half_width(self, draws_SxQ: np.ndarray, size_Q: np.ndarray, level: float, extrapolation_Q=0.0) -> np.ndarray:
-        """Half width of an interval that contains a new run with probability `level`, shape (Q,).
-
-        Args:
-            size_Q: the loss that noise is relative to. extrapolation_Q: expected extrapolation error.
-
-        Raises:
-            InputError: the level is not between 0 and 1.
-        """
+        """Half width of an interval that contains a new run with probability `level`, shape (Q,)."""
         multiplier_Q, spread_Q = self._multiplier(draws_SxQ, size_Q, level, extrapolation_Q)
         normal = stats.norm.ppf((1 + level) / 2)
         # Held-out levels test the law with less data than it has, so beyond the table they may only widen intervals.

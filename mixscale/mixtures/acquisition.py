@@ -1,11 +1,11 @@
 """Which runs come next: given a fit and a budget, the runs after which the optimum is least uncertain.
 
-What is uncertain is not every loss but which mixture is best. So the quantities of interest are differences: the
+What is uncertain is which mixture is best, not every loss. So the quantities of interest are differences: the
 objective at mixtures that may be the optimum, minus the objective at the present optimum. Their covariance with a
-candidate's losses comes from the fit's own draws, for each target, and from a smooth random function for the error of
-the law itself, which no draw of it shows. The chosen runs lower the variance of the differences (Bayesian experimental
+candidate's losses comes from the fit's draws, for each target, and from a smooth random function for the error of the
+law itself, which no draw includes. The chosen runs minimize the variance of the differences (Bayesian experimental
 design: Chaloner and Verdinelli 1995, section 4; a linear-Gaussian knowledge gradient: Frazier, Powell and Dayanik
-2009). A fit is used through its draws only, so any predictor will do, smooth and convex or not.
+2009). Only draws of a fit are used, so any predictor will do, smooth and convex or not.
 """
 
 from __future__ import annotations
@@ -27,33 +27,24 @@ from mixscale.mixtures.candidates import around, corners, distinct, near_hull, w
 from mixscale.mixtures.designs import Prior, rounded, smooth_covariance
 from mixscale.mixtures.information import Uncertainty, choose
 
-FLOPS = 6.0
-"""FLOPs for each parameter and token, forward and backward (Kaplan et al. 2020)."""
-OFFERED = 400
-"""Size that sets how many mixtures are generated, if no candidates are given."""
-RUNNERS_UP = 5
-"""Next-best mixtures of each draw that count as samples of the optimum, together as much as its best."""
-MAX_SAMPLES = 150
-"""Most samples of the optimum; those that most draws prefer."""
-SEARCH_ROUNDS, CHILDREN = 3, 400
-"""Rounds, and new mixtures in each, of the search for the optimum of every draw."""
-MAX_ENTRIES = 3e7
-"""Most entries of all covariances; if candidates would exceed it, the most informative single runs are kept."""
-MISFIT_SHARE = 0.5
-"""Share of the residual variance that is the law's own error rather than a run's, if no run was repeated."""
+FLOPS = 6.0  # for each parameter and token, forward and backward (Kaplan et al. 2020)
+OFFERED = 400  # size that sets how many mixtures are generated, if no candidates are given
+RUNNERS_UP = 5  # next-best mixtures of each draw that are samples of the optimum, together as much as its best
+MAX_SAMPLES = 150  # of the optimum; those that most draws prefer
+SEARCH_ROUNDS, CHILDREN = 3, 400  # and new mixtures in each, of the search for the optimum of every draw
+MAX_ENTRIES = 3e7  # of all covariances; beyond it only the most informative single runs are candidates
+MISFIT_SHARE = 0.5  # share of the residual variance that is the law's own error, if no run was repeated
+# Extra noise of a run where the law is uncertain, over the standard deviation of the draws there: a far corner says
+# less about mixtures near the optimum than the draws of a true law imply.
 SPREAD_NOISE = 0.7
-"""Extra noise of a run where the law is uncertain, over the standard deviation of the draws there: what a law says of
-a far corner counts less for mixtures near the optimum than the draws of a true law imply."""
-MIN_RESIDUAL = 0.2
-"""Smallest share of the variance of held-out residuals that is due to runs and to the law's own error."""
+MIN_RESIDUAL = 0.2  # smallest share of the variance of held-out residuals due to runs and to the law's own error
 
 
 @dataclass(frozen=True)
 class Query:
     """Where the optimum is wanted: the objective, its bounds, and size and tokens for a law with scale."""
 
-    weight_T: np.ndarray
-    """of the targets, negative for a score"""
+    weight_T: np.ndarray  # of the targets, negative for a score
     low_K: np.ndarray
     high_K: np.ndarray
     n_params: float | None
@@ -61,7 +52,7 @@ class Query:
 
     @classmethod
     def of(cls, fit: LawFit, weights, lower, upper, n_params, n_tokens) -> Query:
-        """Checked; a domain that no run used has an upper bound of zero, because a law knows nothing of it."""
+        """Checked; a domain that no run used has an upper bound of zero, because its effect is unknown."""
         unused = {d: 0.0 for d, unused in zip(fit.domains, fit.dataset.never_used_K, strict=True) if unused}
         low_K, high_K = bounds(fit.domains, lower, {**(upper or {}), **unused})
         for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
@@ -94,10 +85,9 @@ def next_runs(
 
     Args:
         runs: most runs. budget_flops: their total cost at most, 6 N D each; None: no limit.
-        candidates: mixtures that can be run, (Q, K) in the order of `fit.domains`; None: generated within the bounds,
-            half of them near the present optimum, and not far outside the hull of the trained mixtures, because an
-            imperfect law says little of mixtures far outside. A trained mixture may be among them; it is less
-            informative.
+        candidates: mixtures that can be run, (Q, K) in the order of `fit.domains`; a trained one is less informative.
+            None: generated within the bounds, half of them near the present optimum, and not far outside the hull of
+            the trained mixtures, where an imperfect law says little.
         sizes, tokens: N and D that can be run, in every pair; empty: those of the table, for a law with scale. For a
             law without scale, at most one of each, to count FLOPs.
         weights: of the targets, as in `optimize`. lower, upper: bounds of the optimum and of generated mixtures.
@@ -109,7 +99,7 @@ def next_runs(
         one row for each run, most informative first: `mix/<domain>`, `candidate` (its row in `candidates`),
         `n_params`, `n_tokens` and `flops` (NaN if unknown), `standard_error` of the differences between mixtures near
         the optimum after this run and those above it, in the objective's unit, and `reduction`, the share of their
-        variance that is gone by then. `attrs["standard_error"]` is the standard error before any run.
+        variance that these runs remove. `attrs["standard_error"]` is the standard error before any run.
 
     Raises:
         InputError: no run is wanted or affordable, a budget without sizes and tokens to count it, several sizes for a
@@ -144,10 +134,9 @@ def next_runs(
 def law_prior(law: str = "effective", seed: int = 0, draws: int = 6) -> Prior:
     """Covariances of relative losses by a law, linearised at draws from its prior, for `designs.optimal_subset`.
 
-    Before a table nobody knows which domain serves a target, so a design is averaged over draws (Bayesian design;
-    Chaloner and Verdinelli 1995). For choosing 40 of half of RegMix's runs and predicting the other half
-    (analysis/next_runs.py), `effective` is the best prior for several laws together. Without a pool it would run a
-    third of the mixtures on one domain alone, which pays only if the law is true; `optimal_design` uses no law.
+    Without a table the effect of a domain is unknown, so a design is averaged over draws (Bayesian design; Chaloner
+    and Verdinelli 1995). `effective` is the best prior for several laws together (analysis/next_runs.py). Without a
+    pool it would put a third of the mixtures on one domain alone, so `optimal_design` uses no law.
     """
     import jax
 
@@ -172,7 +161,7 @@ def optimum_samples(fit: LawFit, query: Query, among, rng) -> tuple[np.ndarray, 
         value_SxQ, spread = query.objective(fit, h_QxK), len(h_QxK)
     else:
         h_QxK, value_SxQ, spread = _searched(fit, query, rng)
-    # Runners-up count as well: if all draws agree on the best, they are what it may have to beat.
+    # Runners-up count as well: if all draws agree on the best, it is compared with them.
     near_SxB = np.argsort(value_SxQ[:, :spread], axis=1, kind="stable")[:, :RUNNERS_UP]
     near_SxB = np.column_stack([np.tile(value_SxQ.argmin(axis=1)[:, None], RUNNERS_UP), near_SxB])
     first = int(value_SxQ.mean(axis=0).argmin())
@@ -187,10 +176,9 @@ def _searched(fit: LawFit, query: Query, rng) -> tuple[np.ndarray, np.ndarray, i
     optimum of every draw."""
     low_K, high_K = query.low_K, query.high_K
     middle_K = within(np.full((1, len(low_K)), 1 / len(low_K)), low_K, high_K)[0]
-    seen_RxK = within(distinct(fit.dataset.points.h_RxK), low_K, high_K)
-    h_QxK = np.concatenate(
-        [corners(middle_K, low_K, high_K, rng), seen_RxK, around(middle_K, low_K, high_K, 2 * CHILDREN, rng)]
-    )
+    trained_RxK = within(distinct(fit.dataset.points.h_RxK), low_K, high_K)
+    corner_QxK = corners(middle_K, low_K, high_K, rng)
+    h_QxK = np.concatenate([corner_QxK, trained_RxK, around(middle_K, low_K, high_K, 2 * CHILDREN, rng)])
     value_SxQ, spread = query.objective(fit, h_QxK), len(h_QxK)
     for generation in range(SEARCH_ROUNDS):
         parents_PxK = h_QxK[value_SxQ.argmin(axis=1)]
@@ -264,9 +252,9 @@ def _errors(fit: LawFit) -> tuple[np.ndarray, np.ndarray]:
 
 def _misfit(fit: LawFit, h_GxK: np.ndarray, h_NxK: np.ndarray) -> np.ndarray:
     """Covariance of the law's own error at two sets of mixtures, given those that were trained, shape (G, N)."""
-    seen_RxK = distinct(fit.dataset.points.h_RxK, 9)
-    factor_RxR = np.linalg.cholesky(smooth_covariance(seen_RxK) + MISFIT_SHARE * np.eye(len(seen_RxK)))
-    part_RxG, part_RxN = (np.linalg.solve(factor_RxR, smooth_covariance(seen_RxK, h_AxK)) for h_AxK in (h_GxK, h_NxK))
+    h_RxK = distinct(fit.dataset.points.h_RxK, 9)
+    factor_RxR = np.linalg.cholesky(smooth_covariance(h_RxK) + MISFIT_SHARE * np.eye(len(h_RxK)))
+    part_RxG, part_RxN = (np.linalg.solve(factor_RxR, smooth_covariance(h_RxK, h_AxK)) for h_AxK in (h_GxK, h_NxK))
     return smooth_covariance(h_GxK, h_NxK) - part_RxG.T @ part_RxN
 
 
@@ -295,13 +283,13 @@ def _paired(fit: LawFit, sizes, tokens, count: int) -> tuple[np.ndarray, np.ndar
         n = _positive("sizes", sizes)[0] if len(sizes) else np.nan
         d = _positive("tokens", tokens)[0] if len(tokens) else np.nan
         return np.arange(count), np.full(count, n), np.full(count, d)
-    size_A = _positive("sizes", sizes) if len(sizes) else _seen_scales(fit, "n_R", fit.dataset.scale.n)
-    token_B = _positive("tokens", tokens) if len(tokens) else _seen_scales(fit, "d_R", fit.dataset.scale.d)
+    size_A = _positive("sizes", sizes) if len(sizes) else _table_scales(fit, "n_R", fit.dataset.scale.n)
+    token_B = _positive("tokens", tokens) if len(tokens) else _table_scales(fit, "d_R", fit.dataset.scale.d)
     row_CxAxB, n_CxAxB, d_CxAxB = np.meshgrid(np.arange(count), size_A, token_B, indexing="ij")
     return row_CxAxB.reshape(-1), n_CxAxB.reshape(-1), d_CxAxB.reshape(-1)
 
 
-def _seen_scales(fit: LawFit, which: str, centre: float) -> np.ndarray:
+def _table_scales(fit: LawFit, which: str, centre: float) -> np.ndarray:
     """Sizes or token counts at which runs of the table ended; of more than four, the ends and the middle."""
     last_R = pd.Series(getattr(fit.dataset.points, which)).groupby(fit.dataset.run_R).max().to_numpy()
     values = np.unique(np.round(last_R * centre, -int(np.log10(centre)) + 3))

@@ -1,4 +1,4 @@
-"""Mixtures known before anything is trained: designs spread around them, and an optimum has to beat them.
+"""Mixtures known before anything is trained: centres of designs, and what an optimum is compared with.
 
 The public functions compute a mixture from the sizes of the domains and one more input; a size is a number of unique
 tokens (or of bytes or documents, if shares of those are meant). `BASELINES` builds them by name from an experiment.
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from mixscale.config import Experiment
     from mixscale.data import TokenStore
 
-SAMPLES = 1000
-"""Rows of each domain, and pieces of the target text, that `relevance` compares."""
-UNIFORM_SHARE = 0.05
-"""Share of the uniform mixture in a prior that has a zero, so that the effect of every domain can be learned."""
+SAMPLES = 1000  # rows of each domain, and pieces of the target text, that `relevance` compares
+UNIFORM_SHARE = 0.05  # of the uniform mixture in a prior that has a zero, so that every domain has an effect to learn
 
 
 def uniform(domains: Iterable[str]) -> Mixture:
@@ -120,9 +118,8 @@ def _check_known(given: Mapping[str, object], domains: Mapping[str, float], what
 
 # ------------------------------------------------------------------ by name, from an experiment and its token store
 
+# By the name in a config. `config/design.py` lists the same names, with the settings of each.
 BASELINES: Registry[Callable[[Experiment, TokenStore], Mixture]] = Registry("baseline")
-"""Every baseline by its name in a config. `config/design.py` lists the same names, with the settings of each."""
-
 BASELINES.register("natural")(lambda experiment, store: natural(store.unique_tokens))
 BASELINES.register("uniform")(lambda experiment, store: uniform(store.domains))
 BASELINES.register("temperature")(lambda experiment, store: temperature(store.unique_tokens, experiment.baselines.tau))

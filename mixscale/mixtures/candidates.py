@@ -1,6 +1,6 @@
 """Candidate mixtures: draws around a centre, corners and edges, moved within bounds.
 
-Arrays in the order of the domains. This module knows nothing of losses or of how candidates are chosen.
+Arrays are in the order of the domains. This module knows nothing of losses or of how candidates are chosen.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize
 
-CORNER_SHARES = (1.0, 0.7)
-"""Share of a corner or of the middle of an edge in a candidate; the rest is the centre."""
-MAX_EDGES = 200
-"""Most edges of the simplex whose middles are candidates."""
-HULL_FACTOR = 1.25
-"""Factor by which the hull of the trained mixtures is enlarged, from their mean, for candidates."""
+CORNER_SHARES = (1.0, 0.7)  # share of a corner or of the middle of an edge in a candidate, against the centre
+MAX_EDGES = 200  # most edges of the simplex whose middles are candidates
+HULL_FACTOR = 1.25  # by which the hull of the trained mixtures is enlarged, from their mean, for candidates
 
 
 def around(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, count: int, rng: np.random.Generator):
@@ -28,9 +25,8 @@ def around(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, count: i
 
 def corners(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The centre, vertices, middles of edges, and these mixed with the centre, within bounds, shape (Q, K)."""
-    k = len(centre_K)
-    eye_KxK = np.eye(k)
-    first_E, second_E = np.triu_indices(k, 1)
+    eye_KxK = np.eye(len(centre_K))
+    first_E, second_E = np.triu_indices(len(centre_K), 1)
     if len(first_E) > MAX_EDGES:
         chosen_E = rng.choice(len(first_E), MAX_EDGES, replace=False)
         first_E, second_E = first_E[chosen_E], second_E[chosen_E]
@@ -39,18 +35,17 @@ def corners(centre_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray, rng: np
     return within(np.concatenate([centre_K[None], *parts]), low_K, high_K)
 
 
-def near_hull(points_QxK: np.ndarray, seen_RxK: np.ndarray) -> np.ndarray:
+def near_hull(points_QxK: np.ndarray, trained_RxK: np.ndarray) -> np.ndarray:
     """Points moved towards the mean of the trained mixtures until they lie in their enlarged hull, shape (Q, K).
 
-    How far the ray to a point stays in the hull is a linear program: the largest s for which mean + s (point - mean)
-    is a convex combination of trained mixtures.
+    A linear program finds the largest s for which mean + s (point - mean) is a convex combination of trained mixtures.
     """
-    mean_K, count = seen_RxK.mean(axis=0), len(seen_RxK)
+    mean_K, count = trained_RxK.mean(axis=0), len(trained_RxK)
     moved_QxK = points_QxK.copy()
     for q, ray_K in enumerate(points_QxK - mean_K):
         found = optimize.linprog(
             np.r_[np.zeros(count), -1.0],
-            A_eq=np.block([[seen_RxK.T, -ray_K[:, None]], [np.ones((1, count)), np.zeros((1, 1))]]),
+            A_eq=np.block([[trained_RxK.T, -ray_K[:, None]], [np.ones((1, count)), np.zeros((1, 1))]]),
             b_eq=np.r_[mean_K, 1.0],
             bounds=[(0, None)] * count + [(0, 1 / HULL_FACTOR)],
         )

@@ -1,8 +1,8 @@
 """Which mixtures to train before there is a table: the methods of a `Design`, and the I-optimal design.
 
 An I-optimal design (also V-optimal; Kiefer 1959; Atkinson, Donev and Tobias 2007, chapter 10) takes the candidates
-after which the average variance of a prediction is smallest. The variance needs a prior for losses over mixtures: here
-a smooth random function; `mixtures.acquisition` has the prior of a law. This module knows nothing of fits or laws.
+after which the average variance of a prediction is smallest. The prior for losses over mixtures is a smooth random
+function; `acquisition` has the prior of a law. This module knows nothing of fits or laws.
 """
 
 from __future__ import annotations
@@ -22,37 +22,26 @@ from mixscale.mixtures.candidates import around, corners, distinct
 from mixscale.mixtures.information import Uncertainty, choose
 from mixscale.registry import Registry
 
-UNITS = 10_000
-"""Weights are whole multiples of 1 / UNITS, so that a table shows exactly what was trained."""
-TRIES = 100
-"""Draws for each mixture that is wanted, after which a design without new ones is an error."""
-SHIFT, ROOT = 3e-4, 0.25
-"""The smooth prior measures distances of (h + SHIFT)^ROOT: from 0 to .001 of a domain is as far as from .2 to .3."""
-LENGTH = 3.0
-"""Length scale in these roots: as wide as the simplex, so that distant runs are informative too."""
-NOISE = 0.1
-"""Standard deviation of a run about the smooth function, relative to that of the losses."""
-REGION, CANDIDATES = 400, 800
-"""Mixtures over which the variance is averaged, and candidates, if no pool is given."""
+UNITS = 10_000  # weights are whole multiples of 1 / UNITS, so that a table shows exactly what was trained
+TRIES = 100  # draws for each mixture that is wanted, after which a design without new ones is an error
+SHIFT, ROOT = 3e-4, 0.25  # the smooth prior has distances of (h + SHIFT)^ROOT: from 0 to .001 is as far as .2 to .3
+LENGTH = 3.0  # length scale in these roots: as wide as the simplex, so that distant runs are informative too
+NOISE = 0.1  # standard deviation of a run about the smooth function, relative to that of the losses
+REGION, CANDIDATES = 400, 800  # mixtures over which the variance is averaged, and candidates, if no pool is given
 
-Method = Callable[[Design, Mixture], list[Mixture]]
-"""From a design and the natural mixture to mixtures to fit, in a fixed order."""
+Method = Callable[[Design, Mixture], list[Mixture]]  # from the natural mixture to mixtures to fit, in a fixed order
+# By the origin that a run table records. The field that switches a method on is in `config/design.py`.
 METHODS: Registry[Method] = Registry("design method")
-"""Every method except the Dirichlet draws, by the origin that a run table records. The field of the design that
-switches a method on is in `config/design.py`."""
-Prior = Callable[[np.ndarray], np.ndarray]
-"""From mixtures of shape (A, K) to the covariances of their losses under M unknowns, shape (M, A, A)."""
+Prior = Callable[[np.ndarray], np.ndarray]  # from mixtures (A, K) to covariances of losses under M unknowns (M, A, A)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mixture to train, its role and its origin."""
+    """A mixture to train."""
 
     mixture: Mixture
-    role: str
-    """`fit` or `held_out`"""
-    origin: str
-    """a name in `METHODS`, or `dirichlet`"""
+    role: str  # `fit` or `held_out`
+    origin: str  # a name in `METHODS`, or `dirichlet`
 
 
 def draw(design: Design, natural: Mixture, prior: Mixture | None = None) -> list[Drawn]:
@@ -61,7 +50,7 @@ def draw(design: Design, natural: Mixture, prior: Mixture | None = None) -> list
     The same design and seed give the same mixtures; larger numbers append to each kind.
 
     Args:
-        prior: mixture around which the Dirichlet draws spread; None: the natural mixture.
+        prior: centre of the Dirichlet draws; None: the natural mixture.
 
     Raises:
         InputError: the design has no mixture to fit, or its Dirichlet draws repeat themselves.
@@ -110,8 +99,7 @@ def _optimal(design: Design, natural: Mixture) -> list[Mixture]:
     if not design.optimal:
         return []
     frame = optimal_design(natural.domains, design.optimal, natural, seed=design.seed)
-    weights_RxK = frame[[f"mix/{d}" for d in natural]].to_numpy()
-    return [Mixture.from_array(natural.domains, h_K) for h_K in weights_RxK]
+    return [Mixture.from_array(natural.domains, h_K) for h_K in frame.drop(columns="uncertainty").to_numpy()]
 
 
 @METHODS.register("given")
@@ -149,7 +137,7 @@ def optimal_design(
     upper: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The mixtures to run first, within bounds; the same seed gives the same design.
+    """The mixtures to run first, within bounds, the most informative first; the same seed gives the same design.
 
     Args:
         natural: mixture around which the variance is averaged, flattened by a square root; None: the uniform one.
@@ -157,7 +145,7 @@ def optimal_design(
 
     Returns:
         columns `mix/<domain>`, weights in whole ten-thousandths, and `uncertainty`: the share of the average variance
-        that remains after this run and those above it. The most informative runs come first.
+        that remains after this run and those above it.
 
     Raises:
         InputError: fewer than two domains or one twice, no run, a negative seed, contradictory bounds, or more runs
@@ -177,9 +165,8 @@ def optimal_design(
     if natural:
         centre_K = Mixture.normalized(dict.fromkeys(domains, 0.0) | dict(natural)).tempered(0.5).array(domains)
     region_QxK = around(centre_K, low_K, high_K, REGION, rng)
-    pool_NxK = np.concatenate(
-        [corners(centre_K, low_K, high_K, rng), region_QxK, around(centre_K, low_K, high_K, CANDIDATES - REGION, rng)]
-    )
+    corner_QxK = corners(centre_K, low_K, high_K, rng)
+    pool_NxK = np.concatenate([corner_QxK, region_QxK, around(centre_K, low_K, high_K, CANDIDATES - REGION, rng)])
     pool_NxK = distinct(np.stack([rounded(Mixture.from_array(domains, h_K)).array(domains) for h_K in pool_NxK]))
     if len(pool_NxK) < runs:
         raise InputError(

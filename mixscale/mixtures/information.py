@@ -1,27 +1,27 @@
-"""What a run would teach: the linear-Gaussian uncertainty of some quantities, and the runs that leave least of it.
+"""What a run would show: the linear-Gaussian uncertainty of some quantities, and the runs that reduce it most.
 
-Losses of candidate runs and quantities of interest are jointly normal. A run measures its loss with noise, and the
-variance of the quantities falls by an amount that does not depend on the measured value, so a whole design can be
+Losses of candidate runs and quantities of interest are jointly normal. A run measures its loss with noise, and reduces
+the variance of the quantities by an amount that does not depend on the measured value, so whole designs can be
 compared before anything is trained (Lindley 1956; Chaloner and Verdinelli 1995, section 2). Arrays only: the caller
 supplies the covariances, from a prior or from the draws of a fit.
 """
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from scipy.linalg.blas import dger
 
-EXCHANGE_ROUNDS = 3
-"""Most rounds in which each chosen run may be exchanged for a better one (Fedorov 1972)."""
-EXCHANGE_GAIN = 1e-6
-"""Smallest relative gain of an exchange, so that rounding cannot make exchanges cycle."""
+EXCHANGE_ROUNDS = 3  # most rounds in which each chosen run may be exchanged for a better one (Fedorov 1972)
+EXCHANGE_GAIN = 1e-6  # smallest relative gain of an exchange, so that rounding cannot make exchanges cycle
 
 
 class Uncertainty:
-    """Weighted variance of Q quantities under M independent unknowns, and how runs of N candidates lower it.
+    """Weighted variance of Q quantities under M independent unknowns, and how runs of N candidates reduce it.
 
-    An unknown is a target, or one draw of a law; each has its own covariances. `variance` is the sum over unknowns of
-    the weighted variances of the quantities, in the squared unit of the loss.
+    An unknown is a target, or one draw of a law. `variance` is the sum over unknowns of the weighted variances of the
+    quantities, in the squared unit of the loss.
 
     Args:
         cov_MxNxN: covariance of the candidates' losses.
@@ -36,7 +36,7 @@ class Uncertainty:
         self.variance, self.noise_MxN = variance, noise_MxN
 
     def gains(self) -> np.ndarray:
-        """By how much a run of each candidate would lower the variance, shape (N,)."""
+        """Reduction of the variance by a run of each candidate, shape (N,)."""
         spread_MxN = np.einsum("mnn->mn", self.cov_MxNxN) + self.noise_MxN
         return (np.einsum("mqn,mqn->mn", self.cross_MxQxN, self.cross_MxQxN) / spread_MxN).sum(axis=0)
 
@@ -48,8 +48,8 @@ class Uncertainty:
     def remove_run(self, n: int) -> None:
         """Undoes `add_run(n)`."""
         # A run with variance -noise undoes one with noise; the variance that remains there is below the noise.
-        room_M = np.maximum(self.noise_MxN[:, n] - self.cov_MxNxN[:, n, n], 1e-9 * self.noise_MxN[:, n])
-        self._update(n, -1 / room_M)
+        margin_M = np.maximum(self.noise_MxN[:, n] - self.cov_MxNxN[:, n, n], 1e-9 * self.noise_MxN[:, n])
+        self._update(n, -1 / margin_M)
         self.variance += self._gain(n)
 
     def _gain(self, n: int) -> float:
@@ -65,22 +65,20 @@ class Uncertainty:
 
 
 def choose(uncertainty: Uncertainty, runs: int, cost_N: np.ndarray | None = None, budget: float = np.inf):
-    """Candidates that together leave the least variance: at most `runs` of them, each once, within a budget.
+    """At most `runs` candidates that together leave the least variance, each once, within a budget.
 
-    A greedy choice, then exchanges. Where costs differ, the greatest gain and the greatest gain for its cost are both
-    tried and the better design is kept, because either alone can be far off (Khuller, Moss and Naor 1999).
-    `uncertainty` is updated with the chosen runs.
+    A greedy choice, then exchanges. If costs differ, it tries both the greatest gain and the greatest gain for its
+    cost and keeps the better design, because either alone can be far off (Khuller, Moss and Naor 1999).
 
     Returns:
         the chosen candidates, most informative first, and the variance that remains after each, shape (chosen,).
+        `uncertainty` is updated with them.
     """
     cost_N = np.ones(uncertainty.noise_MxN.shape[1]) if cost_N is None else cost_N
     divisors = [np.ones_like(cost_N)] + ([cost_N] if np.ptp(cost_N) > 0 and np.isfinite(budget) else [])
     tried = []
     for divisor_N in divisors:
-        trial = Uncertainty(
-            uncertainty.cov_MxNxN, uncertainty.cross_MxQxN, uncertainty.variance, uncertainty.noise_MxN
-        )
+        trial = copy.deepcopy(uncertainty)
         chosen = _greedy(trial, runs, divisor_N, cost_N, budget)
         _exchange(trial, chosen, cost_N, budget)
         tried.append((trial.variance, chosen))
@@ -122,11 +120,10 @@ def _exchange(uncertainty: Uncertainty, chosen: list[int], cost_N: np.ndarray, b
 
 def _ordered(uncertainty: Uncertainty, chosen: list[int]) -> tuple[list[int], np.ndarray]:
     """The chosen, most informative first, and the variance that remains after each; adds them to `uncertainty`."""
-    order: list[int] = []
-    remaining = []
-    while len(order) < len(chosen):
-        gain_N = uncertainty.gains()
-        order.append(max((c for c in chosen if c not in order), key=lambda c: gain_N[c]))
+    order, remaining, left = [], [], list(chosen)
+    while left:
+        order.append(max(left, key=uncertainty.gains().__getitem__))
+        left.remove(order[-1])
         uncertainty.add_run(order[-1])
         remaining.append(max(uncertainty.variance, 0.0))
     return order, np.array(remaining)

@@ -11,16 +11,12 @@ import numpy as np
 from mixscale.errors import InputError, listed
 from mixscale.mixture import Mixture
 
-BUCKETS = 10_000
-"""Buckets into which n-grams are hashed, as many as in DSIR."""
-SMOOTHING = 0.1
-"""Count added to every bucket, so that an unseen n-gram does not decide alone."""
-SHRINKAGE = 0.1
-"""Share of a sphere in the covariance of embeddings, which has too few samples."""
+BUCKETS = 10_000  # into which n-grams are hashed, as many as in DSIR
+SMOOTHING = 0.1  # count added to every bucket, so that an unseen n-gram does not decide alone
+SHRINKAGE = 0.1  # share of a sphere in the covariance of embeddings, which has too few samples
 WORD = re.compile(r"\w+|[^\w\s]")
 
-Embedding = Callable[[Sequence[str]], np.ndarray]
-"""From M texts to their vectors, shape (M, F)."""
+Embedding = Callable[[Sequence[str]], np.ndarray]  # from M texts to their vectors, shape (M, F)
 
 
 def relevance(
@@ -31,20 +27,16 @@ def relevance(
     seed: int = 0,
     embedding: Embedding | None = None,
 ) -> Mixture:
-    """The domains of the `share` of all text that is most similar to the target's.
+    """The mixture of domains of the `share` of all text that is most similar to the target's.
 
-    The weight of a text is how much likelier its words are in the target than in all domains together: `p(x) / q(x)`
-    with bags of hashed words and pairs of words or, with an embedding, Gaussians of one covariance. Texts are then
-    drawn without replacement in proportion to their weights. A domain of which nothing is drawn has weight zero.
-
-    Source: DSIR, Xie et al., arXiv 2302.03169, with samples in place of the whole corpus.
+    Texts are drawn without replacement in proportion to `p(x) / q(x)`, how much likelier their words are in the target
+    than in all domains together: with bags of hashed words and pairs of words or, with an embedding, Gaussians of one
+    covariance. Source: DSIR, Xie et al., arXiv 2302.03169, with samples in place of the whole corpus.
 
     Args:
-        tokens: size of each domain, which its samples represent.
-        samples: texts of each domain, all of about one length (the weights of longer texts are more extreme).
-        target: texts of the kind that is wanted.
-        share: of all tokens, above 0 and at most 1 (which gives the natural mixture).
-        seed: of the draw.
+        tokens: size of each domain. samples: texts of each domain, of similar length (the weights of longer texts are
+            more extreme). target: texts of the kind that is wanted.
+        share: of all tokens, above 0 and at most 1 (which gives the natural mixture). seed: of the draw.
         embedding: vectors of texts, in place of words.
 
     Raises:
@@ -59,10 +51,8 @@ def relevance(
     texts = [text for d in tokens for text in samples[d]]
     domain_M = np.repeat(np.arange(len(tokens)), [len(samples[d]) for d in tokens])
     mass_M = np.repeat([n / len(samples[d]) for d, n in tokens.items()], [len(samples[d]) for d in tokens])
-    if embedding is None:
-        log_weight_M = _by_words(texts, target, mass_M)
-    else:
-        log_weight_M = _by_vectors(embedding, texts, target, mass_M)
+    by_words = embedding is None
+    log_weight_M = _by_words(texts, target, mass_M) if by_words else _by_vectors(embedding, texts, target, mass_M)
     # The order of log w + log mass + Gumbel noise is that of draws without replacement in proportion to w · mass.
     noisy_M = log_weight_M + np.log(mass_M) + np.random.default_rng(seed).gumbel(size=len(texts))
     order_M = np.argsort(-noisy_M, kind="stable")

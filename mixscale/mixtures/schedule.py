@@ -1,4 +1,4 @@
-"""`Schedule`: which mixture holds at which step of a run. `Constant` and `Staged` are the schedules there are.
+"""Schedules: the mixture at each step of a run, `Constant` or `Staged`.
 
 A schedule knows mixtures and shares of a run, and nothing of samplers, devices or files. A new kind is a class with
 the members of `Schedule`; `training/run.py` hashes its `config`, so that two schedules never share a run's id.
@@ -38,7 +38,7 @@ class Schedule(Protocol):
         """
 
     def columns(self, domains: Sequence[str]) -> dict[str, float]:
-        """What the RunTable records of the schedule beside `mix/<domain>`."""
+        """Columns of the run table in addition to `mix/<domain>`."""
 
 
 @dataclass(frozen=True)

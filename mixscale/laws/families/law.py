@@ -1,11 +1,9 @@
 """What a law is: a pure function, its parameters with bounds and priors, and the points at which it is evaluated.
 
-Also the terms and parameter blocks that several laws share. Knows no table, no fitting and no intervals. `Dataset`
-scales losses by a typical loss of the target, and `n` and `d` by their geometric means in the table, so that every
-parameter is of order one.
-
-On the simplex a factor before a sum over domains cannot be separated from the domains' own coefficients. So each
-domain has a parameter for the loss of that domain alone: `v_j = log(term at the vertex of domain j)`.
+Also the terms and parameter blocks that laws share. It knows no table, no fitting and no intervals. `Dataset` scales
+losses by a typical loss, and `n` and `d` by their geometric means, so that every parameter is of order one. On the
+simplex a factor before a sum over domains cannot be separated from the domains' coefficients, so each domain has one
+parameter `v_j = log(term at the vertex of domain j)`.
 """
 
 from __future__ import annotations
@@ -20,35 +18,22 @@ import numpy as np
 
 from mixscale.registry import Registry
 
-SMALL = 1e-5
-"""Weight below which `power` leaves the formula, so that its slope at zero stays finite."""
-UNLIMITED = 1e9
-"""Unique tokens of a domain that is never repeated, in units of a table's mean token count."""
+SMALL = 1e-5  # weight below which `power` leaves the formula, so that its slope at zero stays finite
+UNLIMITED = 1e9  # unique tokens of a domain that is never repeated, in units of a table's mean token count
 
 
 class Points(NamedTuple):
-    """Inputs of a law: mixtures and, for laws that use them, scaled sizes, token counts and unique tokens.
+    """Inputs of a law. `of` fills in what a law does not use."""
 
-    Attributes:
-        h_RxK: weights. n_R, d_R: size and tokens over the table's geometric means; ones for a law without scale.
-        u_RxK: unique tokens of each domain in the unit of d; `UNLIMITED` where nothing is repeated.
-    """
-
-    h_RxK: np.ndarray
-    n_R: np.ndarray
-    d_R: np.ndarray
-    u_RxK: np.ndarray
+    h_RxK: np.ndarray  # weights
+    n_R: np.ndarray  # sizes over the table's geometric mean; ones for a law without scale
+    d_R: np.ndarray  # tokens, likewise
+    u_RxK: np.ndarray  # unique tokens of each domain in the unit of d; `UNLIMITED` where nothing is repeated
 
     @classmethod
     def of(cls, h_RxK, n_R=None, d_R=None, u_RxK=None) -> Points:
-        """Points; a missing size or token count becomes ones, missing unique tokens become `UNLIMITED`."""
-        ones_R = np.ones(len(h_RxK))
-        return cls(
-            h_RxK,
-            ones_R if n_R is None else n_R,
-            ones_R if d_R is None else d_R,
-            np.full(h_RxK.shape, UNLIMITED) if u_RxK is None else u_RxK,
-        )
+        n_R, d_R = (np.ones(len(h_RxK)) if x_R is None else x_R for x_R in (n_R, d_R))
+        return cls(h_RxK, n_R, d_R, np.full(h_RxK.shape, UNLIMITED) if u_RxK is None else u_RxK)
 
     @property
     def count(self) -> int:
@@ -77,52 +62,39 @@ class Block:
     per_domain: bool
     lower: float
     upper: float
-    mean: float
-    """centre of the weak Gaussian prior and of the starting points"""
+    mean: float  # of the weak Gaussian prior and of the starting points
     std: float
-    natural: Callable[[np.ndarray, np.ndarray, dict[str, float]], np.ndarray]
-    """physical value from (this block, whole theta_P, units with keys loss, n, d)"""
+    natural: Callable  # (this block, whole theta_P, units with keys loss, n, d) -> value in the published formula
 
 
 @dataclass(frozen=True)
 class Law:
-    """A parametric family of losses. `gp.Process` and `stacking.Stack` have the same attributes and methods.
-
-    Attributes:
-        name: the name in `LAWS`.
-        source: formula, publication, and what was changed.
-        f: `f(theta_P, points) -> loss_R`, float64, differentiable everywhere on the simplex.
-        blocks: the parameters in the order of theta_P.
-        uses_scale: whether the loss depends on n and d.
-        uses_mixture: whether it depends on the weights where nothing is repeated.
-        uses_unique: whether it depends on the unique tokens of a domain.
-        exposures: whether weights and tokens enter only as the tokens of each domain, `h_j d`, and the loss falls
-            and is convex in them. Then it stays convex with repeats, and without scale `h` need not sum to one.
-        convex: whether the loss is convex in h for every theta within bounds, so that a local optimum is global.
-        linear: whether it is linear in h.
-        auto: whether 'auto' compares it.
-        size_at: index in theta of log A, followed by alpha, of a law whose only size term is `A/N^alpha`.
-    """
+    """A parametric family of losses. `gp.Process` and `stacking.Stack` have the same attributes and methods."""
 
     name: str
-    source: str
-    f: Callable[..., jax.Array]
-    blocks: tuple[Block, ...]
-    uses_scale: bool = False
-    convex: bool = True
-    linear: bool = False
-    uses_mixture: bool = True
-    uses_unique: bool = False
+    source: str  # formula, publication, and what was changed
+    f: Callable[..., jax.Array]  # f(theta_P, points) -> loss_R, float64, differentiable everywhere on the simplex
+    blocks: tuple[Block, ...]  # the parameters in the order of theta_P
+    uses_scale: bool = False  # whether the loss depends on n and d
+    convex: bool = True  # whether it is convex in h for every theta within bounds, so that a local optimum is global
+    linear: bool = False  # whether it is linear in h
+    uses_mixture: bool = True  # whether it depends on the weights where nothing is repeated
+    uses_unique: bool = False  # whether it depends on the unique tokens of a domain
+    # Whether weights and tokens enter only as the tokens of each domain, `h_j d`, and the loss falls and is convex in
+    # them. Such a law stays convex with repeats, and without scale its `h` need not sum to one.
     exposures: bool = False
-    auto: bool = False
-    size_at: int | None = None
+    auto: bool = False  # whether 'auto' compares it
+    size_at: int | None = None  # index in theta of log A, followed by alpha, if the only size term is `A/N^alpha`
 
     def bound(self, points: Points) -> Law:
         """The law for a table with these points; a formula does not depend on them."""
         return self
 
+    def _sizes(self, n_domains: int) -> list[int]:
+        return [n_domains if b.per_domain else 1 for b in self.blocks]
+
     def n_params(self, n_domains: int) -> int:
-        return sum(n_domains if b.per_domain else 1 for b in self.blocks)
+        return sum(self._sizes(n_domains))
 
     def names(self, domains: Sequence[str]) -> list[str]:
         """Name of each parameter; `C/web` for the parameter of a domain."""
@@ -130,9 +102,8 @@ class Law:
 
     def priors(self, n_domains: int) -> np.ndarray:
         """Lower and upper bound, and mean and standard deviation of the prior, of every parameter, shape (4, P)."""
-        sizes = [n_domains if b.per_domain else 1 for b in self.blocks]
         fields = [(b.lower, b.upper, b.mean, b.std) for b in self.blocks]
-        return np.repeat(np.array(fields, dtype=np.float64).T, sizes, axis=1)
+        return np.repeat(np.array(fields, dtype=np.float64).T, self._sizes(n_domains), axis=1)
 
     def starts(self, rng: np.random.Generator, n_domains: int, count: int) -> np.ndarray:
         """Starting points, shape (count, P): the prior's centre, then draws around it with a width of at most one."""
@@ -143,28 +114,20 @@ class Law:
 
     def natural(self, theta_P: np.ndarray, n_domains: int, units: dict[str, float]) -> np.ndarray:
         """Parameters in the units of the published formula (losses in the target's own, N and D as counts)."""
-        parts, at = [], 0
-        for block in self.blocks:
-            size = n_domains if block.per_domain else 1
-            parts.append(np.atleast_1d(block.natural(theta_P[at : at + size], theta_P, units)))
-            at += size
-        return np.concatenate(parts)
+        parts = np.split(theta_P, np.cumsum(self._sizes(n_domains))[:-1])
+        values = [b.natural(part, theta_P, units) for b, part in zip(self.blocks, parts, strict=True)]
+        return np.concatenate([np.atleast_1d(value) for value in values])
 
 
-LAWS: Registry[Law] = Registry("law")
-"""Every law by name. Laws with repeats and stacks are made from these (`catalogue.get_law`)."""
-ALIASES: dict[str, str] = {}
-"""Other published names of the same set of functions."""
+LAWS: Registry[Law] = Registry("law")  # `catalogue.get_law` makes laws with repeats and stacks from these
+ALIASES: dict[str, str] = {}  # other published names of the same set of functions
 
 
 def register(name: str, *blocks: Block, aliases: Sequence[str] = (), **traits: bool | int) -> Callable:
-    """Decorator that adds `f(theta_P, points) -> loss_R` to `LAWS`; the arguments are the attributes of `Law`.
-
-    The first paragraph of the function's docstring is the source of the law; the second describes theta.
-    """
+    """Decorator that adds a law to `LAWS`. `traits` are attributes of `Law`; the docstring of `f` is the source."""
 
     def add(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        source = " ".join((f.__doc__ or "").split("\n\n")[0].split()).removesuffix(".")
+        source = " ".join((f.__doc__ or "").split()).removesuffix(".")
         LAWS.register(name)(Law(name, source, f, blocks, **traits))
         ALIASES.update(dict.fromkeys(aliases, name))
         return f
@@ -203,9 +166,21 @@ def as_is(block, theta, units):
     return block
 
 
-def vertex_weights(exponent_at: int):
-    """Natural `w_j` of `(Σ w_j h_j)^-alpha` from log-terms at the vertices; alpha is `theta[exponent_at]`."""
-    return lambda v, theta, units: np.exp(-(v + np.log(units["loss"])) / theta[exponent_at])
+def vertex_weights(exponent_at: int, scale: str | None = None, scale_at: int = 0, sign: float = -1.0):
+    """Natural `w_j` of `(Σ w_j h_j)^-alpha / D^b` from log-terms at the vertices.
+
+    Args:
+        exponent_at, scale_at: index in theta of alpha and of b. scale: `n` or `d`; None: there is no such factor.
+        sign: 1 where the power of the sum is positive.
+    """
+
+    def natural(v, theta, units):
+        log_term = v + np.log(units["loss"])
+        if scale:
+            log_term = log_term + theta[scale_at] * np.log(units[scale])
+        return np.exp(sign * log_term / theta[exponent_at])
+
+    return natural
 
 
 def times_power(exponent_at: int, scale: str):

@@ -2,7 +2,7 @@
 
 Both forms apply the saturation of Scaling Data-Constrained Language Models (arXiv 2305.16264) to each domain.
 `constrained` is the published form, in which excess parameters count less too. `repeated` applies to any law, with an
-R* that falls with size and grows with unique text. Neither predicts best on every table, so 'auto' compares both.
+R* that falls with size and grows with unique text. Neither predicts best on every table; 'auto' compares both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def repeated(law: Law) -> Law:
     exposures it takes `D'_j / D` as h, which then sum to less than one; any other takes the shares.
     Extra parameters: `R*_j = R* U_j^m / N^k`, the published constant for m = k = 0; without scale there is no k.
     """
-    extra = _blocks(law)
+    extra = (_FIRST, *_POWERS) if law.uses_scale else (_FIRST_AT_ONE_SIZE, _POWERS[0])
     own = -len(extra)
 
     def f(theta, x):
@@ -77,11 +77,11 @@ def constrained(law: Law) -> Law | None:
         "with `D' = U + U R*_D (1 - e^(-(D/U - 1)/R*_D))` of each domain, and N' likewise of the best size for U "
         "(arXiv 2305.16264)"
     )
-    return _widened(law, "+constrained", about, f, PUBLISHED)
+    return _widened(law, "+constrained", about, f, _PUBLISHED)
 
 
+# By the suffix of a law's name; None where a law has no such form.
 REPEATS: dict[str, Callable[[Law], Law | None]] = {"+repeats": repeated, "+constrained": constrained}
-"""By the suffix of a law's name: the function that makes the law with repeats; it returns None where it cannot."""
 
 
 def _of_tokens(x: Points, d_RxK: jax.Array, over_R: jax.Array | None = None) -> Points:
@@ -123,49 +123,33 @@ def _widened(law: Law, suffix: str, about: str, f: Callable[..., jax.Array], ext
     -beta e over log y, so it falls, and its second derivative by y is
     `(beta e + (beta e)^2 - beta y e') A/N'^alpha / y^2 >= 0`.
     """
-    own = -len(extra)
+    own = slice(-len(extra))
+
+    def of_own_theta(block: Block) -> Block:
+        return dataclasses.replace(block, natural=lambda part, theta, units: block.natural(part, theta[own], units))
+
     return dataclasses.replace(
         law,
         name=law.name + suffix,
         source=f"{law.source}; {about}",
         f=f,
-        blocks=(*(_before(block, own) for block in law.blocks), *extra),
+        blocks=(*map(of_own_theta, law.blocks), *extra),
         convex=law.convex and law.exposures,
         linear=False,
         uses_unique=True,
     )
 
 
-def _before(block: Block, own: int) -> Block:
-    """The block of a law, given only the law's own part of theta."""
-    return dataclasses.replace(block, natural=lambda values, theta, units: block.natural(values, theta[:own], units))
+def _decay(name: str, centre: float, natural) -> Block:
+    return Block(name, False, -1.0, 7.0, float(np.log(centre)), 1.0, natural)
 
 
-def _decay(block, theta, units):
-    """R* of `R* U^m / N^k` with U and N as counts."""
-    return np.exp(block) * units["n"] ** theta[-1] / units["d"] ** theta[-2]
-
-
-def _decay_at_one_size(block, theta, units):
-    return np.exp(block) / units["d"] ** theta[-1]
-
-
-def _exp(block, theta, units):
-    return np.exp(block)
-
-
-# The prior's centre: R* falls with the square root of size over unique tokens.
-_FIRST = Block("R*", False, -1.0, 7.0, float(np.log(15.0)), 1.0, _decay)
-_POWER_OF_TEXT, _POWER_OF_SIZE = (Block(name, False, -1.0, 3.0, 0.5, 0.3, as_is) for name in ("m", "k"))
-
-PUBLISHED = (
-    Block("R*_D", False, -1.0, 7.0, float(np.log(15.4)), 1.0, _exp),
-    Block("R*_N", False, -1.0, 7.0, float(np.log(5.3)), 1.0, _exp),
+# R* of `R* U^m / N^k` with U and N as counts. In the prior's centre it falls with the root of size over unique tokens.
+_FIRST = _decay("R*", 15.0, lambda log, theta, units: np.exp(log) * units["n"] ** theta[-1] / units["d"] ** theta[-2])
+_FIRST_AT_ONE_SIZE = _decay("R*", 15.0, lambda log, theta, units: np.exp(log) / units["d"] ** theta[-1])
+_POWERS = tuple(Block(name, False, -1.0, 3.0, 0.5, 0.3, as_is) for name in ("m", "k"))
+# Priors centred on the paper's values.
+_PUBLISHED = (
+    _decay("R*_D", 15.4, lambda log, theta, units: np.exp(log)),
+    _decay("R*_N", 5.3, lambda log, theta, units: np.exp(log)),
 )
-"""Priors centred on the paper's values."""
-
-
-def _blocks(law: Law) -> tuple[Block, ...]:
-    if law.uses_scale:
-        return _FIRST, _POWER_OF_TEXT, _POWER_OF_SIZE
-    return dataclasses.replace(_FIRST, natural=_decay_at_one_size), _POWER_OF_TEXT

@@ -1,7 +1,6 @@
 """Laws of mixture, size N and tokens D, for tables with several sizes or token counts.
 
-Every function takes `theta_P` and points of R rows and returns losses of shape (R,) in units of a typical loss;
-`n` and `d` are over the table's geometric means, so a factor is the value of its term there.
+As in `mixture`. `n` and `d` are over the table's geometric means, so a factor is the value of its term there.
 """
 
 from __future__ import annotations
@@ -25,23 +24,6 @@ from mixscale.laws.families.law import (
 from mixscale.laws.families.mixture import ADDITIVE_BLOCKS, additive
 
 
-def _log_loss_over_tokens(t_K, theta, units):
-    return t_K + np.log(units["loss"]) + theta[3] * np.log(units["d"])
-
-
-def _powered(base_at: int, power_at: int, scale: str):
-    """Natural `A_j` of `(Σ A_j h_j)^p / N^alpha` from the logs of the term at the vertices."""
-
-    def natural(v_K, theta, units):
-        return np.exp((v_K + np.log(units["loss"]) + theta[base_at] * np.log(units[scale])) / theta[power_at])
-
-    return natural
-
-
-def _exposure_with_tokens(v_K, theta, units):
-    return np.exp(-(v_K + np.log(units["loss"]) + theta[6] * np.log(units["d"])) / theta[5])
-
-
 # Convex: constant in h; with repeats x^-beta of effective tokens, which are concave in h.
 @register(
     "chinchilla",
@@ -54,10 +36,7 @@ def _exposure_with_tokens(v_K, theta, units):
     exposures=True,
 )
 def chinchilla(theta, x):
-    """`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), without the mixture.
-
-    theta = E, log A, alpha, log B, beta.
-    """
+    """`E + A/N^alpha + B/D^beta`: Chinchilla (arXiv 2203.15556), without the mixture."""
     return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + jnp.exp(theta[3]) * x.d_R ** -theta[4]
 
 
@@ -67,16 +46,13 @@ def chinchilla(theta, x):
     floor(),
     *scale_term("A", "alpha", "n", 1),
     exponent("beta"),
-    log_term("t", lower=-1000.0, std=30.0, natural=_log_loss_over_tokens),
+    log_term("t", lower=-1000.0, std=30.0, natural=lambda t, p, u: t + np.log(u["loss"]) + p[3] * np.log(u["d"])),
     uses_scale=True,
     size_at=1,
     auto=True,
 )
 def exponential_scale(theta, x):
-    """`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) in the token term.
-
-    theta = E, log A, alpha, beta, t (K,).
-    """
+    """`E + A/N^alpha + exp(Σ t_j h_j)/D^beta`: own; M4 of Data Mixing Laws (arXiv 2403.16952) in the token term."""
     return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + x.d_R ** -theta[3] * jnp.exp(x.h_RxK @ theta[4:])
 
 
@@ -93,15 +69,12 @@ def exponential_scale(theta, x):
     auto=True,
 )
 def effective_scale(theta, x):
-    """`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w.
-
-    theta = E, log A, a, beta, v (K,) with w_j = e^{-v_j/beta}.
-    """
-    floor, log_a, a, beta = theta[0], theta[1], theta[2], theta[3]
-    return floor + jnp.exp(log_a) * x.n_R**-a + x.d_R**-beta * power_mean(theta[4:], beta, x.h_RxK)
+    """`E + A N^-a + (D Σ w_j h_j)^-beta`: effective data with size and tokens; its factor B is absorbed in w."""
+    beta = theta[3]
+    return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + x.d_R**-beta * power_mean(theta[4:], beta, x.h_RxK)
 
 
-# Convex: as additive, the rest is constant in h.
+# Convex: as additive, the other terms are constant in h.
 @register(
     "additive-scale",
     *scale_term("A", "alpha", "n", 0),
@@ -113,12 +86,8 @@ def effective_scale(theta, x):
 )
 def additive_scale(theta, x):
     """`E + 1/(Σ C_j h_j^gamma_j) + A/N^alpha + B/D^beta`, gamma <= 1: Scaling Laws for Optimal Data Mixtures (arXiv
-    2507.09404).
-
-    theta = log A, alpha, log B, beta, then that of additive: E, v (K,), gamma (K,).
-    """
-    log_a, alpha, log_b, beta = theta[0], theta[1], theta[2], theta[3]
-    return additive(theta[4:], x) + jnp.exp(log_a) * x.n_R**-alpha + jnp.exp(log_b) * x.d_R**-beta
+    2507.09404)."""
+    return additive(theta[4:], x) + jnp.exp(theta[0]) * x.n_R ** -theta[1] + jnp.exp(theta[2]) * x.d_R ** -theta[3]
 
 
 # Convex: the additive law plus powers >= 1 of a positive linear function.
@@ -128,26 +97,22 @@ def additive_scale(theta, x):
     exponent("beta"),
     Block("p", False, 1.0, 20.0, 1.0, 2.0, as_is),
     Block("q", False, 1.0, 20.0, 1.0, 2.0, as_is),
-    log_term("A", upper=4.0, mean=-2.0, std=1.5, natural=_powered(0, 2, "n")),
-    log_term("B", upper=4.0, mean=-2.0, std=1.5, natural=_powered(1, 3, "d")),
+    log_term("A", upper=4.0, mean=-2.0, std=1.5, natural=vertex_weights(2, "n", 0, sign=1.0)),
+    log_term("B", upper=4.0, mean=-2.0, std=1.5, natural=vertex_weights(3, "d", 1, sign=1.0)),
     *ADDITIVE_BLOCKS,
     uses_scale=True,
     auto=True,
 )
 def joint(theta, x):
     """`E + 1/(Σ C_j h_j^gamma_j) + (Σ A_j h_j)^p / N^alpha + (Σ B_j h_j)^q / D^beta`, gamma <= 1: the joint law of
-    Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex.
-
-    theta = alpha, beta, p, q, log A_j^p (K,), log B_j^q (K,), E, v (K,), gamma (K,).
-    """
+    Scaling Laws for Optimal Data Mixtures (arXiv 2507.09404), with p, q >= 1 so that it stays convex."""
     k = x.h_RxK.shape[-1]
-    alpha, beta, p, q = theta[0], theta[1], theta[2], theta[3]
-    a_R = power_mean(theta[4 : 4 + k], -p, x.h_RxK)
-    b_R = power_mean(theta[4 + k : 4 + 2 * k], -q, x.h_RxK)
-    return additive(theta[4 + 2 * k :], x) + a_R * x.n_R**-alpha + b_R * x.d_R**-beta
+    a_R = power_mean(theta[4 : 4 + k], -theta[2], x.h_RxK)
+    b_R = power_mean(theta[4 + k : 4 + 2 * k], -theta[3], x.h_RxK)
+    return additive(theta[4 + 2 * k :], x) + a_R * x.n_R ** -theta[0] + b_R * x.d_R ** -theta[1]
 
 
-# Convex: as power-additive, the rest is constant in h.
+# Convex: as power-additive, the other terms are constant in h.
 @register(
     "power-additive-scale",
     floor(),
@@ -155,7 +120,7 @@ def joint(theta, x):
     *scale_term("B", "b", "d", 3),
     Block("alpha", False, 0.02, 10.0, 0.5, 0.5, as_is),
     Block("delta", False, 0.0, 2.0, 0.1, 0.2, as_is),
-    log_term("C", natural=_exposure_with_tokens),
+    log_term("C", natural=vertex_weights(5, "d", 6)),
     Block("gamma", True, 0.02, 1.0, 1.0, 0.4, as_is),
     uses_scale=True,
     size_at=1,
@@ -163,27 +128,19 @@ def joint(theta, x):
 )
 def power_additive_scale(theta, x):
     """`E + A/N^a + B/D^b + D^-delta (Σ C_j h_j^gamma_j)^-alpha`, gamma <= 1: own; includes additive-scale (alpha = 1,
-    delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0).
-
-    theta = E, log A, a, log B, b, alpha, delta, v (K,), gamma (K,) with C_j = e^{-v_j/alpha}.
-    """
+    delta = 0) and effective-scale (gamma = 1, delta = alpha, B = 0)."""
     k = x.h_RxK.shape[-1]
     mixed_R = power_mean(theta[7 : 7 + k], theta[5], power(x.h_RxK, theta[7 + k :]))
     return chinchilla(theta[:5], x) + x.d_R ** -theta[6] * mixed_R
 
 
-# BiMix and D-CPT are published for the weight of the one domain that the target belongs to. Here that weight is an
-# exposure `Σ_j w_j h_j` with w fitted, so that a target needs no domain of its own and a weight may be zero. With one
-# nonzero w_j it is the published form.
-
-
-def _times_tokens(block, theta, units):
-    return np.exp(block) * units["d"] ** theta[1]
+# BiMix and D-CPT are published for the weight of the domain that the target belongs to. Here it is an exposure
+# `Σ_j w_j h_j` with w fitted, so that a target needs no domain of its own; one nonzero w_j gives the published form.
 
 
 def _exposure_factor(block, theta, units):
     """B of `B r^eta / D^beta` with r in the unit of the natural w."""
-    mean_exposure = np.exp(-(theta[7:] + np.log(units["loss"])) / theta[6]).mean()
+    mean_exposure = vertex_weights(6)(theta[7:], theta, units).mean()
     return times_power(4, "d")(block, theta, units) * mean_exposure ** -theta[5]
 
 
@@ -195,7 +152,7 @@ def _autoscale_factor(v_K, theta, units):
 # Convex: x^-alpha of a linear function, times a constant in h.
 @register(
     "bimix",
-    Block("B", False, -12.0, 4.0, -1.5, 1.5, _times_tokens),
+    Block("B", False, -12.0, 4.0, -1.5, 1.5, lambda b, theta, units: np.exp(b) * units["d"] ** theta[1]),
     exponent("beta"),
     Block("alpha", False, 0.005, 5.0, 0.2, 0.3, as_is),
     log_term("w", mean=0.0, std=1.0, natural=vertex_weights(2)),
@@ -203,10 +160,7 @@ def _autoscale_factor(v_K, theta, units):
 )
 def bimix(theta, x):
     """`(Σ w_j h_j)^-alpha (B/D^beta + 1)`: BiMix (arXiv 2405.14908), `A/h_i^alpha (B/D^beta + C)` with the weight of
-    the target's domain replaced by an exposure; A and C are absorbed; no floor, no size.
-
-    theta = log B, beta, alpha, v (K,) with w_j = e^{-v_j/alpha}.
-    """
+    the target's domain replaced by an exposure; A and C are absorbed; no floor, no size."""
     return power_mean(theta[3:], theta[2], x.h_RxK) * (jnp.exp(theta[0]) * x.d_R ** -theta[1] + 1.0)
 
 
@@ -225,11 +179,7 @@ def bimix(theta, x):
 )
 def d_cpt(theta, x):
     """`E + A/N^alpha + B r^eta/D^beta + r^-gamma`: D-CPT (arXiv 2406.01375), with its share r of the one domain, and
-    its epsilon, replaced by an exposure `r = Σ w_j h_j`; its factor C is absorbed.
-
-    theta = E, log A, alpha, log B, beta, eta, gamma, v (K,) with w_j = e^{-v_j/gamma}; B is at the mean exposure of
-    the vertices.
-    """
+    its epsilon, replaced by an exposure `r = Σ w_j h_j`; its factor C is absorbed."""
     gamma, v_K = theta[6], theta[7:]
     term_R = power_mean(v_K, gamma, x.h_RxK)
     mean_term = power_mean(v_K, gamma, jnp.full((1, len(v_K)), 1 / len(v_K)))[0]
@@ -251,13 +201,8 @@ def d_cpt(theta, x):
 )
 def autoscale_scale(theta, x):
     """`c + A/N^alpha + Σ s_j (h_j D + a_j)^-gamma_j`: AutoScale (arXiv 2407.20177) over tokens of each domain; its
-    published form has no size.
-
-    theta = c, log A, alpha, v (K,), log a (K,), gamma (K,); e^{v_j} = s_j a_j^-gamma_j is the term without the
-    domain.
-    """
-    k = x.h_RxK.shape[-1]
-    v_K, log_a_K, gamma_K = theta[3 : 3 + k], theta[3 + k : 3 + 2 * k], theta[3 + 2 * k :]
+    published form has no size."""
+    v_K, log_a_K, gamma_K = theta[3:].reshape(3, -1)  # v_j = log(s_j a_j^-gamma_j), the term without the domain
     read_RxK = x.h_RxK * x.d_R[:, None] * jnp.exp(-log_a_K)
     terms_R = jnp.exp(v_K - gamma_K * jnp.log1p(read_RxK)).sum(axis=-1)
     return theta[0] + jnp.exp(theta[1]) * x.n_R ** -theta[2] + terms_R
