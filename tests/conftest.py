@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# Before JAX starts: eight devices, so that one process can test meshes against a single device.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled programs are kept between tests, their subprocesses and runs of the suite.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax-tests"))
@@ -35,6 +33,12 @@ from mixscale.data import TokenStore, build_store, documents  # noqa: E402
 DOMAINS = ("code", "fiction", "romance")
 LONG = ("sweeps", "training")  # folders whose tests take longest
 SEPARATOR = "=== next document ==="
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives this process eight devices, or one if no test of a mesh is selected; JAX has not started yet."""
+    devices = 1 if "not mesh" in config.option.markexpr else 8
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,11 @@ def test_a_cpu_trains_one_run_at_a_time_by_default(small, store):
     run = plan(small, store)[0].run
     assert population_size(run, Machine(), store) == 1
     assert population_size(run, Machine(population=6), store) == 6
-    assert population_size(run, Machine(mesh=Mesh(run=4, data=2)), store) == 4
+
+
+@pytest.mark.mesh
+def test_a_mesh_with_an_axis_of_runs_sets_the_population(small, store):
+    assert population_size(plan(small, store)[0].run, Machine(mesh=Mesh(run=4, data=2)), store) == 4
 
 
 def test_a_sweep_in_populations_gives_the_table_of_single_runs(small, tmp_path):

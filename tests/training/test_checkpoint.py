@@ -55,6 +55,7 @@ def shapes_of(state: State) -> State:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
+@pytest.mark.mesh
 def test_a_state_saved_on_one_mesh_is_the_same_on_another(state, tmp_path):
     there = on_mesh(state, fsdp=2, tensor=2)
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
@@ -66,6 +67,7 @@ def test_a_state_saved_on_one_mesh_is_the_same_on_another(state, tmp_path):
     assert jax.tree.map(lambda x: x.sharding, found.live) == jax.tree.map(lambda x: x.sharding, there)
 
 
+@pytest.mark.mesh
 def test_what_is_saved_is_the_state_at_that_moment_however_soon_it_is_given_away(tmp_path):
     """As the loop does: the next step is told to reuse the very memory that is being written."""
     step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)

@@ -125,6 +125,7 @@ def test_process_0_says_what_is_left_of_a_sweep(small: Experiment, store: TokenS
     assert not list(tmp_path.glob("1/*/runs/*"))
 
 
+@pytest.mark.mesh
 def test_two_processes_find_what_one_finds_with_the_same_devices(small: Experiment, store: TokenStore, tmp_path: Path):
     """Also where one of them is asked to stop, so that both do, and both go on."""
     mixture = {"code": 0.5, "fiction": 0.3, "romance": 0.2}

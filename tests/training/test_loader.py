@@ -43,6 +43,7 @@ def test_streamed_rows_are_the_resident_ones(run, small, store):
         np.testing.assert_array_equal(rows_1xSxBxT1[0, :3], np.asarray(resident.resident)[row_1xSxB[0, :3]])
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("axes", [(1, 4, 2, 1), (2, 2, 1, 2), (4, 2, 1, 1)])
 def test_a_host_reads_what_its_devices_hold_wherever_they_stand_on_the_mesh(axes):
     """Of two hosts with four devices each, in an order such as `jax.make_mesh` gives TPUs."""

@@ -14,6 +14,7 @@ from mixscale.training.step import Program, StepInputs
 from mixscale.training.tasks import LanguageModelling
 from mixscale.training.trainer import abstract
 
+pytestmark = pytest.mark.mesh
 MODEL = Model(d_model=32, layers=2, heads=4, kv_heads=2)
 ROWS, LENGTH, VOCAB, BATCH, STEPS = 64, 17, 50, 8, 20
 

@@ -103,6 +103,7 @@ def test_runs_updated_together_are_updated_as_if_alone(name):
         jax.tree.map(close, of_r, (alone, update.averaged(alone, state)))
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_an_update_of_sharded_weights_is_that_of_whole_ones(name):
     update = Update(Optimizer(name=name, ema=0.5), LR_SCALE, DECAY)
@@ -177,6 +178,7 @@ def trained(optimizer: Optimizer, config: Model, store: TokenStore, steps: int, 
     return float(np.mean(losses[-10:]))
 
 
+@pytest.mark.mesh
 @pytest.mark.slow
 def test_a_run_with_muon_and_an_average_goes_on_from_its_checkpoint_on_another_mesh(small, store, tmp_path):
     optimizer = replace(small.optimizer, name="muon", ema=0.8)

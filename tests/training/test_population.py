@@ -98,6 +98,7 @@ def test_permuting_the_runs_permutes_the_results_and_nothing_else(runs, together
     assert [numbers(rows) for rows in permuted] == [numbers(together[1][i]) for i in order]
 
 
+@pytest.mark.mesh
 def test_a_population_spread_over_devices_finds_the_same(runs, together, small, store, tmp_path):
     spread = population(runs, small, store, tmp_path, mesh=Mesh(run=2, data=2, fsdp=2, tensor=1))
     for rows, whole in zip(spread, together[1], strict=True):

@@ -101,6 +101,7 @@ def test_the_last_measurement_does_not_depend_on_the_ones_before(uncut, small, s
     assert [rows[-1][k] for k in losses] == pytest.approx([uncut[-1][k] for k in losses], rel=1e-6)
 
 
+@pytest.mark.mesh
 def test_eight_devices_give_the_losses_of_one(uncut, small, store, tmp_path):
     run, eight = run_of(small, store), replace(small.machine, mesh=Mesh(data=8))
     rows = train_run(Trainer(run, store, small.corpus.seed, eight), run, tmp_path, quiet)
