@@ -77,6 +77,7 @@ def test_64_runs_on_three_nodes_complete_after_one_node_dies(small, trained, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.mesh
 def test_a_job_over_two_nodes_trains_each_run_on_both(small, trained, tmp_path, monkeypatch):
     few = Design(dirichlet=0, held_out=0, replicates=0, vertices=False)
     wide = replace(small, design=few, machine=replace(small.machine, workers=1, mesh=Mesh(data=4, fsdp=2)))

@@ -116,6 +116,7 @@ def test_64_runs_complete_after_warnings_and_deaths_of_the_driver(slurm, small, 
 
 
 @pytest.mark.slow
+@pytest.mark.mesh
 def test_a_job_over_two_nodes_trains_each_run_on_both(slurm, small, trained, tmp_path, monkeypatch):
     few = Design(dirichlet=0, held_out=0, replicates=0, vertices=False)
     wide = replace(small, design=few, machine=replace(small.machine, workers=1, mesh=Mesh(data=4, fsdp=2)))
