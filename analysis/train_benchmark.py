@@ -132,7 +132,7 @@ def mfu(benchmark: Benchmark, out: Path) -> Rows:
     from training.ours import job, timed
 
     from mixscale.models import flops_per_token
-    from mixscale.training.speed import peak_flops
+    from mixscale.training.metrics import peak_flops
 
     if jax.default_backend() == "cpu":
         return []

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mixscale.models.kernels import multiply, over_rows
-from mixscale.models.parameters import hidden_width
+from mixscale.models.transformer import hidden_width
 from training.ours import job, timed
 from training.shapes import Shape
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from mixscale.config import Model
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, hidden_width
+from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, hidden_width
 from training.shapes import Shape
 
 

@@ -43,13 +43,12 @@ REDRAW = 0.1  # least seconds between two drawings of a progress bar, each of wh
 def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
     """The token store of `corpus` in `<corpus.cache>/<content hash>/`, built if it does not exist yet.
 
-    Several processes may call this at once: one builds, the others wait for it. A work is held out if a hash of the
-    seed and its name (or its text, for a document without one) is below `validation_share`, so adding documents moves
-    none to the other split. A text that is held out in any domain is removed from training in all.
+    Several processes may call this at once: one builds, the others wait. A work is held out if a hash of the seed and
+    its name (or its text, without one) is below `validation_share`, so adding documents moves none to the other split.
+    A text that is held out in any domain is removed from training in all.
 
     Raises:
-        InputError: a source cannot be read, too many records are damaged, or a domain has too little text for one row
-            in either split.
+        InputError: a source cannot be read, too many records are damaged, or a domain cannot fill a row of each split.
         Unfinished: a reading process was killed; progress is saved.
         OSError: the disk is full; nothing half-built is left behind.
     """
@@ -61,8 +60,7 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{final.name}.lock"):
             if not (final / DESCRIPTION).is_file():
-                bars = Bars(progress)
-                with bars.progress:
+                with Bars(progress) as bars:
                     _build(corpus, final, bars)
     store = TokenStore.open(final)
     for domain, counts in store.statistics.items():
@@ -90,15 +88,13 @@ def _build(corpus: Corpus, final: Path, bars: Bars) -> None:
             _encode(job, decision, map_pieces, bars)
         facts = {domain: _pack(job, decision, domain, model) for domain in corpus.domains}
         model.save(unfinished)
+        about = {"kind": corpus.tokenizer.kind, "vocab_size": model.vocab_size}
+        about["hash"] = tokenizer.file_hash(unfinished)
         described = {
             "format": FORMAT,
             "id": final.name,
             "context": corpus.context,
-            "tokenizer": {
-                "kind": corpus.tokenizer.kind,
-                "vocab_size": model.vocab_size,
-                "hash": tokenizer.file_hash(unfinished),
-            },
+            "tokenizer": about,
             "seed": corpus.seed,
             "validation_share": corpus.validation_share,
             "domains": facts,
@@ -163,7 +159,6 @@ def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, examp
 
 
 def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
-    """The tokenizer, trained unless a killed build has done so."""
     folder = job.folder / packing.TOKENIZER
     if not (folder / "done").exists():
         folder.mkdir(exist_ok=True)
@@ -220,7 +215,6 @@ def _versions() -> dict[str, str]:
 
 
 def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
-    """A domain's entry in `TokenStore.statistics`."""
     numbers = list(decision.place[domain])
     surveyed = [splits.survey(job, number) for number in numbers]
     documents = np.bincount(decision.reason[domain] & ~np.uint8(HELD_OUT), minlength=len(REASONS))
@@ -235,11 +229,11 @@ def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
     }
 
 
-class Bars:
+class Bars(rich.Progress):
     """Progress bars of a build, drawn when they advance: rich's thread fails while another thread imports TFDS."""
 
     def __init__(self, shown: bool):
-        self.progress = rich.Progress(
+        super().__init__(
             rich.TextColumn("{task.description:10}"),
             rich.BarColumn(),
             rich.DownloadColumn(),
@@ -258,13 +252,13 @@ class Bars:
 
         def advance(done: int, domain: str) -> None:
             nonlocal drawn
-            self.progress.update(task, advance=done, domain=domain)
+            self.update(task, advance=done, domain=domain)
             if time.monotonic() - drawn > REDRAW:
-                self.progress.refresh()
+                self.refresh()
                 drawn = time.monotonic()
 
-        task = self.progress.add_task(name, total=total, domain="")
-        self.progress.refresh()
+        task = self.add_task(name, total=total, domain="")
+        self.refresh()
         yield advance
         # Caps leave a part unread.
-        self.progress.update(task, total=self.progress.tasks[task].completed, domain="", refresh=True)
+        self.update(task, total=self.tasks[task].completed, domain="", refresh=True)

@@ -54,11 +54,7 @@ def _quality(text: str) -> str:
         return "quality: words without letters"
     if len(STOP_WORDS.intersection(word.lower() for word in words)) < 2:
         return "quality: no stop words"
-    return _repetition(lines, words)
-
-
-def _repetition(lines: list[str], words: list[str]) -> str:
-    """Table A1: at most 30% of lines are repeats; the most frequent pair of words is at most 20% of the characters."""
+    # Table A1: at most 30% of lines are repeats; the most frequent pair of words is at most 20% of the characters.
     if len(lines) - len(set(lines)) > 0.3 * len(lines):
         return "quality: repeated lines"
     characters = sum(map(len, words))

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixscale.data import tokenizer
 from mixscale.data.cleaning import cleaned
-from mixscale.data.decontamination import HeldOutText
+from mixscale.data.ngrams import HeldOutText
 from mixscale.data.sources.base import Damage
 from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision
 from mixscale.data.store import BLOCK_ROWS, SPLITS, Split, write_rows
@@ -103,21 +103,13 @@ def _parts(text: str, gap: int) -> Iterator[str]:
     yield text[start:]
 
 
-@lru_cache(maxsize=1)
-def _model(folder: Path) -> tokenizer.Tokenizer:
-    return tokenizer.load(folder)
-
-
-@lru_cache(maxsize=1)
-def _held_out_text(path: Path, words: int) -> HeldOutText:
-    return HeldOutText(path, words)
-
+_model = lru_cache(maxsize=1)(tokenizer.load)
+_held_out_text = lru_cache(maxsize=1)(HeldOutText)
 
 # Tokens to rows
 
 
 def row_count(tokens: int, context: int) -> int:
-    """Rows that a stream of `tokens` fills."""
     return max(0, (tokens - 1) // context)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mixscale.config import Cap, Corpus
-from mixscale.data import decontamination, minhash
+from mixscale.data import ngrams
 from mixscale.data.cleaning import RULES, cleaned
 from mixscale.data.sources.base import Damage, Document
 from mixscale.data.worker_pool import Job, batches
@@ -87,13 +87,12 @@ def _survey(job: Job, number: int) -> dict[str, Any]:
     with job.opened(STEP, number, (DOCUMENTS, NGRAMS, SKETCH)) as files:
         for batch in batches(documents(), SKETCHED_CHARACTERS):
             if job.corpus.cleaning.near_duplicates != "keep":
-                for row_P, (_, domain) in zip(minhash.sketch([text for text, _ in batch]), batch, strict=True):
+                for row_P, (_, domain) in zip(ngrams.sketch([text for text, _ in batch]), batch, strict=True):
                     files[domain, SKETCH].write(row_P.tobytes())
     return {"records": records, "damaged": damaged, "examples": examples}
 
 
 def surveyed(job: Job, number: int, domain: str) -> np.ndarray:
-    """Documents of a domain in a piece, as `DOCUMENT`."""
     return np.fromfile(job.path(STEP, number, domain, DOCUMENTS), DOCUMENT)
 
 
@@ -103,7 +102,7 @@ def _row(corpus: Corpus, document: Document, rule: str) -> tuple[bytes, bytes]:
     digest = hashlib.blake2b(raw, digest_size=16).digest()
     held_out = is_held_out(corpus, document)
     words = corpus.cleaning.decontaminate if held_out and not rule else 0
-    hashes = decontamination.distinct_ngrams(document.text, words).tobytes() if words else b""
+    hashes = np.unique(ngrams.ngrams(document.text, words)).tobytes() if words else b""
     number = REASONS.index(rule)
     return digest + _AFTER_DIGEST.pack(len(document.text), len(raw), len(hashes) // 8, held_out, number), hashes
 
@@ -123,7 +122,6 @@ class Decision:
     shared: dict[str, dict[str, float]]  # share of a domain's documents that are in another domain too
 
     def of(self, domain: str, number: int) -> np.ndarray:
-        """Reasons of the documents of a domain in a piece."""
         return self.reason[domain][self.place[domain][number]]
 
 
@@ -139,11 +137,9 @@ def within_cap(cap: Cap, counts: np.ndarray) -> np.ndarray:
 
 
 def decide(job: Job, pieces: Collection[int]) -> Decision:
-    """Decides on all documents of the surveyed pieces.
+    """Decides on all documents of the surveyed pieces; raises InputError if a domain has no text."""
+    import pandas as pd
 
-    Raises:
-        InputError: a domain has no text.
-    """
     known = set(pieces)
     pieces_of = {domain: [n for n in numbers if n in known] for domain, numbers in job.pieces_of.items()}
     parts = {d: [surveyed(job, n, d) for n in numbers] for d, numbers in pieces_of.items()}
@@ -162,61 +158,38 @@ def decide(job: Job, pieces: Collection[int]) -> Decision:
         reasons.append(np.where(within, documents["rule"], np.uint8(ABOVE_CAP)))
     reason_D = np.concatenate(reasons)
     kept_D = reason_D == 0
-    text_D = _text_numbers(all_D["digest"])
-    characters = _train_characters(all_D, domain_D, text_D, kept_D)
-    _remove_duplicates(job, held_out_D, domain_D, text_D, reason_D)
+    text_D = pd.DataFrame(all_D["digest"]).groupby([0, 1], sort=False).ngroup().to_numpy()  # equal for equal texts
+    in_domain_D = domain_D * len(text_D) + text_D  # equal for equal texts of a domain
+    trained = np.flatnonzero(kept_D & ~held_out_D)
+    trained = np.setdiff1d(trained, _repeats(in_domain_D, trained))
+    characters = np.bincount(domain_D[trained], all_D["characters"][trained], minlength=len(count)).min()
+    reason_D[kept_D & ~held_out_D & np.isin(text_D, text_D[kept_D & held_out_D])] = IN_HELD_OUT
+    cleaning = job.corpus.cleaning
+    if cleaning.duplicates != "keep":
+        key_D = text_D if cleaning.duplicates == "corpus" else in_domain_D
+        reason_D[_repeats(key_D, np.flatnonzero(reason_D == 0))] = DUPLICATE
     group_D = text_D
     # An empty file cannot be mapped.
-    if job.corpus.cleaning.near_duplicates != "keep" and (all_D["rule"] == 0).any():
+    if cleaning.near_duplicates != "keep" and (all_D["rule"] == 0).any():
         group_D = _near_duplicate_groups(job, pieces_of, all_D["rule"] == 0, domain_D)
-        _remove_near_duplicates(held_out_D, group_D, reason_D)
+        # Keeps the first held-out document of each group, or else the first: no group is in both splits.
+        at = np.flatnonzero(reason_D == 0)
+        reason_D[_repeats(group_D, at[np.argsort(~held_out_D[at], kind="stable")])] = NEAR_DUPLICATE
     duplication, shared = _sharing(list(of_domain), domain_D[kept_D], group_D[kept_D])
     reason_D |= np.where(held_out_D, np.uint8(HELD_OUT), np.uint8(0))
     reason = dict(zip(of_domain, np.split(reason_D, np.cumsum(count)[:-1]), strict=True))
-    decision = Decision(tuple(pieces), reason, place, characters, duplication, shared)
-    if job.corpus.cleaning.decontaminate:
+    decision = Decision(tuple(pieces), reason, place, int(characters), duplication, shared)
+    if cleaning.decontaminate:
         index = job.folder / HELD_OUT_INDEX
-        decontamination.write_index(index, lambda: _held_out_ngrams(job, of_domain, decision))
+        ngrams.write_index(index, lambda: _held_out_ngrams(job, of_domain, decision))
     return decision
 
 
-def _text_numbers(digest_Dx2: np.ndarray) -> np.ndarray:
-    """A number for each document, equal for equal texts."""
-    order = np.lexsort((digest_Dx2[:, 1], digest_Dx2[:, 0]))
-    differs = np.concatenate([[0], (digest_Dx2[order[1:]] != digest_Dx2[order[:-1]]).any(1)])
-    number_D = np.empty(len(order), np.int64)
-    number_D[order] = np.cumsum(differs)
-    return number_D
+def _repeats(key_D: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The documents of `order` that have the key of an earlier one in it."""
+    import pandas as pd
 
-
-def _train_characters(all_D: np.ndarray, domain_D: np.ndarray, text_D: np.ndarray, kept_D: np.ndarray) -> int:
-    at = np.flatnonzero(kept_D & ~all_D["held_out"])
-    _, firsts = np.unique(domain_D[at] * len(text_D) + text_D[at], return_index=True)
-    counted = at[firsts]
-    domains = domain_D.max() + 1
-    return int(np.bincount(domain_D[counted], all_D["characters"][counted], minlength=domains).min())
-
-
-def _remove_duplicates(
-    job: Job, held_out_D: np.ndarray, domain_D: np.ndarray, text_D: np.ndarray, reason_D: np.ndarray
-) -> None:
-    held_out_text = np.zeros(len(text_D), bool)
-    held_out_text[text_D[(reason_D == 0) & held_out_D]] = True
-    reason_D[(reason_D == 0) & ~held_out_D & held_out_text[text_D]] = IN_HELD_OUT
-    scope = job.corpus.cleaning.duplicates
-    if scope != "keep":
-        at = np.flatnonzero(reason_D == 0)
-        key = text_D[at] if scope == "corpus" else domain_D[at] * len(text_D) + text_D[at]
-        _, firsts = np.unique(key, return_index=True)
-        reason_D[np.delete(at, firsts)] = DUPLICATE
-
-
-def _remove_near_duplicates(held_out_D: np.ndarray, group_D: np.ndarray, reason_D: np.ndarray) -> None:
-    """Keeps the first held-out document of each group, or else the first: no group is in both splits."""
-    at = np.flatnonzero(reason_D == 0)
-    order = at[np.lexsort((at, ~held_out_D[at], group_D[at]))]
-    _, firsts = np.unique(group_D[order], return_index=True)
-    reason_D[np.delete(order, firsts)] = NEAR_DUPLICATE
+    return order[pd.Series(key_D[order]).duplicated()]
 
 
 def _near_duplicate_groups(
@@ -230,8 +203,8 @@ def _near_duplicate_groups(
             with open(path, "rb") as part:
                 shutil.copyfileobj(part, together)
         together.flush()
-        sketch_DxP = np.memmap(together, np.uint32, "r", shape=(int(sketched_D.sum()), minhash.PLACES))
-        found = minhash.groups(sketch_DxP, cleaning.similarity, within)
+        sketch_DxP = np.memmap(together, np.uint32, "r", shape=(int(sketched_D.sum()), ngrams.PLACES))
+        found = ngrams.groups(sketch_DxP, cleaning.similarity, within)
     group_D = np.arange(len(sketched_D), dtype=np.int64) + len(sketched_D)
     group_D[sketched_D] = found
     return group_D

@@ -58,8 +58,7 @@ class TokenStore:
     def open(cls, path: str | Path) -> TokenStore:
         """The store in folder `path`.
 
-        Raises:
-            InputError: there is no store, it has another format, or its tokenizer is not the one it was built with.
+        Raises InputError if there is none, it has another format, or its tokenizer is not the one it was built with.
         """
         folder = Path(path)
         if not (folder / DESCRIPTION).is_file():
@@ -72,16 +71,9 @@ class TokenStore:
         if expected != found:
             problem = f"was built with tokenizer {expected}, but the tokenizer in it is {found}"
             raise InputError(f"token store '{folder}' {problem}; delete the folder and build the store again")
-        return cls(
-            path=folder,
-            id=saved["id"],
-            domains=tuple(saved["domains"]),
-            context=saved["context"],
-            vocab_size=saved["tokenizer"]["vocab_size"],
-            tokenizer_hash=expected,
-            facts=saved["domains"],
-            statistics=saved["statistics"],
-        )
+        vocab_size, facts = saved["tokenizer"]["vocab_size"], saved["domains"]
+        domains, statistics = tuple(facts), saved["statistics"]
+        return cls(folder, saved["id"], domains, saved["context"], vocab_size, expected, facts, statistics)
 
     @property
     def tokenizer(self) -> tokenizer.Tokenizer:
@@ -149,7 +141,6 @@ class TokenStore:
 
 
 def _with_domain(table: pd.DataFrame) -> pd.DataFrame:
-    """The index as a column, for printing."""
     return table.rename_axis("domain").reset_index() if len(table.columns) else table
 
 
@@ -203,10 +194,9 @@ def read_blocks(folder: Path, domain: str, split: str) -> Iterator[np.ndarray]:
 
 
 def flat_rows(store: TokenStore, domain: str) -> np.ndarray:
-    """Training rows (R, context + 1) of a domain, mapped read-only from an uncompressed file.
+    """Training rows (R, context + 1) of a domain, mapped from an uncompressed file; OSError if the disk is full.
 
-    The first call makes this cache, because compressed blocks are slow to read in a shuffled order. Raises OSError if
-    the disk is full.
+    The first call makes this cache, because compressed blocks are slow to read in a shuffled order.
     """
     path = store.path / "flat" / f"{domain}.npy"
     if path.is_file():
@@ -230,9 +220,8 @@ def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
     import tensorflow_datasets as tfds
     from array_record.python import array_record_module
 
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=DATASET, split=name, filetype_suffix="array_record"
-    )
+    file = {"data_dir": folder, "dataset_name": DATASET, "split": name, "filetype_suffix": "array_record"}
+    template = tfds.core.ShardedFileTemplate(**file)
     blocks = iter(split.blocks)
     lengths, size = _shards(split, features), 0
     for shard, length in enumerate(lengths):
@@ -248,9 +237,7 @@ def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
 
 def _shards(split: Split, features: Any) -> list[int]:
     """Blocks of each file; the number of files is the largest power of two that keeps each above `SHARD_BYTES`."""
-    blocks = -(-split.rows // BLOCK_ROWS)
-    rows = features["rows"]
+    blocks, rows = -(-split.rows // BLOCK_ROWS), features["rows"]
     size = split.rows * rows.shape[-1] * np.dtype(rows.np_dtype).itemsize
     files = 1 << max(0, (size // SHARD_BYTES).bit_length() - 1)
-    ends = [round(blocks * file / files) for file in range(files + 1)]
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    return np.diff([round(blocks * file / files) for file in range(files + 1)]).tolist()

@@ -186,7 +186,6 @@ def identity(config: configs.Tokenizer) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Bytes | Bpe | SentencePiece:
-    """The tokenizer that was saved in `folder`."""
     folder = Path(folder)
     kind = json.loads((folder / FILE).read_text("utf-8")).get("mixscale")
     if kind == "bytes":

@@ -59,11 +59,9 @@ class Job:
         return {domain: tuple(numbers) for domain, numbers in found.items()}
 
     def domains(self, number: int) -> tuple[str, ...]:
-        """Domains with documents in piece `number`, possibly."""
         return self.groups[self.pieces[number][0]]
 
     def path(self, step: str, number: int, domain: str, kind: str) -> Path:
-        """File that a step writes for a domain in a piece."""
         return self.folder / step / f"{number}-{list(self.corpus.domains).index(domain)}.{kind}"
 
     def once(self, name: str, compute: Callable[[], T]) -> T:

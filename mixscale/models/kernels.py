@@ -1,9 +1,8 @@
-"""What exists for speed only: matrix products, attention and the loss, with gradients in the forms that XLA runs fast.
+"""Matrix products, attention and the loss, with gradients in the forms that XLA runs fast.
 
-On a GPU or TPU these are what JAX computes by itself, except that logits are never whole in memory. XLA for the CPU
-has fast kernels for some forms of a product only: operands without a transpose, and bfloat16 operands only with a
-float32 sum. There activations stay float32, operands are rounded on the way in, and what a gradient needs transposed
-is transposed first. Nothing here changes a result beyond rounding; the tests compare all of it with JAX's own.
+On a GPU or TPU they are what JAX computes by itself, except that logits are never whole in memory. XLA for the CPU
+has fast kernels only for operands without a transpose, and for bfloat16 operands with a float32 sum. There activations
+stay float32, operands are rounded on the way in, and a gradient's operands are transposed first.
 """
 
 from __future__ import annotations
@@ -18,31 +17,26 @@ import jax.numpy as jnp
 
 from mixscale.errors import InputError
 
-CHUNK_LOGITS = 1 << 26  # Logits held at a time by default: 256 MiB of float32.
+CHUNK_LOGITS = 1 << 26  # logits held at a time by default: 256 MiB of float32
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How the model is computed."""
-
     dtype: str = "float32"  # of products and activations; parameters, norms, softmax and loss are float32
     remat: bool = False  # keep only each layer's input for the gradient, and compute the rest again
     scan: bool = False  # compile one layer for all, in a loop
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     shards: int = 1  # number of devices that a batch is spread over
-    loss_chunk: int = 0
-    """positions whose logits are held at a time, which must divide T here; in a `Transformer` 0 chooses by size"""
+    loss_chunk: int = 0  # positions whose logits are in memory, a divisor of T; in a `Transformer` 0 chooses by size
+    # Places an activation, given the name of each of its axes: batch, length, heads, mlp, vocab or None.
     constrain: Callable[[jax.Array, tuple[str | None, ...]], jax.Array] = lambda x, axes: x
-    """places an activation, given the name of each of its axes: batch, length, heads, mlp, vocab or None"""
 
 
 def on_cpu() -> bool:
-    """Whether programs are compiled for the CPU."""
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu"  # programs are compiled for it
 
 
 def activation_dtype(dtype: str) -> jnp.dtype:
-    """Dtype of the activations between products of `dtype`."""
     return jnp.dtype("float32" if on_cpu() else dtype)
 
 
@@ -97,8 +91,7 @@ def over_rows(x_NxD: jax.Array, dy_NxF: jax.Array) -> jax.Array:
 def attend(q_BxTxHxC: jax.Array, k_BxTxGxC: jax.Array, v_BxTxGxC: jax.Array, attention: str) -> jax.Array:
     """Causal softmax attention (B, T, H, C); each key-value head serves H/G neighbouring heads.
 
-    Raises:
-        InputError: cuDNN is requested and the device, dtype or width of a head does not allow it.
+    Raises InputError if cuDNN is requested, but impossible with this device, dtype or width of a head.
     """
     reason = without_cudnn(q_BxTxHxC.dtype, q_BxTxHxC.shape[-1])
     if attention == "cudnn" and reason:
@@ -117,18 +110,16 @@ def attend(q_BxTxHxC: jax.Array, k_BxTxGxC: jax.Array, v_BxTxGxC: jax.Array, att
 
 @jax.custom_vjp
 def softmax_attention(q_BxGxSxC: jax.Array, k_BxGxTxC: jax.Array, v_BxGxTxC: jax.Array) -> jax.Array:
-    """softmax(q·kᵀ)·v, where row s of q is at position s mod T and attends to the positions up to its own.
-
-    The gradient is written out, because XLA's own for the CPU moves whole matrices of scores in memory.
-    """
+    """softmax(q·kᵀ)·v, where row s of q is at position s mod T and attends to the positions up to its own."""
+    # An explicit gradient, because XLA's own for the CPU moves whole matrices of scores in memory.
     return _attention(q_BxGxSxC, k_BxGxTxC, v_BxGxTxC)[0]
 
 
 def _attention(q_BxGxSxC: jax.Array, k_BxGxTxC: jax.Array, v_BxGxTxC: jax.Array):
     S, T = q_BxGxSxC.shape[2], k_BxGxTxC.shape[2]
     score_BxGxSxT = jnp.einsum("bgsc,bgtc->bgst", q_BxGxSxC, k_BxGxTxC, preferred_element_type=jnp.float32)
-    seen_SxT = jnp.arange(S)[:, None] % T >= jnp.arange(T)
-    score_BxGxSxT = jnp.where(seen_SxT, score_BxGxSxT, -jnp.inf)
+    visible_SxT = jnp.arange(S)[:, None] % T >= jnp.arange(T)
+    score_BxGxSxT = jnp.where(visible_SxT, score_BxGxSxT, -jnp.inf)
     p_BxGxSxT = jax.nn.softmax(score_BxGxSxT, axis=-1).astype(v_BxGxTxC.dtype)
     y_BxGxSxC = jnp.einsum("bgst,bgtc->bgsc", p_BxGxSxT, v_BxGxTxC)
     return y_BxGxSxC, (q_BxGxSxC, k_BxGxTxC, v_BxGxTxC, p_BxGxSxT, y_BxGxSxC)
@@ -179,9 +170,9 @@ def _capability() -> float:
 # Loss
 
 
-def chunk_of(asked: int, B: int, T: int, V: int) -> int:
-    """Positions at a time: the largest divisor of T up to `asked`, or, where that is 0, up to CHUNK_LOGITS logits."""
-    most = asked or max(1, CHUNK_LOGITS // (B * V))
+def chunk_of(requested: int, B: int, T: int, V: int) -> int:
+    """Positions at a time: the largest divisor of T up to `requested`, or if that is 0, up to CHUNK_LOGITS logits."""
+    most = requested or max(1, CHUNK_LOGITS // (B * V))
     return max(t for t in range(1, T + 1) if T % t == 0 and t <= most)
 
 
@@ -212,9 +203,7 @@ def mean_loss(
     return loss_B.mean() if mask_BxT is None else (loss_B * mask_BxT.sum(axis=-1)).sum() / mask_BxT.sum()
 
 
-def _mean_loss(
-    h_BxTxD: jax.Array, table_VxD: jax.Array, target_BxT: jax.Array, mask_BxT: jax.Array | None, compute: Compute
-):
+def _mean_loss(h_BxTxD, table_VxD, target_BxT, mask_BxT, compute):
     B, T, D = h_BxTxD.shape
     V = len(table_VxD)
     positions = B * T if mask_BxT is None else mask_BxT.sum()
@@ -270,5 +259,5 @@ def _logits(h_BxtxD: jax.Array, table_VxD: jax.Array, compute: Compute) -> jax.A
 
 
 def _hits(target_Bxt: jax.Array, V: int) -> jax.Array:
-    """Where a token is the target (B, t, V). A gather would have to collect a vocabulary spread over devices."""
+    """Where a token is the target (B, t, V), without a gather, which would collect a spread vocabulary."""
     return target_Bxt[..., None] == jnp.arange(V, dtype=target_Bxt.dtype)

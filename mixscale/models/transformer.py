@@ -1,9 +1,12 @@
 """A decoder-only transformer in Flax NNX that you can read in one sitting.
 
-RMSNorm before each block, rotary positions, grouped-query attention with or without QK-norm, SwiGLU, tied or untied
-embeddings: Llama's layout. Parameters of all layers are stacked along a leading axis, whether they are computed in a
-loop or unrolled, so that a checkpoint does not depend on how it was computed. The module knows nothing of data or of
-training; parameters carry what the optimizer and the mesh must know (`parameters.py`).
+Llama's layout: RMSNorm before each block, rotary positions, grouped-query attention with or without QK-norm, SwiGLU,
+tied or untied embeddings. Parameters of all layers are stacked along a leading axis, so that a checkpoint does not
+depend on how they were computed, in a loop or unrolled.
+
+Width transfer follows µP for Adam (Yang et al., arXiv 2203.03466, table 8): a hidden matrix starts with standard
+deviation 1/sqrt(fan-in) and learns at a rate proportional to 1/fan-in; embeddings and norms are the same at every
+width; logits are scaled by 1/width. Scales are relative to `BASE_WIDTH`, at which all of them are one.
 """
 
 from __future__ import annotations
@@ -17,7 +20,59 @@ from flax import nnx
 from mixscale.config import Model
 from mixscale.models import kernels
 from mixscale.models.kernels import Compute, activation_dtype, attend, product
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, embedding, gain, hidden_width, matrix
+
+BASE_WIDTH = 64
+EMBEDDING_STD = 0.1
+
+Axes = tuple[str | None, ...]
+
+
+class Param(nnx.Param):
+    """A weight with properties: `lr_scale`, a factor on the learning rate; `decay`, true for hidden matrices, to which
+    weight decay and Muon apply; `axes`, a name per dimension (layers, embed, heads, kv_heads, mlp, vocab or None), by
+    which the mesh spreads it over devices."""
+
+
+def matrix(
+    rngs: nnx.Rngs, layers: int, fan_in: int, fan_out: int, *, axes: Axes, width: int, gain: float = 1.0
+) -> Param:
+    """Hidden matrices (layers, fan_in, fan_out); every fan-in grows in proportion to the model's `width`."""
+    std = gain / fan_in**0.5
+    value = std * jax.random.truncated_normal(rngs.params(), -3.0, 3.0, (layers, fan_in, fan_out))
+    return Param(value, lr_scale=BASE_WIDTH / width, decay=True, axes=("layers", *axes))
+
+
+def embedding(rngs: nnx.Rngs, vocab: int, width: int) -> Param:
+    """Table (vocab, width), the same at every width."""
+    value = EMBEDDING_STD * jax.random.normal(rngs.params(), (vocab, width))
+    return Param(value, lr_scale=1.0, decay=False, axes=("vocab", "embed"))
+
+
+def gain(*shape: int) -> Param:
+    """Factors of a norm, all one: (width,), or (layers, width)."""
+    axes = (None,) if len(shape) == 1 else ("layers", None)
+    return Param(jnp.ones(shape), lr_scale=1.0, decay=False, axes=axes)
+
+
+def hidden_width(config: Model) -> int:
+    """Width of the SwiGLU: as given, or 8/3 of d_model rounded up to a multiple of 16."""
+    return config.d_ff or -(-8 * config.d_model // 3 // 16) * 16
+
+
+def count_parameters(config: Model, vocab: int) -> tuple[int, int]:
+    """(N without embeddings, all parameters)."""
+    D, F = config.d_model, hidden_width(config)
+    C = D // config.heads
+    attention = 2 * D * D + 2 * D * config.kv_heads * C + (2 * C if config.qk_norm else 0)
+    body = config.layers * (attention + 3 * D * F + 2 * D) + D
+    return body, body + vocab * D * (1 if config.tie_embeddings else 2)
+
+
+def flops_per_token(config: Model, vocab: int, context: int) -> float:
+    """Training FLOPs per token (Kaplan et al., arXiv 2001.08361): six per weight that multiplies, logits included, and
+    6·L·T·D for causal attention."""
+    body, _ = count_parameters(config, vocab)
+    return 6.0 * (body + vocab * config.d_model) + 6.0 * config.layers * context * config.d_model
 
 
 def rotary(T: int, C: int, theta: float) -> tuple[jax.Array, jax.Array]:
@@ -28,7 +83,7 @@ def rotary(T: int, C: int, theta: float) -> tuple[jax.Array, jax.Array]:
 
 
 def rotate(x_BxTxHxC: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotates the two halves of each head, taken as coordinates of planes, by the angles of `rotary`."""
+    """Rotates the two halves of each head, as coordinates of planes, by the angles of `rotary`."""
     cos_Tx1xc, sin_Tx1xc = (t_Txc[:, None, :] for t_Txc in table)
     a, b = jnp.split(x_BxTxHxC.astype(jnp.float32), 2, axis=-1)
     rotated = [a * cos_Tx1xc - b * sin_Tx1xc, a * sin_Tx1xc + b * cos_Tx1xc]
@@ -155,7 +210,6 @@ class Transformer(nnx.Module):
         return h_BxTxD, (self.embed if self.unembed is None else self.unembed)[...]
 
     def _through(self, x_BxTxD: jax.Array) -> jax.Array:
-        """All blocks, in a loop or unrolled."""
         config = self.config
         graph, stacked = nnx.split(self.blocks)
         table = rotary(x_BxTxD.shape[1], config.d_model // config.heads, config.rope_theta)

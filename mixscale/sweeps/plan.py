@@ -23,8 +23,7 @@ from mixscale.mixtures.designs import draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters, flops_per_token
 from mixscale.sweeps.directory import read_json, write_json, write_manifest
-from mixscale.training.run import Run
-from mixscale.training.segments import segments, steps_of
+from mixscale.training.run import Run, segments, steps_of
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore

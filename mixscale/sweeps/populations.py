@@ -159,7 +159,7 @@ def run_bytes(run: Run, machine: Machine, store: TokenStore) -> float:
     """Bytes of one run on each of its devices: weights, gradient, two moments, activations, a chunk of logits."""
     from mixscale.models import count_parameters
     from mixscale.training.mesh import filled
-    from mixscale.training.segments import segments
+    from mixscale.training.run import segments
 
     size, model = filled(machine.mesh), run.model
     positions = run.train.batch * store.context / (size["data"] * size["fsdp"] * machine.accumulate)

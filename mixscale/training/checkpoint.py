@@ -17,7 +17,7 @@ import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,9 +27,7 @@ from mixscale.config import to_json
 from mixscale.errors import InputError, listed
 from mixscale.training import manifest
 from mixscale.training.hosts import alike, first
-
-if TYPE_CHECKING:
-    from mixscale.training.step import State
+from mixscale.training.step import State
 
 KEEP = 2  # newest checkpoints kept while a run trains: one to resume from, and one in case it is damaged
 SLACK = 1_000_000  # bytes that a checkpoint may take beyond its arrays
@@ -50,8 +48,6 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint on the devices."""
-
     done: int  # optimizer steps done in all segments together
     live: State
     trunk: State | None  # the state to which a branch returns; None outside of branches
@@ -110,15 +106,9 @@ class Checkpoints:
             for later in self._existing():
                 if later >= number:
                     self._remove(later)
-        facts = {
-            "made_with": self._made_with,
-            # A copy for the thread, because the caller changes it while training continues.
-            "position": copy.deepcopy(position),
-            "best": best,
-            "stable": stable,
-            "trunk": trunk is not None,
-            "arrays": _shapes(live),
-        }
+        facts = {"made_with": self._made_with, "best": best, "stable": stable, "trunk": trunk is not None}
+        # A copy for the thread, because the caller changes the position while training continues.
+        facts |= {"position": copy.deepcopy(position), "arrays": _shapes(live)}
         try:
             self._orbax.save(self._folder(number), args=ocp.args.PyTreeSave(states), force=True)
         except Exception as error:
@@ -142,8 +132,7 @@ class Checkpoints:
 
         Args:
             like: arrays, or shapes with shardings; if its `opt` is None, only the weights are read.
-            stable: consider only checkpoints saved as stable.
-            only: consider only the checkpoint with this number.
+            stable, only: consider only checkpoints saved as stable; only that with this number.
 
         Raises:
             InputError: it has another format or is of another model, tokenizer or optimizer (each field is named).
@@ -202,18 +191,14 @@ class Checkpoints:
 
     def _newest(self, stable: bool, only: int | None) -> Number | None:
         damaged, found = [], None
-        for number in reversed(self._existing()):
-            if only not in (None, number.done):
-                continue
+        for number in reversed([n for n in self._existing() if only in (None, n.done)]):
             try:
-                if stable and not manifest.read(self._folder(number))["stable"]:
-                    continue
-                manifest.verify(self._folder(number))
+                if not stable or manifest.read(self._folder(number))["stable"]:
+                    manifest.verify(self._folder(number))
+                    found = number
+                    break
             except manifest.Damaged as why:
                 damaged.append(f"Checkpoint {self._folder(number)} {why}")
-                continue
-            found = number
-            break
         then = "No intact checkpoint remains; restarting from step 0"
         then = f"Resuming from checkpoint {found.name}" if found else then
         for sentence in damaged:
@@ -225,10 +210,8 @@ class Checkpoints:
         wrong = list(manifest.differences(self._made_with, facts["made_with"]))
         wrong = wrong or list(manifest.differences(_shapes(like), facts["arrays"]))
         if wrong:
-            raise InputError(
-                f"checkpoint {self._folder(number)} is of another run: {listed(wrong)}; "
-                "give the settings it was made with, or another folder"
-            )
+            remedy = "give the settings it was made with, or another folder"
+            raise InputError(f"checkpoint {self._folder(number)} is of another run: {listed(wrong)}; {remedy}")
 
     def _prune(self, newest: int) -> None:
         """Removes complete checkpoints that need not be kept, and unfinished ones that killed runs left."""

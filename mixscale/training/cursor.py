@@ -11,23 +11,20 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.models import count_parameters, flops_per_token
 from mixscale.run_table import Status
 from mixscale.training.checkpoint import Checkpoints, Restored
 from mixscale.training.loader import StepRange
 from mixscale.training.metrics import Spikes
-from mixscale.training.run import Run
+from mixscale.training.run import Run, Segment, learning_rates, segments, steps_of
 from mixscale.training.sampler import Sampler
-from mixscale.training.segments import Segment, learning_rates, segments, steps_of
 from mixscale.training.step import State
-
-if TYPE_CHECKING:
-    from mixscale.data import TokenStore
 
 
 @dataclass
@@ -49,15 +46,16 @@ class Position:
 
     @staticmethod
     def read(recorded: dict[str, Any]) -> Position:
-        """From the JSON of `asdict`."""
         spikes = {name: Spikes(**recorded[name]) for name in ("spikes", "trunk_spikes") if recorded[name]}
         return Position(**recorded | spikes)
 
 
 class RunCursor:
-    """Moves one run through its segments, from `position` on; `offered` counts the rows that it may draw by domain."""
+    """Moves one run through its segments, from `position` on; `offered` are the rows that it may draw, by domain."""
 
-    def __init__(self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, int], position: Position):
+    def __init__(
+        self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, np.ndarray], position: Position
+    ):
         self.run, self._store, self._sampler, self._offered, self.position = run, store, sampler, offered, position
         self._total = steps_of(run.train.tokens, run.train, store.context)
         self._segments = segments(run.optimizer, run.train, store.context)
@@ -74,7 +72,6 @@ class RunCursor:
         return not self.position.ended and self.segment.branch and not self.position.on_branch
 
     def at_end(self) -> bool:
-        """Whether the last step of the segment is done."""
         return not self.position.ended and self.position.step == self.segment.last
 
     def next_steps(self, most: int) -> StepRange:
@@ -91,7 +88,6 @@ class RunCursor:
         self.position.done += steps
 
     def fork(self) -> None:
-        """Starts a branch."""
         self.position.on_branch, self.position.trunk_spikes = True, deepcopy(self.position.spikes)
 
     def leave(self) -> bool:
@@ -131,11 +127,10 @@ class RunCursor:
         return asdict(self.position)
 
     def _row(self, values: dict[str, float], seconds: float) -> dict[str, Any]:
-        """A row of the RunTable; without values it is that of a run that diverged."""
         store, run, step = self._store, self.run, self.position.step
         body, everything = count_parameters(run.model, store.vocab_size)
         tokens, drawn = step * self.tokens_per_step, self.tokens()
-        unique = {d: n * store.context for d, n in self._offered.items()}
+        unique = {d: len(rows) * store.context for d, rows in self._offered.items()}
         return {
             "run": run.id,
             "seed": run.seed,
@@ -158,13 +153,10 @@ class RunCursor:
 
 
 def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored | None:
-    """The checkpoint of the run in `folder` from which a child starts; None for an empty name.
+    """The checkpoint from which a child of the run in `folder` starts: the last at full rate (wsd), or else the last.
 
-    It is the last one at full rate if there is one (wsd), otherwise the last. `like` and `made_with` are as for
-    `Checkpoints`.
-
-    Raises:
-        InputError: there is no checkpoint, it is of another model, tokenizer or optimizer, or the run diverged.
+    None for an empty name. Raises InputError if there is none, it does not fit, or the run diverged. `like` and
+    `made_with` are as for `Checkpoints`.
     """
     if not folder:
         return None
@@ -174,9 +166,8 @@ def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored
             raise InputError(f"train.parent '{folder}' holds no run that has ended; give DIR/runs/ID of one")
         position = Position.read(found.position["runs"][0])
         if position.rows[-1]["status"] == Status.DIVERGED:
-            raise InputError(
-                f"train.parent '{folder}' diverged at step {position.rows[-1]['step']}; give a run that did not"
-            )
+            step = position.rows[-1]["step"]
+            raise InputError(f"train.parent '{folder}' diverged at step {step}; give a run that did not")
         if position.stable:
             found = checkpoints.restore(like, stable=True)
     if found is None:

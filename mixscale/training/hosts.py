@@ -24,15 +24,12 @@ def join(hosts: Hosts) -> None:
     """Joins the processes of `hosts`, before JAX looks for devices; raises InputError if they cannot connect."""
     if not hosts.coordinator or jax.distributed.is_initialized():
         return
+    explicit = (hosts.coordinator, hosts.processes, hosts.process)
     try:
-        if hosts.coordinator == "auto":
-            jax.distributed.initialize()
-        else:
-            jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
+        jax.distributed.initialize(*(() if hosts.coordinator == "auto" else explicit))
     except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"process {hosts.process} of {hosts.processes} did not reach coordinator '{hosts.coordinator}': {error}"
-        ) from error
+        process = f"process {hosts.process} of {hosts.processes}"
+        raise InputError(f"{process} did not reach coordinator '{hosts.coordinator}': {error}") from error
 
 
 def first() -> bool:
@@ -51,7 +48,6 @@ def alike(values: np.ndarray) -> np.ndarray:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether any process raised its flag."""
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
@@ -92,7 +88,6 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether this process has received a signal to stop."""
         return self._number != 0
 
     def exception(self) -> Interrupted:

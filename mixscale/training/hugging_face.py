@@ -20,7 +20,7 @@ from mixscale.data.tokenizer import write_tokenizer
 from mixscale.errors import InputError
 from mixscale.io import atomic_write, check_format
 from mixscale.models import Compute
-from mixscale.models.parameters import BASE_WIDTH, EMBEDDING_STD, hidden_width
+from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, hidden_width
 from mixscale.training.checkpoint import Checkpoints
 from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State

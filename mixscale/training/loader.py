@@ -6,19 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
 from mixscale.config import Machine
+from mixscale.data import TokenStore
 from mixscale.data.store import flat_rows
 from mixscale.training.mesh import Layout
 from mixscale.training.run import Run
 from mixscale.training.sampler import Sampler, epoch_order
-
-if TYPE_CHECKING:
-    from mixscale.data import TokenStore
 
 READERS = 4  # threads per run that read rows ahead of the devices
 AHEAD = 64  # steps that they read ahead
@@ -39,7 +37,6 @@ class StepRange:
 
     @property
     def last(self) -> int:
-        """The step after the range."""
         return self.first + self.steps
 
 
@@ -74,11 +71,8 @@ class Resident(Loader):
         row_RxSxB = np.zeros((len(ranges), steps, batch), np.int32)
         for r, part in enumerate(ranges):
             domain_n, row_n = part.sampler.draws(part.first * batch, part.last * batch)
-            of_run = self.offered(part.run)
-            for j, domain in enumerate(part.sampler.domains):
-                here_n = domain_n == j
-                row_n[here_n] = self._first[domain] + of_run[domain][row_n[here_n]]
-            row_RxSxB[r, : part.steps] = row_n.reshape(part.steps, batch)
+            first_K = np.array([self._first[domain] for domain in part.sampler.domains], np.int32)
+            row_RxSxB[r, : part.steps] = (first_K[domain_n] + row_n).reshape(part.steps, batch)
         return self._layout.put(row_RxSxB, "run", None, "batch")
 
 
@@ -112,7 +106,7 @@ class Streamed(Loader):
         if at != part.first:
             import grain
 
-            source = _Steps(part.sampler, self.offered(part.run), self._files, batch, sequences)
+            source = _Steps(part.sampler, self._files, batch, sequences)
             options = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=AHEAD)
             rows = iter(grain.MapDataset.source(source).slice(slice(part.first, None)).to_iter_dataset(options))
         if part.last * batch < part.sampler.sequences:
@@ -121,7 +115,7 @@ class Streamed(Loader):
         return rows
 
 
-Block = tuple[slice, ...]  # The part of an array that one device holds.
+Block = tuple[slice, ...]  # the part of an array that one device holds
 
 
 @dataclass(frozen=True)
@@ -154,7 +148,6 @@ class _Steps:
     """The rows of each step of a run, as Grain's random-access source."""
 
     sampler: Sampler
-    of_run: dict[str, np.ndarray]
     files: dict[str, np.ndarray]
     batch: int
     sequences: np.ndarray  # those of a batch that are wanted, ascending
@@ -169,7 +162,7 @@ class _Steps:
         out_bxT1 = np.empty((len(row_b), some_RxT1.shape[1]), some_RxT1.dtype)
         for j, domain in enumerate(self.sampler.domains):
             here_b = domain_b == j
-            out_bxT1[here_b] = self.files[domain][self.of_run[domain][row_b[here_b]]]
+            out_bxT1[here_b] = self.files[domain][row_b[here_b]]
         return out_bxT1
 
 
@@ -180,7 +173,6 @@ def make_loader(store: TokenStore, layout: Layout, seed: int, machine: Machine) 
 
 
 def row_bytes(store: TokenStore) -> int:
-    """Bytes of a store's training rows."""
     width = (2 if store.vocab_size <= 1 << 16 else 4) * (store.context + 1)
     return width * sum(facts["train_rows"] for facts in store.facts.values())
 

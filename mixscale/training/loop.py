@@ -19,9 +19,8 @@ from mixscale.training.checkpoint import Checkpoints, Restored
 from mixscale.training.cursor import Position, open_parent
 from mixscale.training.hosts import Agreement, Interrupt, any_of, first
 from mixscale.training.loader import StepRange
-from mixscale.training.metrics import MetricLog, observers
+from mixscale.training.metrics import MetricLog, Profile, Speed, observers
 from mixscale.training.run import Run
-from mixscale.training.speed import Profile, Speed
 from mixscale.training.trainer import Trainer
 
 # Runs up to which every step is logged; of 16 runs every second step, and so on, because logging takes host time.
@@ -42,15 +41,6 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A dispatch whose metrics have not been read yet."""
-
-    metrics: dict[str, jax.Array]
-    ranges: list[StepRange]
-    before: list[int]  # steps that each run had done before it
-
-
 def train_run(trainer: Trainer, run: Run, directory: Path, report: Report) -> list[dict[str, Any]]:
     """Trains what is left of `run` and returns its measurements, rows of the RunTable without labels."""
     return train_population(trainer, [run], [directory], directory, report)[0]
@@ -65,55 +55,47 @@ def train_population(
         trainer: of their shape, for at least as many runs; other places stay idle.
         directories: of each run, for its metrics and, at the end, its own checkpoint, as if it had been trained alone.
         shared: folder of the common checkpoints; for a single run its own.
-        report: called after every dispatch.
 
     Raises:
         Interrupted: a signal arrived; all progress is saved.
         InputError: the checkpoint is of another model, tokenizer or optimizer.
         OSError: the disk is full.
     """
-    with (
-        closing(Checkpoints(shared / "checkpoints", trainer.made_with(runs))) as checkpoints,
-        Interrupt() as interrupt,
-    ):
-        loop = _Loop(trainer, runs, directories, checkpoints, report, interrupt)
-        with ExitStack() as stack:
-            loop.logs = [stack.enter_context(closing(log)) for log in loop.open_logs()]
-            loop.profile = stack.enter_context(Profile(directories[0] / "profile", trainer.machine.profile))
-            loop.run()
-        checkpoints.keep_newest()
+    with ExitStack() as stack:
+        loop = _Loop(trainer, runs, directories, shared, report, stack)
+        loop.run()
+        loop.checkpoints.keep_newest()
         if trainer.population > 1:
             for r in range(len(runs)):
                 loop.save_alone(r)
         # A signal during the last measurement: all is saved, and the next run must not start.
-        if any_of(interrupt.requested):
-            raise interrupt.exception()
+        if any_of(loop.interrupt.requested):
+            raise loop.interrupt.exception()
     return [cursor.position.rows for cursor in loop.cursors]
 
 
 class _Loop:
     """The state of a population while it trains."""
 
-    logs: list[MetricLog]
-    profile: Profile
-
     def __init__(
         self,
         trainer: Trainer,
         runs: Sequence[Run],
         directories: Sequence[Path],
-        checkpoints: Checkpoints,
+        shared: Path,
         report: Report,
-        interrupt: Interrupt,
+        stack: ExitStack,
     ):
-        self._directories = directories
-        self._trainer, self._checkpoints, self._report, self._interrupt = trainer, checkpoints, report, interrupt
+        self._trainer, self._directories, self._report = trainer, directories, report
+        self.checkpoints = stack.enter_context(closing(Checkpoints(shared / "checkpoints", trainer.made_with(runs))))
+        self.interrupt = stack.enter_context(Interrupt())
         self._agreement = Agreement()
         # Idle places repeat the last run: they take no steps, and their state stays as it starts.
         self._idle = trainer.population - len(runs)
-        self._weight_decay = [run.optimizer.weight_decay for run in [*runs, *[runs[-1]] * self._idle]]
-        self._done, self._pending, self._trunk, seconds = 0, None, None, 0.0
-        found = checkpoints.restore(trainer.of_all)
+        self._done, self._trunk, seconds = 0, None, 0.0
+        # Metrics of the dispatch that is not read yet, its ranges, and the steps that each run had done before it.
+        self._pending: tuple[dict[str, jax.Array], list[StepRange], list[int]] | None = None
+        found = self.checkpoints.restore(trainer.of_all)
         positions = [Position.read(p) for p in found.position["runs"]] if found else [Position() for _ in runs]
         # Parents are read once; afterwards their folders may be removed.
         parents: list[Restored | None] = [None] * len(runs)
@@ -130,24 +112,18 @@ class _Loop:
             seconds = found.position["seconds"]
         self._began = time.perf_counter() - seconds * len(runs)
         self._speed = Speed(self.cursors[0].flops_per_token, trainer.layout.mesh.devices.flat, runs[0].train.dtype)
-
-    def open_logs(self) -> list[MetricLog]:
-        """One per run; only process 0 has observers."""
-        trainer, every = self._trainer, max(1, len(self.cursors) // FULL_LOGS)
-        return [
-            MetricLog(
-                c.run.task.loss_limit(trainer.store),
-                observers(c.run, directory, c.position.done, trainer.machine.wandb) if first() else (),
-                every,
-            )
-            for c, directory in zip(self.cursors, self._directories, strict=True)
-        ]
+        self._logs, every = [], max(1, len(runs) // FULL_LOGS)
+        for run, directory, position in zip(runs, directories, positions, strict=True):
+            watching = observers(run, directory, position.done, trainer.machine.wandb) if first() else ()
+            log = MetricLog(run.task.loss_limit(trainer.store), watching, every)
+            self._logs.append(stack.enter_context(closing(log)))
+        self._profile = stack.enter_context(Profile(directories[0] / "profile", trainer.machine.profile))
 
     def run(self) -> None:
         while not all(cursor.position.ended for cursor in self.cursors):
             self._fork()
             self._dispatch()
-            self.profile.step()
+            self._profile.step()
             self._stop_if_requested()
             at_end = [cursor.at_end() for cursor in self.cursors]
             if any(at_end):
@@ -183,7 +159,7 @@ class _Loop:
         ranges = [cursor.next_steps(most) for cursor in self.cursors]
         before = [cursor.position.done for cursor in self.cursors]
         idle = [StepRange(ranges[-1].run, ranges[-1].sampler, 0, ranges[-1].learning_rate_S[:0])] * self._idle
-        self._live, metrics = self._trainer.advance(self._live, ranges + idle, self._weight_decay)
+        self._live, metrics = self._trainer.advance(self._live, ranges + idle)
         self._done += max(part.steps for part in ranges)
         for cursor, part in zip(self.cursors, ranges, strict=True):
             cursor.advance(part.steps)
@@ -191,22 +167,21 @@ class _Loop:
                 tokens = part.steps * cursor.tokens_per_step
                 self._report(Progress(cursor.run.id, cursor.position.done, cursor.steps, tokens, self._speed.mfu))
         self._read()
-        self._pending = Pending(metrics, ranges, before)
+        self._pending = metrics, ranges, before
 
     def _read(self) -> None:
         """Logs the metrics of the pending dispatch, and ends the runs that diverged in it."""
         if self._pending is None:
             return
-        pending, self._pending = self._pending, None
-        metrics = jax.device_get(pending.metrics)
-        ranges = zip(self.cursors, pending.ranges, strict=True)
-        steps = [0 if cursor.position.ended else part.steps for cursor, part in ranges]
+        (metrics, ranges, before), self._pending = self._pending, None
+        metrics = jax.device_get(metrics)
+        steps = [0 if c.position.ended else part.steps for c, part in zip(self.cursors, ranges, strict=True)]
         speed = self._speed.read(sum(steps) * self.cursors[0].tokens_per_step)
-        for r, (cursor, log) in enumerate(zip(self.cursors, self.logs, strict=True)):
+        for r, (cursor, log) in enumerate(zip(self.cursors, self._logs, strict=True)):
             if not steps[r]:
                 continue
             values = {name: value_RxS[r, : steps[r]] for name, value_RxS in metrics.items()}
-            sound = log.record(values | {"learning_rate": pending.ranges[r].learning_rate_S}, pending.before[r])
+            sound = log.record(values | {"learning_rate": ranges[r].learning_rate_S}, before[r])
             cursor.position.spikes.take(values["loss"][:sound])
             if log.diverged_at is not None:
                 # Back to the step itself, so that the row does not depend on dispatches and interruptions.
@@ -227,7 +202,7 @@ class _Loop:
             cursor, segment = self.cursors[r], self.cursors[r].segment
             if segment.measure:
                 kept = cursor.measured(measured[r], self._seconds())
-                self.logs[r].write({f"held_out/{d}": value for d, value in kept.items()}, cursor.position.done)
+                self._logs[r].write({f"held_out/{d}": value for d, value in kept.items()}, cursor.position.done)
                 best = None if segment.branch else cursor.position.mean
             elif not segment.branch:
                 stable = True
@@ -243,16 +218,15 @@ class _Loop:
         self._save(best, stable)
 
     def _stop_if_requested(self) -> None:
-        """Saves and raises if a signal has arrived at any of the processes."""
-        if self._agreement.on(self._interrupt.requested):
+        if self._agreement.on(self.interrupt.requested):
             self._read()
             self._save()
-            self._checkpoints.wait()
-            raise self._interrupt.exception()
+            self.checkpoints.wait()
+            raise self.interrupt.exception()
 
     def _save(self, best: float | None = None, stable: bool = False) -> None:
         position = {"seconds": self._seconds(), "runs": [cursor.recorded() for cursor in self.cursors]}
-        self._checkpoints.save(self._done, self._live, self._trunk, position, best, stable)
+        self.checkpoints.save(self._done, self._live, self._trunk, position, best, stable)
 
     def _seconds(self) -> float:
         """Seconds of each run: those of the population divided by the number of runs."""

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mixscale.io import atomic_write, check_format
 
-FORMAT = 1  # Of a checkpoint.
+FORMAT = 1  # of a checkpoint
 FILE = "manifest"
 MISSING = (FileNotFoundError, NotADirectoryError)  # no such file; any other error of a reader may be temporary
+
+
+T = TypeVar("T")
 
 
 class Damaged(Exception):
@@ -25,10 +28,8 @@ class Damaged(Exception):
 
 
 def write(folder: Path, facts: dict[str, Any]) -> None:
-    """Adds the manifest of all files in `folder`, with `facts` (JSON), which completes the checkpoint.
-
-    Nothing is flushed to the disk: a file that a power failure leaves half written has another checksum.
-    """
+    """Adds the manifest of all files in `folder`, with `facts` (JSON), which completes the checkpoint."""
+    # Nothing is flushed to the disk: a file that a power failure leaves half written has another checksum.
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
         digests = pool.map(lambda name: _digest(folder / name), names)
@@ -46,12 +47,10 @@ def read(folder: Path) -> dict[str, Any]:
         InputError: another version of mixscale saved the checkpoint.
         OSError: it cannot be read at the moment.
     """
-    try:
-        digest, _, body = (folder / FILE).read_bytes().partition(b"\n")
-    except MISSING:
-        raise Damaged("was never finished") from None
-    except OSError as error:
-        raise _unreadable(folder, FILE, error) from error
+    manifest = _read(folder, FILE, Path.read_bytes)
+    if manifest is None:
+        raise Damaged("was never finished")
+    digest, _, body = manifest.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise Damaged("is damaged: its manifest has changed")
     facts = json.loads(body)
@@ -63,7 +62,7 @@ def verify(folder: Path) -> None:
     """Compares every file of a checkpoint with its manifest; raises as `read`, for all files."""
     files: dict[str, str] = read(folder)["files"]
     with ThreadPoolExecutor() as pool:
-        for name, digest in zip(files, pool.map(lambda name: _found(folder, name), files), strict=True):
+        for name, digest in zip(files, pool.map(lambda name: _read(folder, name, _digest), files), strict=True):
             if digest != files[name]:
                 raise Damaged(f"is damaged: its file {name} " + ("has changed" if digest else "is missing"))
 
@@ -83,19 +82,15 @@ def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
         yield f"{name} is {here!r} here and {there!r} there"
 
 
-def _found(folder: Path, name: str) -> str:
-    """Checksum of a file; empty if it does not exist."""
+def _read(folder: Path, name: str, read: Callable[[Path], T]) -> T | None:
+    """The result of `read` for a file; None if it does not exist."""
     try:
-        return _digest(folder / name)
+        return read(folder / name)
     except MISSING:
-        return ""
+        return None
     except OSError as error:
-        raise _unreadable(folder, name, error) from error
-
-
-def _unreadable(folder: Path, name: str, error: OSError) -> OSError:
-    why = f"{error.strerror}; rerun once it can be read, or remove {folder} to resume from the checkpoint before it"
-    return OSError(error.errno, why, str(folder / name))
+        remedy = f"rerun once it can be read, or remove {folder} to resume from the checkpoint before it"
+        raise OSError(error.errno, f"{error.strerror}; {remedy}", str(folder / name)) from error
 
 
 def _digest(path: Path) -> str:

@@ -29,22 +29,15 @@ RULES: dict[str, str | tuple[str, ...]] = {
     "vocab": "tensor",
 }
 
-Dimensions = tuple[str | None, ...]
-
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where arrays live on a mesh."""
-
     mesh: jax.sharding.Mesh
 
     def placed(self, *dimensions: str | None, shape: tuple[int, ...] | None = None) -> NamedSharding:
-        """Placement of an array by its named dimensions; one that a given shape does not divide stays whole.
-
-        Each axis is used once: of two dimensions with one rule, the first gets it.
-        """
+        """Placement by named dimensions: the first with a rule gets its axes; one that they do not divide is whole."""
         parts: list[str | tuple[str, ...] | None] = []
         used: set[str] = set()
         for index, name in enumerate(dimensions):
@@ -56,7 +49,7 @@ class Layout:
             used |= axes if fits else set()
         return NamedSharding(self.mesh, jax.P(*parts))
 
-    def constrain(self, x: jax.Array, dimensions: Dimensions) -> jax.Array:
+    def constrain(self, x: jax.Array, dimensions: tuple[str | None, ...]) -> jax.Array:
         """`x` with its placement, inside a compiled function."""
         if self.mesh.size == 1:
             return x
@@ -71,17 +64,9 @@ class Layout:
 
 
 def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, population: int) -> Layout:
-    """The layout of runs of one shape.
+    """The layout of `population` runs of one shape, whose batches are computed in `accumulate` parts.
 
-    Args:
-        mesh: devices along each axis; -1 at one of them takes what the others leave.
-        model: its heads and width are spread over `tensor` and `fsdp`.
-        batch: sequences per step, spread over `data` and `fsdp`.
-        accumulate: parts in which each batch is computed.
-        population: runs trained together, spread over `run`.
-
-    Raises:
-        InputError: the mesh does not fit the devices, or does not divide the batch, the heads or the population.
+    Raises InputError if the mesh does not fit the devices, the batch, the heads, the width or the population.
     """
     size = filled(mesh)
     divided = [

@@ -1,4 +1,4 @@
-"""The training metrics of one run on the host: loss spikes, divergence, and the observers that record them.
+"""What one run reports while it trains: loss spikes, divergence, speed and traces, and the observers that record them.
 
 Observers are a TensorBoard event file and, if a project is given, Weights & Biases.
 """
@@ -8,17 +8,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixscale.config import to_json
 from mixscale.errors import InputError
 from mixscale.training.run import Run
 
-WINDOW = 64  # Number of losses that the next one is compared with.
-DEVIATIONS = 7.0  # Standard deviations above them from which a loss is a spike.
-SIGMA = 1.4826  # Standard deviation of a normal sample over its median absolute deviation.
+WINDOW = 64  # losses that the next one is compared with
+DEVIATIONS = 7.0  # standard deviations above them from which a loss is a spike
+SIGMA = 1.4826  # standard deviation of a normal sample over its median absolute deviation
+# Dense bfloat16 FLOP/s per JAX device, from data sheets. The first name that is part of a device's kind counts.
+PEAKS = {
+    "B200": 2.25e15, "H200": 989.4e12, "GH200": 989.4e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989.4e12,
+    "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12,
+    "TPU v6": 918e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v4 lite": 138e12,
+    "TPU v4": 275e12, "TPU v3": 61.5e12, "TPU v2": 22.5e12,
+}  # fmt: skip
+SKIPPED = 2  # dispatches before the first that is traced: they compile, and fill the device's queue
 
 
 @dataclass
@@ -49,13 +60,84 @@ class Spikes:
         self.inside = bool(above_J[-1])
 
 
+class Speed:
+    """Speed of `devices` between two readings; `flops_per_token` are training FLOPs without recomputation.
+
+    `mfu` is the share of the peak FLOP/s (Chowdhery et al., arXiv 2204.02311); None before the second reading, and if
+    the peak is not known.
+    """
+
+    def __init__(self, flops_per_token: float, devices: Sequence[jax.Device], dtype: str):
+        self._flops, self._peak = flops_per_token, peak_flops(devices, dtype)
+        self._last: float | None = None
+        self.mfu: float | None = None
+
+    def read(self, tokens: int) -> dict[str, float]:
+        """tokens_per_second and mfu, given the tokens of all runs since the last reading; empty at the first, which
+        includes compilation."""
+        now, last = time.perf_counter(), self._last
+        self._last = now
+        if last is None:
+            return {}
+        per_second = tokens / (now - last)
+        if self._peak is None:
+            return {"tokens_per_second": per_second}
+        self.mfu = per_second * self._flops / self._peak
+        return {"tokens_per_second": per_second, "mfu": self.mfu}
+
+
+def peak_flops(devices: Sequence[jax.Device], dtype: str) -> float | None:
+    """FLOP/s of all `devices`: an accelerator's peak in bfloat16, None if unknown; a CPU's, measured in `dtype`."""
+    if devices[0].platform == "cpu":
+        return _measured(dtype)  # all devices that XLA makes of a CPU share its cores
+    kind = devices[0].device_kind
+    return next((peak * len(devices) for name, peak in PEAKS.items() if name in kind), None)
+
+
+@lru_cache
+def _measured(dtype: str, size: int = 1024, times: int = 5) -> float:
+    """FLOP/s of a product of square matrices on this process's cores, the best of several."""
+    x = jnp.ones((size, size), dtype, device=jax.local_devices(backend="cpu")[0])
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        product(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2.0 * size**3 / min(seconds)
+
+
+class Profile:
+    """Traces dispatches SKIPPED to SKIPPED + `dispatches` of this process, for TensorBoard and Perfetto."""
+
+    def __init__(self, directory: Path, dispatches: int):
+        self._directory, self._dispatches = directory, dispatches
+        self._done, self._tracing = 0, False
+
+    def __enter__(self) -> Profile:
+        return self
+
+    def step(self) -> None:
+        """Call after each dispatch, while the device works on it."""
+        self._done += 1
+        if self._done == SKIPPED and self._dispatches:
+            jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
+            self._tracing = True
+        elif self._done == SKIPPED + self._dispatches:
+            self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
+
+
 class MetricLog:
     """Metrics of one run; `diverged_at` is its first step that diverged, over all segments, or None.
 
-    Args:
-        limit: training loss in nats from which the run counts as diverged, as it does if it is not finite.
-        observers: what records them; none in processes other than the first.
-        every: steps between two recorded points; divergence is checked at every step.
+    A run diverges if its training loss reaches `limit` nats or is not finite. Only process 0 has observers. Every
+    `every`-th step is recorded, but divergence is checked at each step.
     """
 
     def __init__(self, limit: float, observers: Sequence[Events | WandbRun] = (), every: int = 1):
@@ -63,10 +145,7 @@ class MetricLog:
         self.diverged_at: int | None = None
 
     def record(self, values: Mapping[str, np.ndarray], before: int) -> int:
-        """Records metrics (S,), loss and grad_norm among them, of steps `before` + 1 to `before` + S.
-
-        Returns how many of these steps came before the first that diverged.
-        """
+        """Records metrics (S,) of the steps after `before`; returns how many came before the first that diverged."""
         bad_S = ~((values["loss"] < self._limit) & np.isfinite(values["grad_norm"]))
         if bad_S.any() and self.diverged_at is None:
             self.diverged_at = before + 1 + int(bad_S.argmax())
@@ -87,11 +166,7 @@ class MetricLog:
 
 
 def observers(run: Run, directory: Path, done: int, project: str) -> list[Events | WandbRun]:
-    """The observers of one run that has trained `done` steps; an empty `project` is none on Weights & Biases.
-
-    Raises:
-        InputError: a project is given and the package `wandb` is not installed.
-    """
+    """TensorBoard's events and, for a `project`, a run on Weights & Biases; InputError if it is not installed."""
     events = Events(directory / "tensorboard", done)
     return [events, WandbRun(project, run, directory)] if project else [events]
 
@@ -130,9 +205,9 @@ class WandbRun:
         try:
             import wandb
         except ImportError:
+            remedy = "pip install 'mixscale[wandb]', or leave the option out"
             raise InputError(
-                f"machine.wandb is {project!r}, but the package wandb is not installed; "
-                "pip install 'mixscale[wandb]', or leave the option out"
+                f"machine.wandb is {project!r}, but the package wandb is not installed; {remedy}"
             ) from None
         directory.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(

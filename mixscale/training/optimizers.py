@@ -27,8 +27,6 @@ MUON_SCALE = 3.2
 
 
 class Direction(NamedTuple):
-    """What distinguishes an optimizer."""
-
     transformation: optax.GradientTransformation  # from gradients to directions
     # Factor on a parameter's step, from the parameter, its `lr_scale` and whether it is a hidden matrix.
     scale: Callable[[jax.Array, float, bool], float]
@@ -64,8 +62,6 @@ def muon(settings: Optimizer, hidden: Pytree) -> Direction:
 
 
 class OptState(NamedTuple):
-    """What an optimizer carries from step to step."""
-
     moments: Pytree  # of Optax
     step: jax.Array  # updates made, int32 ()
     average: Pytree  # of the weights, shaped like them; None without `ema`
@@ -128,10 +124,7 @@ class Update:
         return jax.tree_util.tree_map_with_path(entry, like)
 
     def _average(self, average: Pytree, params: Pytree, step: jax.Array) -> Pytree:
-        """The average of the weights since the first update, each weighted `ema` times the next one.
-
-        It is divided by the sum of these factors, as Adam's moments are, so that a short average forgets its start.
-        """
+        """The average of the weights since the first update, each weighted `ema` times the next (debiased)."""
         if not self._ema:
             return None
         new = (1.0 - self._ema) / -jnp.expm1(step * math.log(self._ema))

@@ -1,4 +1,4 @@
-"""Which row is the k-th sequence of a run: a pure function of (schedule, seed, rows per domain, k).
+"""Which row is the k-th sequence of a run: a pure function of (schedule, seed, offered rows, k).
 
 The schedule alone decides the domain of every sequence; the row within the domain follows from the seed, the domain's
 name and the number of earlier draws from it. So a run resumes from its step number and reads the same tokens on any
@@ -19,7 +19,7 @@ import numpy as np
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 
-QUANTA = 1 << 30  # Weights are integers over this, so that the order of draws does not depend on floating point.
+QUANTA = 1 << 30  # weights are integers over this, so that the order of draws does not depend on floating point
 
 
 class Sampler:
@@ -27,7 +27,7 @@ class Sampler:
 
     Args:
         stages: (number of sequences, mixture) of each stage of the run.
-        rows: number of rows that each domain offers.
+        offered: numbers of the rows of each domain that may be drawn, int32 (rows,).
         seed: decides the order of the rows, not that of the domains.
         seen: rows of each domain that the run's parents have drawn.
 
@@ -38,7 +38,7 @@ class Sampler:
     def __init__(
         self,
         stages: Sequence[tuple[int, Mixture]],
-        rows: Mapping[str, int],
+        offered: Mapping[str, np.ndarray],
         seed: int,
         seen: Mapping[str, int] | None = None,
     ):
@@ -46,11 +46,11 @@ class Sampler:
         weight = {d: w for _, mixture in stages for d, w in mixture.items() if w > 0}
         self.domains = tuple(sorted(weight))
         for domain in self.domains:
-            if rows.get(domain, 0) < 1:
+            if not len(offered.get(domain, ())):
                 raise InputError(f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows")
-        self._rows = {d: rows[d] for d in self.domains}
+        self._offered = offered
         # Two per domain, because readers ahead of the devices start the next epoch before all have finished this one.
-        self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=rows[d])) for d in self.domains}
+        self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=len(offered[d]))) for d in self.domains}
         self._domain_N = apportion(
             [(n, np.array([mixture.get(d, 0.0) for d in self.domains])) for n, mixture in stages]
         )
@@ -66,10 +66,10 @@ class Sampler:
         row_n = np.empty(len(domain_n), np.int32)
         for j, domain in enumerate(self.domains):
             here = np.flatnonzero(domain_n == j)
-            epoch_n, place_n = np.divmod(before_n[here], self._rows[domain])
+            epoch_n, place_n = np.divmod(before_n[here], len(self._offered[domain]))
             for epoch in np.unique(epoch_n):
                 order_R = self._order[domain](int(epoch))
-                row_n[here[epoch_n == epoch]] = order_R[place_n[epoch_n == epoch]]
+                row_n[here[epoch_n == epoch]] = self._offered[domain][order_R[place_n[epoch_n == epoch]]]
         return domain_n.astype(np.int32), row_n
 
     def counts(self, sequences: int) -> dict[str, int]:

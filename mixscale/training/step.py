@@ -61,7 +61,6 @@ class Program:
         self._runs, self._accumulate = runs, accumulate
 
     def init(self, seed_R: jax.Array) -> State:
-        """Fresh weights and optimizer state from integer seeds."""
         return self._each(self._init)(seed_R)
 
     def steps(
@@ -99,7 +98,6 @@ class Program:
         return self._each(alone)(state)
 
     def _of_params(self, name: str) -> Pytree:
-        """The attribute `name` of every parameter."""
         flat = nnx.to_flat_state(self._annotated)
         return nnx.traversals.unflatten_mapping({path: getattr(param, name) for path, param in flat})
 

@@ -9,24 +9,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mixscale.data import TokenStore
 from mixscale.models import Transformer
 from mixscale.training.sampler import epoch_order
 
-if TYPE_CHECKING:
-    from mixscale.data import TokenStore
-
-DIVERGED = 3.0  # Training loss, relative to that of uniform guessing, from which a run counts as diverged.
+DIVERGED = 3.0  # training loss, relative to that of uniform guessing, from which a run counts as diverged
 
 
 class Examples(NamedTuple):
-    """A batch as the model takes it."""
-
     ids_BxT: jax.Array
     target_BxT: jax.Array  # token to predict at each position
     mask_BxT: jax.Array | None = None  # float32, 1 where the loss counts; None: everywhere, which costs nothing
@@ -50,7 +46,6 @@ class Task(ABC):
         """Columns of the RunTable for the mean of each domain's `measure`; all None if nothing was measured."""
 
     def loss(self, model: Transformer, rows_BxT1: jax.Array) -> jax.Array:
-        """The training loss, float32 ()."""
         return model.loss(*self.examples(rows_BxT1))
 
     def measure(self, model: Transformer, rows_BxT1: jax.Array) -> jax.Array:

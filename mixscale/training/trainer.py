@@ -6,27 +6,24 @@ It starts, advances and measures populations; `loop.py` decides the order and wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mixscale.config import Machine, content_hash
+from mixscale.data import TokenStore
 from mixscale.errors import InputError
 from mixscale.models import Compute
 from mixscale.training.checkpoint import Restored
 from mixscale.training.cursor import Position, RunCursor
 from mixscale.training.loader import StepRange, make_loader
 from mixscale.training.mesh import Layout, make_layout
-from mixscale.training.run import Run
+from mixscale.training.run import Run, steps_of
 from mixscale.training.sampler import Sampler
-from mixscale.training.segments import steps_of
 from mixscale.training.step import Program, State, StepInputs
 from mixscale.training.tasks import HeldOut
-
-if TYPE_CHECKING:
-    from mixscale.data import TokenStore
 
 COMPILED = ("name", "b1", "b2", "momentum", "clip", "ema")  # settings of the optimizer that the program contains
 SCANNED = 8  # layers from which `auto` compiles one layer for all: compiling them all takes longer than a loop costs
@@ -87,11 +84,10 @@ class Trainer:
         """The cursor of a run at `position`, whose `seen` rows its parents have drawn."""
         steps = steps_of(run.train.tokens, run.train, self.store.context)
         stages = [(length * self.batch, mixture) for length, mixture in run.schedule.spans(steps)]
-        offered = {domain: len(rows_R) for domain, rows_R in self._loader.offered(run).items()}
+        offered = self._loader.offered(run)
         return RunCursor(run, self.store, Sampler(stages, offered, run.seed, position.seen), offered, position)
 
     def start(self, seeds: Sequence[int]) -> State:
-        """Fresh weights and optimizer state, one seed per run."""
         return self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
 
     def merge(self, where: Sequence[bool], there: State, here: State) -> State:
@@ -121,9 +117,7 @@ class Trainer:
         tokenizer = {"hash": self.store.tokenizer_hash, "vocab_size": self.store.vocab_size}
         return {"model": run.model, "optimizer": optimizer, "tokenizer": tokenizer}
 
-    def advance(
-        self, state: State, ranges: Sequence[StepRange], weight_decay: Sequence[float]
-    ) -> tuple[State, dict[str, jax.Array]]:
+    def advance(self, state: State, ranges: Sequence[StepRange]) -> tuple[State, dict[str, jax.Array]]:
         """Trains a range of steps of each run, without waiting for the device; consumes `state`; metrics (R, S)."""
         S = self.machine.steps_per_dispatch
         rate_RxS = np.zeros((self.population, S), np.float32)
@@ -132,7 +126,7 @@ class Trainer:
         inputs = StepInputs(
             self._loader.dispatch(ranges, self.batch, S),
             self.layout.put(rate_RxS, "run", None),
-            self.layout.put(np.asarray(weight_decay, np.float32), "run"),
+            self.layout.put(np.array([part.run.optimizer.weight_decay for part in ranges], np.float32), "run"),
             self.layout.put(np.array([part.steps for part in ranges], np.int32), "run"),
         )
         with jax.transfer_guard("disallow"):

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from mixscale.config import Cleaning, Corpus, Embedded, Jsonl, Tokenizer
-from mixscale.data import Document, build_store, documents, minhash
+from mixscale.data import Document, build_store, documents, ngrams
 from mixscale.data.cleaning import cleaned
-from mixscale.data.minhash import ngrams
 from mixscale.data.splits import is_held_out
 from mixscale.data.worker_pool import BATCH_TEXTS, batches
 from mixscale.errors import InputError
@@ -29,7 +28,7 @@ def edited(text, share, draw):
 
 
 def jaccard(a, b):
-    a, b = set(ngrams(a, minhash.WORDS).tolist()), set(ngrams(b, minhash.WORDS).tolist())
+    a, b = (set(ngrams.ngrams(text, ngrams.WORDS).tolist()) for text in (a, b))
     return len(a & b) / len(a | b)
 
 
@@ -51,9 +50,9 @@ def test_planted_near_copies_are_found_and_others_are_not():
     texts += [edited(PROSE[number], 0.3, draw) for number in strangers]
     of += list(range(len(PROSE), len(PROSE) + len(strangers)))
     order = draw.sample(range(len(texts)), len(texts))
-    sketches = minhash.sketch([texts[i] for i in order])
+    sketches = ngrams.sketch([texts[i] for i in order])
     group = np.empty(len(texts), int)
-    group[order] = minhash.groups(sketches, similarity=0.7)
+    group[order] = ngrams.groups(sketches, similarity=0.7)
     planted = [(i, of[i]) for i in range(len(PROSE), len(PROSE) + 300)]
     alike = [(i, j) for i, j in planted if jaccard(texts[i], texts[j]) >= 0.75]
     assert len(alike) > 200
@@ -71,15 +70,15 @@ def _pairs(members):
 
 
 @pytest.mark.parametrize("similarity", [0.5, 0.8, 0.95])
-def test_a_pair_just_similar_enough_becomes_a_candidate(similarity):
-    band = minhash.band_size(similarity)
-    missed = (1 - similarity**band) ** (minhash.PLACES // band)
-    assert missed <= 1 - minhash.CANDIDATE_PROBABILITY
-    # One place more would miss too many.
-    assert (1 - similarity ** (band + 1)) ** (minhash.PLACES // (band + 1)) > 1 - minhash.CANDIDATE_PROBABILITY
+def test_a_pair_at_the_required_similarity_becomes_a_candidate(similarity):
+    band = ngrams.band_size(similarity)
+    missed = (1 - similarity**band) ** (ngrams.PLACES // band)
+    assert missed <= 1 - ngrams.CANDIDATE_PROBABILITY
+    # With one more place, too many are missed.
+    assert (1 - similarity ** (band + 1)) ** (ngrams.PLACES // (band + 1)) > 1 - ngrams.CANDIDATE_PROBABILITY
 
 
-def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_path):
+def test_near_duplicates_are_removed_by_scope_and_held_out_copies_stay(tmp_path):
     draw = random.Random(3)
     one = PROSE[:400]
     two = PROSE[400:700] + [edited(text, 0.01, draw) for text in one[:100] if len(text.split()) > 60]
@@ -96,13 +95,13 @@ def test_near_copies_within_and_across_domains_and_what_is_held_out_stays(tmp_pa
     assert removed["domain"][0] == pytest.approx(len(inside) - 400, abs=3)
     assert removed["domain"][1] <= 2
     assert sum(removed["corpus"]) == pytest.approx(len(inside) - 400 + planted, abs=6)
-    # A copy that is held out is the one that stays, in whichever domain it stands.
+    # A held-out copy stays, in whichever domain it is.
     assert removed["corpus"][0] > removed["domain"][0]
     assert told["corpus"]["two"]["shared"]["one"] == pytest.approx(planted / len(two), abs=0.02)
 
 
-def test_planted_overlap_with_held_out_text_is_found_fully(tmp_path):
-    """Pieces of held-out texts inside of training texts, in another case and punctuation; and a common licence."""
+def test_all_planted_overlap_with_held_out_text_is_found(tmp_path):
+    """Parts of held-out texts inside training texts, with other case and punctuation; and a common licence."""
     draw = random.Random(4)
     corpus = Corpus(
         {"one": Embedded("wiki")},
@@ -134,11 +133,11 @@ def test_planted_overlap_with_held_out_text_is_found_fully(tmp_path):
     )
     reason = "overlaps held-out text"
     assert after[reason] - before.get(reason, 0) == len(planted)
-    # What all of them have in common costs nothing.
+    # Text that all of them share does not count.
     assert before.get(reason, 0) < 0.05 * len(texts)
 
 
-def test_copies_by_scope(tmp_path):
+def test_exact_duplicates_are_removed_by_scope(tmp_path):
     domains = {
         "one": write(tmp_path / "one.jsonl", PROSE[:200] + PROSE[:50]),
         "two": write(tmp_path / "two.jsonl", PROSE[150:400]),
@@ -170,12 +169,12 @@ def test_copies_by_scope(tmp_path):
         ("   \n", "empty"),
     ],
 )
-def test_each_rule_of_quality_leaves_out_what_it_is_for(text, rule):
+def test_each_quality_rule_removes_its_kind_of_text(text, rule):
     assert cleaned(text, Cleaning(quality=("prose",)), "prose")[1] == rule
     assert cleaned(text, Cleaning(quality=("prose",)), "code")[1] == ("empty" if rule == "empty" else "")
 
 
-def test_prose_passes_the_rules_of_quality_and_code_would_not():
+def test_prose_passes_the_quality_rules_and_code_fails():
     asked = Cleaning(quality=("*",))
     share = {}
     for name in ("wiki", "fiction", "code"):
@@ -185,7 +184,7 @@ def test_prose_passes_the_rules_of_quality_and_code_would_not():
     assert share["code"] < 0.6
 
 
-def test_normalized_and_measured():
+def test_text_is_normalized_before_its_length_is_checked():
     apart = unicodedata.normalize("NFD", "déjà vu")
     assert cleaned(apart, Cleaning(), "a") == (apart, "")
     assert cleaned(apart, Cleaning(normalize=True), "a") == ("déjà vu", "")
@@ -194,7 +193,7 @@ def test_normalized_and_measured():
 
 
 @pytest.mark.parametrize("near_duplicates", ["keep", "corpus"])
-def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_duplicates):
+def test_cleaning_that_removes_everything_is_an_error(tmp_path, near_duplicates):
     domains = {"one": write(tmp_path / "one.jsonl", PROSE[:50]), "two": write(tmp_path / "two.jsonl", PROSE[50:90])}
     cleaning = Cleaning(min_characters=10**6, near_duplicates=near_duplicates)
     corpus = Corpus(domains, Tokenizer(vocab_size=300), 32, 0.1, cleaning=cleaning, cache=str(tmp_path))
@@ -203,7 +202,7 @@ def test_cleaning_that_leaves_nothing_says_so(tmp_path, near_duplicates):
         build_store(corpus, progress=False)
 
 
-def test_texts_are_taken_together_by_characters_and_by_number():
+def test_batches_are_limited_by_characters_and_number():
     texts = [("x" * n, n) for n in [5] * 10_000 + [600] * 50]
     found = list(batches(iter(texts), 1000))
     assert [item for batch in found for item in batch] == texts
@@ -212,18 +211,18 @@ def test_texts_are_taken_together_by_characters_and_by_number():
     assert [len(batch) for batch in short] == [BATCH_TEXTS, BATCH_TEXTS, 10_000 - 2 * BATCH_TEXTS]
 
 
-def test_words_in_a_row_know_neither_case_nor_signs_and_no_spaces_in_chinese():
-    assert (ngrams("The cat, sat -- DOWN!", 3) == ngrams("the CAT sat down", 3)).all()
-    assert len(np.intersect1d(ngrams("我们今天去北京看朋友", 3), ngrams("他们今天去北京", 3))) == 4
-    assert len(ngrams("two words", 13)) == 1
-    assert ngrams("?!", 3)[0] != ngrams("!?", 3)[0]
-    # A sequence hashes to the same wherever it stands.
-    assert set(ngrams("b c d e f g", 5).tolist()) <= set(ngrams("a b c d e f g h", 5).tolist())
+def test_ngrams_ignore_case_and_punctuation_and_need_no_spaces_in_chinese():
+    assert (ngrams.ngrams("The cat, sat -- DOWN!", 3) == ngrams.ngrams("the CAT sat down", 3)).all()
+    assert len(np.intersect1d(ngrams.ngrams("我们今天去北京看朋友", 3), ngrams.ngrams("他们今天去北京", 3))) == 4
+    assert len(ngrams.ngrams("two words", 13)) == 1
+    assert ngrams.ngrams("?!", 3)[0] != ngrams.ngrams("!?", 3)[0]
+    # The hash of a sequence does not depend on its place.
+    assert set(ngrams.ngrams("b c d e f g", 5).tolist()) <= set(ngrams.ngrams("a b c d e f g h", 5).tolist())
 
 
 @pytest.mark.parametrize(
     ("setting", "named"), [({"quality": ("wnoe",)}, "quality names 'wnoe'"), ({"similarity": 0.0}, "similarity is 0")]
 )
-def test_impossible_cleaning_is_named(setting, named):
+def test_impossible_cleaning_is_an_error(setting, named):
     with pytest.raises(InputError, match=named):
         Corpus({"one": Embedded("wiki")}, cleaning=Cleaning(**setting))

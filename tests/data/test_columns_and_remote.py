@@ -1,4 +1,4 @@
-"""Sources beyond plain files: columns, packed lines, other file systems, conditions, caps, one source for many."""
+"""Sources beyond plain files: columns, compression, remote files, conditions, caps, shared sources."""
 
 import dataclasses
 import gzip
@@ -35,7 +35,7 @@ def save_parquet(path, rows, **options):
 
 
 def save_arrow(folder, parts):
-    """As Hugging Face's `save_to_disk` leaves a dataset: Arrow streams and a list of them."""
+    """A dataset in the layout of Hugging Face's `save_to_disk`: Arrow streams and a list of them."""
     folder.mkdir(parents=True)
     files = []
     for number, rows in enumerate(parts):
@@ -81,12 +81,12 @@ def test_fields_inside_of_fields_and_conditions(sources):
     for source in sources.values():
         assert texts_of(dataclasses.replace(source, where=chosen)) == wanted
         assert set(texts_of(dataclasses.replace(source, field="meta.source"))) == {"web", "Books (old)"}
-        # What cannot be compared, or is not there, meets no condition.
+        # A missing value, or one that cannot be compared, meets no condition.
         assert texts_of(dataclasses.replace(source, where=(Where("score", "<", "5"),))) == []
     assert texts_of(dataclasses.replace(sources["jsonl"], where=(Where("nothing", "!=", 3),))) == []
 
 
-def test_one_source_makes_a_domain_a_value(sources, tmp_path):
+def test_by_field_makes_one_domain_per_value(sources, tmp_path):
     domains = by_field(sources["parquet"], "meta.source", ("web", "Books (old)"))
     assert list(domains) == ["web", "books-old"]
     built = build_store(Corpus(domains, Tokenizer("bytes"), context=8, cache=str(tmp_path)), progress=False)
@@ -96,7 +96,7 @@ def test_one_source_makes_a_domain_a_value(sources, tmp_path):
 
 
 @pytest.mark.parametrize("cap", [Cap(documents=50), Cap(bytes=1000), Cap(tokens=900)])
-def test_caps_take_whole_documents_from_the_beginning(sources, tmp_path, cap):
+def test_caps_keep_whole_documents_from_the_start(sources, tmp_path, cap):
     source = dataclasses.replace(sources["jsonl"], cap=cap)
     corpus = Corpus({"one": source}, Tokenizer("bytes"), context=8, validation_share=0.2, cache=str(tmp_path))
     facts = build_store(corpus, progress=False).facts["one"]
@@ -108,7 +108,7 @@ def test_caps_take_whole_documents_from_the_beginning(sources, tmp_path, cap):
     assert facts["train_bytes"] + facts["validation_bytes"] == sizes[documents - 1]
 
 
-def test_fingerprint_tells_condition_and_cap_from_the_whole(sources):
+def test_fingerprint_depends_on_condition_and_cap(sources):
     plain = sources["jsonl"]
     others = {"where": (Where("score", ">", 1),)}, {"cap": Cap(documents=3)}, {"cap": Cap(tokens=3)}
     assert len({fingerprint(plain), *(fingerprint(dataclasses.replace(plain, **o)) for o in others)}) == 4
@@ -127,13 +127,13 @@ def test_fingerprint_tells_condition_and_cap_from_the_whole(sources):
         (lambda f: Parquet(f"{f}/a.jsonl"), r"a\.jsonl cannot be read: .*"),
     ],
 )
-def test_what_is_not_there_is_named(sources, tmp_path, source, message):
+def test_missing_files_columns_and_splits_are_errors(sources, tmp_path, source, message):
     with pytest.raises(InputError, match=message):
         list(documents(source(tmp_path)))
 
 
 def test_hugging_face_library_agrees(tmp_path):
-    """The layout above is the library's own, where it is installed."""
+    """The layout above equals that of the library, if it is installed."""
     datasets = pytest.importorskip("datasets")
     saved = datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS).filter(lambda row: row["score"] > 3)})
     saved.save_to_disk(tmp_path / "saved")
@@ -141,8 +141,8 @@ def test_hugging_face_library_agrees(tmp_path):
     assert texts_of(HuggingFace(str(tmp_path / "saved"), split="train")) == wanted
 
 
-def test_text_trees_and_lines_are_the_same_in_any_pieces(tmp_path, monkeypatch):
-    """Where a file is cut shows nowhere: not in the documents, not in their order."""
+def test_documents_do_not_depend_on_the_size_of_pieces(tmp_path, monkeypatch):
+    """Neither the documents nor their order."""
     from mixscale.data import sources as package
 
     draw = random.Random(0)

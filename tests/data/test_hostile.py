@@ -1,4 +1,4 @@
-"""Input that is broken, or made to break: handled or refused with a sentence, in bounded memory and time."""
+"""Broken or malicious input: handled or refused with a clear error, in bounded memory and time."""
 
 import dataclasses
 import gzip
@@ -43,11 +43,11 @@ def built(tmp_path, source, **more):
     ],
     ids=["encoding", "nul", "deep", "deepish", "digits", "null", "long", "longer than a buffer"],
 )
-def test_a_damaged_line_is_counted_and_left_out_until_there_are_too_many(tmp_path, line, reason):
+def test_damaged_lines_are_skipped_and_counted_up_to_a_limit(tmp_path, line, reason):
     (tmp_path / "lines.jsonl").write_bytes(b"\n".join([*GOOD[:150], line, b"", *GOOD[150:]]))
     limits = {"max_record_bytes": 2**18}
     if reason.endswith("none"):
-        # How deep Python reads differs between versions; either way the rest is read.
+        # The depth that Python reads differs between versions; either way the other lines are read.
         assert built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), **limits).facts["one"]["documents"] >= 300
         return
     found = built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), **limits)
@@ -56,19 +56,19 @@ def test_a_damaged_line_is_counted_and_left_out_until_there_are_too_many(tmp_pat
     told = rf"lines\.jsonl, line 151.*({reason}).*1 of the 301 records .* allows 0\.10%"
     with pytest.raises(InputError, match=told):
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.001, cache=str(tmp_path / "other"), **limits)
-    # A store that was built when more was allowed is no way around it.
+    # This also applies to a store that was built with a larger limit.
     with pytest.raises(InputError, match=r"1 of the 301 records .* allows 0\.10%"):
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.001, **limits)
 
 
-def test_a_source_of_which_nothing_can_be_read_is_given_up_early(tmp_path):
+def test_an_unreadable_source_is_given_up_early(tmp_path):
     (tmp_path / "lines.jsonl").write_bytes(b'{"body": "a"}\n' * 5000)
     with pytest.raises(InputError, match=r"first 1000 records.*no key 'text'.* 'body'"):
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"))
 
 
-def test_a_file_of_which_nothing_can_be_read_is_counted_like_any_other(tmp_path):
-    """A source is given up early where it begins; further on, its share of damage decides."""
+def test_an_unreadable_file_of_a_source_is_counted(tmp_path):
+    """Only at the start of a source; later, its share of damage decides."""
     for name, lines in (("a", GOOD), ("b", [b"no JSON"] * 1100), ("c", GOOD[:5])):
         (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(lines))
     found = built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.9)
@@ -77,7 +77,7 @@ def test_a_file_of_which_nothing_can_be_read_is_counted_like_any_other(tmp_path)
         built(tmp_path, Jsonl(f"{tmp_path}/*.jsonl"), max_damaged=0.5, cache=str(tmp_path / "other"))
 
 
-def test_empty_documents_and_empty_files_are_left_out(tmp_path):
+def test_empty_documents_and_files_are_skipped(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*GOOD, b'{"text": ""}', b'{"text": " \\n\\t"}']))
     (tmp_path / "b.jsonl").write_bytes(b"")
     (tmp_path / "c.jsonl").write_bytes(b"\n\n\n")
@@ -91,7 +91,7 @@ def test_empty_documents_and_empty_files_are_left_out(tmp_path):
     [b"t\0e\0x\0t\0" * 50, b"\0" * 100, b"\x89PNG\r\n\x1a\n"],
     ids=["utf-16", "nul", "image"],
 )
-def test_files_that_are_no_text_are_counted(tmp_path, raw):
+def test_binary_files_are_counted_as_damaged(tmp_path, raw):
     for number in range(120):
         (tmp_path / f"{number:03}.txt").write_text(f"text file number {number} is here\n")
     (tmp_path / "binary.txt").write_bytes(raw)
@@ -99,11 +99,11 @@ def test_files_that_are_no_text_are_counted(tmp_path, raw):
     assert (found.facts["one"]["documents"], found.statistics["one"]["damaged"]) == (120, 1)
 
 
-def test_links_that_go_round_are_followed_once(tmp_path):
+def test_circular_links_are_followed_once(tmp_path):
     deep = tmp_path / "tree" / "deep"
     deep.mkdir(parents=True)
     (deep / "a.txt").write_text("one text")
-    # Two loops: following both to every depth would take for ever.
+    # Two loops: following both to every depth would take forever.
     (deep / "up").symlink_to(tmp_path / "tree")
     (deep / "again").symlink_to(deep)
     (deep / "itself.txt").symlink_to(deep / "itself.txt")
@@ -114,19 +114,19 @@ def test_links_that_go_round_are_followed_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a\0b", "", "x" * 300, "/etc/x"])
-def test_names_cannot_climb_out_of_the_folder(tmp_path, name):
+def test_names_of_domains_cannot_leave_the_folder(tmp_path, name):
     (tmp_path / "lines.jsonl").write_bytes(b"\n".join(GOOD))
     source = Jsonl(f"{tmp_path}/lines.jsonl")
     with pytest.raises(InputError, match="cannot name a folder"):
         dataclasses.replace(corpus_of(tmp_path, source), domains={name: source})
 
 
-def test_names_made_of_values_cannot_climb_either(tmp_path):
+def test_names_made_from_values_cannot_leave_the_folder(tmp_path):
     values = ("../../etc", "a/b", "C:\\x")
     assert list(by_field(Jsonl("x"), "meta", values)) == ["etc", "a-b", "c-x"]
 
 
-def test_a_saved_dataset_cannot_name_files_elsewhere(tmp_path):
+def test_a_saved_dataset_cannot_refer_to_other_folders(tmp_path):
     secret = tmp_path / "secret.arrow"
     secret.write_bytes(b"not yours")
     folder = tmp_path / "saved"
@@ -147,7 +147,7 @@ def test_a_saved_dataset_cannot_name_files_elsewhere(tmp_path):
         ("dataset_dict.json", {"splits": [{}, 3, "train"]}, r"no split ''; .*train"),
     ],
 )
-def test_a_saved_dataset_described_in_another_shape_is_refused(tmp_path, name, told, message):
+def test_a_malformed_description_of_a_saved_dataset_is_refused(tmp_path, name, told, message):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / name).write_text(json.dumps(told))
     with pytest.raises(InputError, match=message):
@@ -163,7 +163,7 @@ def save_arrow(folder, *batches):
     return HuggingFace(str(folder), field="data.text")
 
 
-def test_text_inside_of_a_field_has_the_same_limits(tmp_path):
+def test_nested_text_has_the_same_limits(tmp_path):
     def rows(*texts):
         return pa.RecordBatch.from_pylist([{"data": {"text": text}} for text in texts])
 
@@ -179,8 +179,8 @@ def test_text_inside_of_a_field_has_the_same_limits(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_a_text_that_many_rows_share_is_held_once(tmp_path, kind):
-    """A dictionary of one text and a byte a row that points at it."""
+def test_a_text_shared_by_many_rows_is_in_memory_once(tmp_path, kind):
+    """A dictionary of one text, to which each row points with one byte."""
     text = os.urandom(2**22).hex()
     table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int8()), [text])})
     parquet.write_table(table, tmp_path / "shared.parquet")
@@ -196,11 +196,11 @@ def test_a_text_that_many_rows_share_is_held_once(tmp_path, kind):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     length, kilobytes = map(int, done.stdout.split())
     assert length == 2**23
-    # One of 8 MB and its copies on the way; sixty-four of them took more than 500 MB.
+    # One text of 8 MB and a few copies; sixty-four of them take more than 500 MB.
     assert kilobytes < 200_000
 
 
-def test_rows_that_point_out_of_their_file_or_are_no_text(tmp_path):
+def test_rows_that_point_outside_their_file_or_are_not_text_are_refused(tmp_path):
     offsets = pa.py_buffer(np.array([0, 3000, 4], np.int32).tobytes())
     beyond = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"text"))
     source = save_arrow(tmp_path / "saved", pa.record_batch({"text": beyond}))
@@ -216,7 +216,7 @@ def test_rows_that_point_out_of_their_file_or_are_no_text(tmp_path):
         list(documents(Parquet(f"{tmp_path}/twice.parquet")))
 
 
-def test_packed_files_that_unpack_a_thousandfold_are_refused(tmp_path):
+def test_files_that_expand_a_thousandfold_are_refused(tmp_path):
     zeros = b'{"text": "' + b"0" * 1_000_000 + b'"}\n'
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(zeros * 80))
     (tmp_path / "bomb.jsonl.zst").write_bytes(pa.compress(zeros * 80, codec="zstd", asbytes=True))
@@ -240,7 +240,7 @@ def test_archives_and_pickles_are_not_opened(tmp_path, name):
         list(documents(Jsonl(str(tmp_path / name))))
 
 
-def test_cut_files_are_named(tmp_path):
+def test_truncated_files_are_errors(tmp_path):
     lines = b"".join(json.dumps({"text": os.urandom(300).hex()}).encode() + b"\n" for _ in range(2000))
     (tmp_path / "cut.jsonl.zst").write_bytes(pa.compress(lines, codec="zstd", asbytes=True)[:-900])
     with pytest.raises(InputError, match=r"cut\.jsonl\.zst .* zstd"):
@@ -252,7 +252,7 @@ def test_cut_files_are_named(tmp_path):
         list(documents(Parquet(f"{tmp_path}/cut.parquet")))
 
 
-def test_no_code_is_loaded_for_a_dataset(tmp_path):
+def test_a_dataset_cannot_load_code(tmp_path):
     with pytest.raises(InputError, match="'huggingface:someone/something' is in a namespace"):
         list(documents(Tfds("huggingface:someone/something", data_dir=str(tmp_path))))
 
@@ -277,7 +277,7 @@ PLANTED = {
 
 @pytest.mark.parametrize(
     ("how", "where"),
-    # What the description of the dataset says of its features is in the new form.
+    # The description of the features is in the new form.
     [*((how, "features") for how in PLANTED), ("proto", "info"), ("inside", "info"), ("as a string", "info")],
 )
 def test_no_module_that_a_dataset_names_is_imported(tmp_path, monkeypatch, how, where):

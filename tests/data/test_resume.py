@@ -1,4 +1,4 @@
-"""A build gives one store however it is done: alone or on many processes, at once or killed again and again."""
+"""A build gives one store: alone or with many processes, at once or killed many times."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from mixscale.data import build_store, documents, packing, sources, splits
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Four domains, two of them of one source, with everything that cleaning does turned on."""
+    """Four domains, two of them of one source, with all cleaning turned on."""
     folder = tmp_path_factory.mktemp("texts")
     texts = {name: [d.text for d in documents(Embedded(name))][:500] for name in ("wiki", "romance")}
     draw = random.Random(1)
@@ -50,14 +50,14 @@ PIECE = 30_000
 
 @pytest.fixture(scope="module")
 def whole(corpus):
-    """What the store is, built at once by this process in some fifty pieces."""
+    """The store, built without interruption by this process in about fifty pieces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "PIECE", PIECE)
         return build_store(corpus, progress=False)
 
 
 def started(corpus):
-    """A build in a process of its own."""
+    """A build in another process."""
     code = (
         "from mixscale.data import build_store, sources; from mixscale.config import *\n"
         f"sources.PIECE = {PIECE}\n"
@@ -66,18 +66,18 @@ def started(corpus):
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
-def test_processes_and_pieces_leave_no_trace(corpus, whole, tmp_path, monkeypatch):
+def test_the_store_does_not_depend_on_processes_and_pieces(corpus, whole, tmp_path, monkeypatch):
     at_once = build_store(dataclasses.replace(corpus, cache=str(tmp_path / "a")), progress=False)
     monkeypatch.setattr(sources, "PIECE", PIECE)
     on_two = build_store(dataclasses.replace(corpus, cache=str(tmp_path / "b"), workers=2), progress=False)
     assert contents(on_two.path) == contents(at_once.path) == contents(whole.path)
-    # So that the same is more than nothing.
-    reasons = {reason for told in whole.statistics.values() for reason in told["removed"]}
+    # The corpus has something to remove.
+    reasons = {reason for counts in whole.statistics.values() for reason in counts["removed"]}
     assert {"duplicate", "near-duplicate", "overlaps held-out text", "above the cap"} <= reasons
 
 
-def test_work_grows_with_pieces_and_not_with_their_square(tmp_path, monkeypatch):
-    """Counted: documents that are held against a cap, and pieces that are gone through to find one."""
+def test_work_is_linear_in_the_number_of_pieces(tmp_path, monkeypatch):
+    """Counts documents compared with a cap, and pieces searched for one."""
     (tmp_path / "lines.jsonl").write_text(
         "".join(json.dumps({"text": f"line {i} of text"}) + "\n" for i in range(400))
     )
@@ -101,11 +101,11 @@ def test_work_grows_with_pieces_and_not_with_their_square(tmp_path, monkeypatch)
     monkeypatch.setattr(sources, "PIECE", 100)
     found = build_store(corpus, progress=False)
     assert found.facts["one"]["documents"] == 390
-    # Over a hundred pieces of four documents: each looked at some four times, not once for each piece after it.
+    # Over a hundred pieces of four documents: each is read about four times, not once per later piece.
     assert sum(looked) < 10 * 400
 
 
-def test_killed_at_any_moment_it_goes_on_and_the_store_is_the_same(corpus, whole, tmp_path):
+def test_a_killed_build_resumes_and_gives_the_same_store(corpus, whole, tmp_path):
     again = dataclasses.replace(corpus, cache=str(tmp_path))
     unfinished = tmp_path / f"{whole.id}.unfinished"
     for moment, workers in (("survey/3.json", 1), ("survey/2*.json", 2), ("tokens/1.json", 1), ("*packed*", 1)):
@@ -121,7 +121,7 @@ def test_killed_at_any_moment_it_goes_on_and_the_store_is_the_same(corpus, whole
     assert not unfinished.exists()
 
 
-def test_what_a_killed_build_read_is_not_read_again(corpus, whole, tmp_path, monkeypatch):
+def test_a_resumed_build_does_not_read_pieces_again(corpus, whole, tmp_path, monkeypatch):
     again = dataclasses.replace(corpus, cache=str(tmp_path))
 
     def killed(*_):

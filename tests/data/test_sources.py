@@ -1,4 +1,4 @@
-"""Each kind of source reads real files, and says in a sentence what it cannot read."""
+"""Each kind of source reads real files, and errors name what it cannot read."""
 
 import dataclasses
 import gzip
@@ -23,9 +23,9 @@ def texts_of(source):
     return [document.text for document in documents(source)]
 
 
-def test_embedded_domains_are_whole_clean_and_without_duplicates():
+def test_embedded_domains_are_complete_clean_and_without_duplicates():
     assert embedded_names() == NAMES
-    # Hosts are spelt in pieces, as in the script that leaves them out.
+    # Hosts are written in parts, as in the script that removes them.
     unwanted = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2}|pypi\.o|npm" + r"js\.|python" + r"hosted", re.IGNORECASE)
     for name in NAMES:
         texts = texts_of(Embedded(name))
@@ -36,13 +36,13 @@ def test_embedded_domains_are_whole_clean_and_without_duplicates():
         assert not [t for t in texts if unwanted.search(t)], name
 
 
-def test_embedded_parts_know_their_work_and_other_documents_stand_alone(tmp_path):
+def test_embedded_parts_name_their_work_and_other_documents_have_none(tmp_path):
     works = {name: [document.work for document in documents(Embedded(name))] for name in NAMES}
     for name in ("abstracts", "romance", "wiki"):
         assert set(works[name]) == {""}, name
     for name in ("code", "docs", "fiction", "maths", "speeches"):
         assert "" not in works[name], name
-        # Enough works that 8 % of them are near 8 % of the text.
+        # Enough works that 8 % of them are about 8 % of the text.
         assert len(set(works[name])) > 150, name
     assert {w for w in works["code"] if not w.endswith(".py")} == set()
     assert "1981_jimmy_carter_d" in works["speeches"]
@@ -50,12 +50,12 @@ def test_embedded_parts_know_their_work_and_other_documents_stand_alone(tmp_path
     assert [d.work for d in documents(TextFiles(f"{tmp_path}/two.txt", separator="---"))] == ["", ""]
 
 
-def test_unknown_embedded_name_gets_the_nearest():
+def test_an_unknown_embedded_name_suggests_the_nearest():
     with pytest.raises(InputError, match=r"'fictoin'; did you mean 'fiction'"):
         list(documents(Embedded("fictoin")))
 
 
-def test_text_files_whole_and_separated_in_the_order_of_their_paths(tmp_path):
+def test_text_files_are_read_whole_or_split_in_the_order_of_their_paths(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "b.txt").write_bytes("één\r\n---\r\ntwo --- two\n---\n\n".encode())
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst\n")
@@ -65,12 +65,12 @@ def test_text_files_whole_and_separated_in_the_order_of_their_paths(tmp_path):
     assert texts_of(TextFiles(pattern, separator="---")) == ["first\n", "één\n", "two --- two\n"]
 
 
-def test_glob_without_files_is_named(tmp_path):
+def test_a_glob_without_files_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"no file matches .*\*\.txt"):
         list(documents(TextFiles(f"{tmp_path}/*.txt")))
 
 
-def test_file_that_is_not_utf8_is_named(tmp_path):
+def test_a_file_that_is_not_utf8_is_an_error(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.txt is not UTF-8: byte 3 is 0xe9"):
         list(documents(TextFiles(f"{tmp_path}/*.txt")))
@@ -96,13 +96,13 @@ def test_jsonl_plain_and_gzipped(tmp_path, packed):
         ('{"text": "\\ud800"}', r"bad\.jsonl, line 2: .*surrogate"),
     ],
 )
-def test_bad_jsonl_line_is_named(tmp_path, line, message):
+def test_a_bad_jsonl_line_is_an_error_with_its_number(tmp_path, line, message):
     (tmp_path / "bad.jsonl").write_text('{"text": "good"}\n' + line + "\n", "utf-8")
     with pytest.raises(InputError, match=message):
         list(documents(Jsonl(f"{tmp_path}/*.jsonl")))
 
 
-def test_cut_gzip_is_named(tmp_path):
+def test_a_truncated_gzip_is_an_error(tmp_path):
     whole = gzip.compress(b'{"text": "good"}\n' * 1000)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.jsonl\.gz .* gzip"):
@@ -140,7 +140,7 @@ def test_tfds_reads_a_prepared_dataset(poems):
 
 
 def test_tfds_downloads_and_prepares_nothing(tmp_path):
-    """A dataset that TFDS knows how to make is not made on the way."""
+    """Not even a dataset that TFDS can make."""
     import tensorflow_datasets as tfds
 
     began = []
@@ -166,7 +166,7 @@ def test_tfds_downloads_and_prepares_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_of_a_tfds_split_is_divided_as_the_whole_is(poems):
+def test_a_part_of_a_tfds_split_is_divided_like_the_whole(poems):
     whole, *parts = (
         reader(Tfds("poems", split, "verse", poems)).pieces(30)
         for split in ("train", "train[:100%]", "train[0:2]", "train[1:]")
@@ -177,7 +177,7 @@ def test_a_part_of_a_tfds_split_is_divided_as_the_whole_is(poems):
     assert 0 < parts[2][0].size <= whole[0].size
 
 
-def test_fingerprint_follows_what_is_read_and_not_what_it_is_called(tmp_path):
+def test_fingerprint_depends_on_content_and_not_on_names(tmp_path):
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     one.write_text('{"text": "a", "body": "b"}\n')
     two.write_text('{"text": "c", "body": "d"}\n')
@@ -186,7 +186,7 @@ def test_fingerprint_follows_what_is_read_and_not_what_it_is_called(tmp_path):
     seen += [fingerprint(TextFiles(both.glob, separator="-")), fingerprint(Jsonl(str(one)))]
     one.rename(tmp_path / "a.jsonl")
     assert fingerprint(both) == seen[0]
-    # As many bytes at the same time: only the bytes themselves tell.
+    # The same size and time: only the content differs.
     times = two.stat()
     two.write_text('{"text": "C", "body": "d"}\n')
     os.utime(two, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -197,7 +197,7 @@ def test_fingerprint_follows_what_is_read_and_not_what_it_is_called(tmp_path):
     assert len(set(seen)) == 9
 
 
-def test_fingerprint_of_tfds_follows_split_and_field(poems):
+def test_fingerprint_of_tfds_depends_on_split_and_field(poems):
     whole = Tfds("poems", field="verse", data_dir=poems)
     others = {"split": "train[:1]"}, {"split": "train[1:]"}, {"field": "year"}
     seen = {fingerprint(whole), *(fingerprint(dataclasses.replace(whole, **other)) for other in others)}
@@ -216,12 +216,12 @@ def test_fingerprint_of_tfds_follows_split_and_field(poems):
         ({"name": "pomes"}, r"TFDS 'pomes'.*Could not find dataset files.*array_record"),
     ],
 )
-def test_tfds_errors_are_named(poems, source, message):
+def test_tfds_errors_name_the_cause(poems, source, message):
     with pytest.raises(InputError, match=message):
         list(documents(Tfds(data_dir=poems, **source)))
 
 
-def test_importing_the_room_is_cheap():
+def test_importing_mixscale_data_is_cheap():
     heavy = "[m for m in ('tensorflow_datasets', 'tokenizers', 'pandas', 'jax') if m in sys.modules]"
     code = f"import sys, mixscale.data; sys.exit(str({heavy}) if {heavy} else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

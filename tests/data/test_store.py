@@ -1,4 +1,4 @@
-"""What holds of any token store: nothing leaks between splits, nothing is lost, nothing half-built is used."""
+"""Properties of any token store: nothing leaks between splits, is lost, or is used half-built."""
 
 import dataclasses
 import errno
@@ -46,7 +46,7 @@ def corpus(tmp_path):
 
 
 def texts_of(built, domain, split):
-    """Documents that the rows hold: overlap removed, cut at the ends of documents; the last may be cut short."""
+    """Documents in the rows: overlap removed, split at the ends of documents; the last may be truncated."""
     rows_RxT = built.rows(domain, split)
     tokens_T = np.concatenate([rows_RxT[:1, 0], rows_RxT[:, 1:].reshape(-1)])
     model = built.tokenizer
@@ -64,7 +64,7 @@ def test_rows_hold_every_document_once_in_one_split(corpus, kind):
         for texts in found.values():
             cut = texts.pop()
             assert any(text.startswith(cut) for text in asked)
-        # The tail that fills no row is dropped: at most the last documents of a split are missing.
+        # The tail that does not fill a row is dropped: at most the last documents of a split are missing.
         together = found["train"] + found["validation"]
         assert len(set(together)) == len(together)
         assert set(together) <= set(asked)
@@ -76,7 +76,7 @@ def test_rows_hold_every_document_once_in_one_split(corpus, kind):
 def test_consecutive_rows_share_one_token_and_predict_each_once():
     tokens_T = np.arange(50, dtype=np.uint16)
     assert [packing.row_count(tokens, 7) for tokens in (50, 8, 7, 0)] == [7, 1, 0, 0]
-    # However the stream is cut, and however many rows a block has.
+    # For any parts of the stream and any number of rows in a block.
     for parts in ([tokens_T], [tokens_T[:3], tokens_T[3:3], tokens_T[3:40], tokens_T[40:]], list(tokens_T[:, None])):
         blocks = list(packing.pack(parts, 7, 7))
         np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(list(packing.pack([tokens_T], 7, 7))))
@@ -88,7 +88,7 @@ def test_consecutive_rows_share_one_token_and_predict_each_once():
     assert [len(block) for block in packing.pack([many_T], 700, 7)] == [256, 256, 188]
 
 
-def test_a_text_of_two_domains_is_in_the_same_split_of_both(corpus, tmp_path):
+def test_a_text_in_two_domains_is_in_one_split(corpus, tmp_path):
     shared = tmp_path / "north"
     both = dataclasses.replace(
         corpus, domains={"one": TextFiles(f"{shared}/*.txt"), "two": TextFiles(f"{tmp_path}/*th/*.txt")}
@@ -104,31 +104,31 @@ def test_a_text_of_two_domains_is_in_the_same_split_of_both(corpus, tmp_path):
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
-    """All that ships with mixscale, by bytes."""
+    """All embedded domains, by bytes."""
     domains = {name: Embedded(name) for name in embedded_names()}
     cache = str(tmp_path_factory.mktemp("cache"))
     return build_store(Corpus(domains, Tokenizer("bytes"), context=128, cache=cache), progress=False)
 
 
 @pytest.mark.parametrize("domain", ["code", "docs", "fiction", "maths", "speeches"])
-def test_parts_of_a_work_are_held_out_together_or_not_at_all(embedded, domain):
+def test_works_are_held_out_whole(embedded, domain):
     work_of = {document.text: document.work for document in documents(Embedded(domain))}
-    # The last text of a split may be cut.
+    # The last text of a split may be truncated.
     training, held_out = ({work_of[t] for t in texts_of(embedded, domain, s)[:-1]} for s in ("train", "validation"))
     assert not training & held_out
     assert len(training | held_out) >= len(set(work_of.values())) - 2
 
 
-def test_embedded_domains_hold_out_near_the_share_that_was_asked(embedded):
+def test_embedded_domains_hold_out_about_the_validation_share(embedded):
     for domain, facts in embedded.facts.items():
         share = facts["validation_bytes"] / (facts["train_bytes"] + facts["validation_bytes"])
         assert 0.04 < share < 0.14, domain
-        # Sixty rows of 128 tokens, even of a tokenizer with four bytes a token.
+        # Sixty rows of 128 tokens, even with four bytes per token.
         assert facts["validation_bytes"] > 60 * 128 * 4, domain
 
 
-def test_training_gives_up_a_text_that_another_work_holds_out(tmp_path):
-    """Parts of addresses, held out by their address, beside the same texts alone, held out by text."""
+def test_a_text_held_out_in_another_work_is_removed_from_training(tmp_path):
+    """Parts of addresses, held out by address, and the same texts alone, held out by text."""
     parts = [document.text for document in documents(Embedded("speeches"))]
     (tmp_path / "parts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in parts))
     domains = {"one": Embedded("speeches"), "two": Jsonl(f"{tmp_path}/parts.jsonl")}
@@ -139,11 +139,11 @@ def test_training_gives_up_a_text_that_another_work_holds_out(tmp_path):
     assert texts["two", "validation"] - texts["one", "validation"]
     for domain in domains:
         assert not texts[domain, "train"] & held_out
-        # What is held out nowhere is lost nowhere, but for the end of the stream, which may be cut.
+        # Texts that are not held out are kept, except the end of the stream, which may be truncated.
         assert len(set(parts) - held_out - texts[domain, "train"]) <= 3
 
 
-def test_exact_duplicates_are_left_out(corpus, tmp_path):
+def test_exact_duplicates_are_removed(corpus, tmp_path):
     before = build_store(corpus, progress=False)
     for path in sorted((tmp_path / "north").glob("*.txt")):
         shutil.copy(path, path.with_name(f"copy-{path.name}"))
@@ -162,7 +162,7 @@ def test_two_builds_give_the_same_bytes(corpus, tmp_path):
         assert (stores[0].path / file).read_bytes() == (stores[1].path / file).read_bytes(), file
 
 
-def test_built_once_and_anew_when_text_or_settings_change(corpus, tmp_path):
+def test_a_store_is_rebuilt_only_if_text_or_settings_change(corpus, tmp_path):
     first = build_store(corpus, progress=False)
     written = (first.path / store.DESCRIPTION).stat().st_mtime_ns
     assert build_store(corpus, progress=False).id == first.id
@@ -195,7 +195,7 @@ def test_any_tfds_reader_opens_the_rows(corpus):
     assert "tensorflow" not in sys.modules
 
 
-def test_numbers_agree_with_the_rows(corpus):
+def test_facts_agree_with_the_rows(corpus):
     built = build_store(corpus, progress=False)
     rows = {d: built.rows(d, "train") for d in built.domains}
     assert all(r.shape[1] == 17 and r.dtype == np.uint16 and r.max() < built.vocab_size for r in rows.values())
@@ -210,7 +210,7 @@ def test_numbers_agree_with_the_rows(corpus):
         assert table.loc[domain, "documents"] == 120
 
 
-def test_store_of_another_tokenizer_is_refused(corpus, tmp_path):
+def test_a_store_with_another_tokenizer_is_refused(corpus, tmp_path):
     built = build_store(corpus, progress=False)
     other = build_store(dataclasses.replace(corpus, tokenizer=Tokenizer(vocab_size=280)), progress=False)
     shutil.copy(other.path / "tokenizer.json", built.path / "tokenizer.json")
@@ -220,7 +220,7 @@ def test_store_of_another_tokenizer_is_refused(corpus, tmp_path):
         TokenStore.open(tmp_path / "cache")
 
 
-def test_store_of_another_format_is_refused(corpus):
+def test_a_store_with_another_format_is_refused(corpus):
     built = build_store(corpus, progress=False)
     described = json.loads((built.path / store.DESCRIPTION).read_text())
     for number, named in ((store.FORMAT - 1, f"format {store.FORMAT - 1}"), (None, "no format number")):
@@ -236,15 +236,15 @@ def test_a_store_without_its_description_is_built_again(corpus):
     np.testing.assert_array_equal(build_store(corpus, progress=False).rows("north", "train"), before)
 
 
-def test_processes_that_build_at_once_share_one_store(corpus):
+def test_concurrent_builds_share_one_store(corpus):
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         stores = pool.starmap(build_store, [(corpus, False)] * 3)
     folders = [name for name in os.listdir(corpus.cache) if not name.endswith(".lock")]
     assert [{s.id} for s in stores] == [set(folders)] * 3
 
 
-def test_a_killed_build_leaves_nothing_that_is_used(corpus, tmp_path):
-    """Killed with SIGKILL while it packs; the next build removes the remains and gives what it always gives."""
+def test_a_killed_build_does_not_change_the_store(corpus, tmp_path):
+    """Killed with SIGKILL while it packs; the next build removes the remains and gives the same store."""
     killed = dataclasses.replace(corpus, cache=str(tmp_path / "killed"))
     code = (
         "import time; from mixscale.data import build_store, packing; from mixscale.config import *\n"
@@ -268,7 +268,7 @@ def test_a_killed_build_leaves_nothing_that_is_used(corpus, tmp_path):
 
 
 def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
-    """array_record's own words for a full disk, met once on a real one of 3 MB."""
+    """The message of array_record for a full disk, from a real one of 3 MB."""
 
     def full(*_):
         raise RuntimeError("Failed to finalize writing: write() failed: No space left on device; writing rows")
@@ -292,24 +292,24 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_folder(corpus, monkeypatch):
         ({"domains": {"a/b": Embedded("wiki")}}, r"domain 'a/b' cannot name"),
     ],
 )
-def test_unusable_corpus_gets_a_sentence(corpus, change, message):
+def test_an_unusable_corpus_is_an_error(corpus, change, message):
     with pytest.raises(InputError, match=message):
         build_store(dataclasses.replace(corpus, **change), progress=False)
 
 
-def test_domain_without_text_is_named(corpus, tmp_path):
+def test_a_domain_without_text_is_an_error(corpus, tmp_path):
     (tmp_path / "blank.txt").write_text(" \n\n", "utf-8")
     domains = {**corpus.domains, "empty": TextFiles(f"{tmp_path}/blank.txt")}
     with pytest.raises(InputError, match=r"domain 'empty' has no text: .*blank\.txt"):
         build_store(dataclasses.replace(corpus, domains=domains), progress=False)
-    # A file without a byte has no piece that could be read.
+    # An empty file has no pieces.
     (tmp_path / "empty.jsonl").touch()
     domains = {**corpus.domains, "empty": Jsonl(f"{tmp_path}/empty.jsonl")}
     with pytest.raises(InputError, match=r"domain 'empty' has no text: .*empty\.jsonl"):
         build_store(dataclasses.replace(corpus, domains=domains), progress=False)
 
 
-def test_unknown_domain_and_split_are_named(corpus):
+def test_an_unknown_domain_or_split_is_an_error(corpus):
     built = build_store(corpus, progress=False)
     with pytest.raises(InputError, match="no domain 'nroth'.*north, south"):
         built.rows("nroth", "train")

@@ -1,4 +1,4 @@
-"""Any text survives the way to ids and back, and only the caller can end a document."""
+"""Text survives encoding and decoding, and only the caller can end a document."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def model(request):
     return Bpe.train(SAMPLE, 300) if request.param == "bpe" else Bytes()
 
 
-def test_any_text_is_decoded_as_it_was(model):
+def test_encoded_text_decodes_to_itself(model):
     for text, ids in zip(TEXTS, model.encode_batch(TEXTS), strict=True):
         assert ids.dtype == np.uint16
         assert model.decode(ids) == text
@@ -25,7 +25,7 @@ def test_any_text_is_decoded_as_it_was(model):
         assert all(i < model.vocab_size for i in ids)
 
 
-def test_saved_and_loaded_it_is_the_same(model, tmp_path):
+def test_a_saved_tokenizer_loads_unchanged(model, tmp_path):
     model.save(tmp_path)
     again = tokenizer.load(tmp_path)
     assert (again.eod, again.vocab_size) == (model.eod, model.vocab_size)
@@ -38,33 +38,33 @@ def test_end_of_document_is_left_out_of_decoded_text(model):
     assert model.decode([*ids, model.eod, *ids]) == "oneone"
 
 
-def test_training_twice_gives_one_file_and_shorter_text(tmp_path):
+def test_training_is_deterministic_and_compresses(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Bpe.train(SAMPLE, 300).save(tmp_path / name)
     assert tokenizer.file_hash(tmp_path / "a") == tokenizer.file_hash(tmp_path / "b")
     model = tokenizer.load(tmp_path / "a")
-    # The sample has fewer pairs to merge than asked for.
+    # The sample has too few pairs to merge.
     assert 257 < model.vocab_size < 300
     assert len(model.encode_batch(["the cat sat"])[0]) < len("the cat sat") / 2
 
 
 @pytest.mark.parametrize("size", [256, 2_000_000])
-def test_vocabulary_out_of_range_is_refused(size):
+def test_a_vocabulary_size_out_of_range_is_refused(size):
     with pytest.raises(InputError, match=f"vocab_size is {size};.*257.*1048576"):
         Tokenizer(vocab_size=size)
 
 
-def test_bytes_tokenizer_ignores_the_size_of_a_bpe():
+def test_the_bytes_tokenizer_ignores_vocab_size():
     assert Tokenizer(kind="bytes", vocab_size=0).kind == "bytes"
 
 
-# ------------------------------------------------------------------ tokenizers of other people
+# tokenizers of other people
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A folder as Hugging Face's hub has it: ids with a gap, a template that adds tokens, truncation turned on."""
+    """A folder as on Hugging Face's hub: ids with a gap, a template that adds tokens, truncation turned on."""
     from tokenizers import Tokenizer as Model
     from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
@@ -85,7 +85,7 @@ def published(tmp_path_factory):
     return folder
 
 
-def test_a_published_tokenizer_gives_the_text_and_nothing_else(published, tmp_path):
+def test_a_published_tokenizer_adds_no_tokens(published, tmp_path):
     config = Tokenizer("huggingface", path=str(published))
     model = tokenizer.from_file(config)
     texts = [*TEXTS, "a long text that goes on " * 20, "spelt <stop> out <start>"]
@@ -96,7 +96,7 @@ def test_a_published_tokenizer_gives_the_text_and_nothing_else(published, tmp_pa
         assert again._model.id_to_token(again.eod) == "<stop>"
 
 
-def test_the_end_of_a_document_is_named_or_asked_for(published, tmp_path):
+def test_the_end_token_is_configured_or_found(published, tmp_path):
     alone = tmp_path / "tokenizer.json"
     alone.write_bytes((published / "tokenizer.json").read_bytes())
     with pytest.raises(InputError, match=r"tokenizer\.end_token"):
@@ -107,7 +107,7 @@ def test_the_end_of_a_document_is_named_or_asked_for(published, tmp_path):
         tokenizer.from_file(Tokenizer("huggingface", path=str(alone), end_token="<end>"))
 
 
-def test_what_a_tokenizer_holds_counts_and_not_where_it_lies(published, tmp_path):
+def test_identity_depends_on_files_and_not_on_their_place(published, tmp_path):
     import shutil
 
     shutil.copytree(published, tmp_path / "moved")
@@ -127,7 +127,7 @@ def test_what_a_tokenizer_holds_counts_and_not_where_it_lies(published, tmp_path
         ({"kind": "bpe", "path": "x"}, "tokenizer.path is 'x'.*'bpe'"),
     ],
 )
-def test_a_tokenizer_that_is_not_there_is_named(tmp_path, config, message):
+def test_a_missing_tokenizer_is_an_error(tmp_path, config, message):
     def build():
         model = Tokenizer(**{"kind": "huggingface"} | config)
         build_store(Corpus({"one": Embedded("wiki")}, model, cache=str(tmp_path)), progress=False)
@@ -136,7 +136,7 @@ def test_a_tokenizer_that_is_not_there_is_named(tmp_path, config, message):
         build()
 
 
-def test_a_sentencepiece_model(tmp_path, monkeypatch):
+def test_a_sentencepiece_model_encodes_and_decodes(tmp_path, monkeypatch):
     sentencepiece = pytest.importorskip("sentencepiece")
     (tmp_path / "sample.txt").write_text("\n".join(SAMPLE) + "\nnaïve words\n")
     sentencepiece.SentencePieceTrainer.train(
@@ -157,7 +157,7 @@ def test_a_sentencepiece_model(tmp_path, monkeypatch):
 
 
 def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
-    """Through the store and back, with ids on both sides of 65,536."""
+    """From text to the store's rows, with ids on both sides of 65,536."""
     import json
 
     from tokenizers import Tokenizer as Model
@@ -197,8 +197,8 @@ def test_a_very_long_text_is_encoded_in_parts_to_the_same_ids(monkeypatch):
 
 
 @pytest.mark.parametrize("space_before", ["by a normalizer", "where there is none", "never"])
-def test_where_a_very_long_text_is_cut_no_space_is_added(monkeypatch, space_before):
-    """Llama's tokenizer puts a space before every text, T5's before one that begins without, others nowhere."""
+def test_no_space_is_added_where_a_very_long_text_is_cut(monkeypatch, space_before):
+    """Llama's tokenizer adds a space before every text, T5's before one that starts without, others never."""
     from tokenizers import Tokenizer as Model
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 

@@ -1,4 +1,4 @@
-"""Attention and products with gradients written out, against JAX's own."""
+"""Attention and products with explicit gradients, against JAX's own."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def close(found: jax.Array, expected: jax.Array, tolerance: float) -> bool:
 
 
 @pytest.mark.parametrize(("T", "H", "G"), [(64, 4, 2), (33, 2, 2), (34, 4, 1)])
-def test_attention_and_its_gradient_are_those_of_jax(T, H, G):
+def test_attention_and_its_gradient_equal_those_of_jax(T, H, G):
     q, k, v, dy = (jax.random.normal(jax.random.key(i), (2, T, heads, 8)) for i, heads in enumerate((H, G, G, H)))
 
     @jax.jit
@@ -27,7 +27,7 @@ def test_attention_and_its_gradient_are_those_of_jax(T, H, G):
 
 @pytest.mark.parametrize("widths", [(16, 48), (48, 16)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 1e-2)])
-def test_a_product_and_its_gradient_are_those_of_jax(widths, dtype, tolerance):
+def test_a_product_and_its_gradient_equal_those_of_jax(widths, dtype, tolerance):
     shapes = (32, widths[0]), widths, (32, widths[1])
     x, w, dy = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes))
 

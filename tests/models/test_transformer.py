@@ -1,4 +1,4 @@
-"""The model: what it computes, however it is computed, and how its parameters move."""
+"""The model: its results, in every way to compute them, and how its parameters move."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ SHAPES = [
 
 
 def made(config: Model, compute: Compute = Compute(), seed: int = 0) -> tuple[nnx.GraphDef, nnx.State]:  # noqa: B008
-    """A transformer as graph and state; compiled as a whole, which takes less time than op by op."""
+    """A transformer as graph and state, compiled as a whole to save time."""
 
     def build(seed: jax.Array) -> Transformer:
         return Transformer(config, VOCAB, nnx.Rngs(params=jax.random.key(seed)), compute)
@@ -88,8 +88,8 @@ def test_products_in_bfloat16_change_little_and_leave_gradients_in_float32(refer
     assert_close(gradient, reference[1], 0.05)
 
 
-def test_a_population_is_its_members():
-    """vmapped over runs that differ in weights and rows: nothing leaks from one to another."""
+def test_a_vmapped_population_equals_its_runs():
+    """vmapped over runs with different weights and rows; nothing leaks between them."""
     models = [made(GROUPED, seed=seed) for seed in range(3)]
     states = [state for _, state in models]
     rows_RxBxT1 = jax.random.randint(jax.random.key(2), (3, 2, 9), 0, VOCAB)
@@ -103,7 +103,7 @@ def test_a_population_is_its_members():
 
 
 @pytest.mark.parametrize("mesh", [(4, 2), (1, 2)])
-def test_spread_over_devices_it_is_the_same_and_weights_are_not_put_together(reference, mesh):
+def test_sharding_keeps_the_loss_and_never_gathers_weights(reference, mesh):
     """Batch over four devices, heads, hidden units and vocabulary over two."""
     mesh = jax.make_mesh(mesh, ("batch", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     spread = {"batch": "batch", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
@@ -125,7 +125,7 @@ def test_spread_over_devices_it_is_the_same_and_weights_are_not_put_together(ref
 
 
 @pytest.mark.parametrize("config", SHAPES)
-def test_parameters_are_counted_as_they_are(config):
+def test_the_count_of_parameters_is_exact(config):
     state = nnx.state(nnx.eval_shape(lambda: Transformer(config, VOCAB, nnx.Rngs(0))), nnx.Param)
     body, everything = count_parameters(config, VOCAB)
     assert sum(x.size for x in jax.tree.leaves(state)) == everything
@@ -147,7 +147,7 @@ def test_every_parameter_names_its_axes(config):
 
 
 @pytest.mark.parametrize("config", SHAPES)
-def test_no_position_sees_what_comes_after_it(config):
+def test_no_position_attends_to_later_ones(config):
     model = jax.jit(nnx.merge(*made(config)).__call__)
     ids_BxT = rows(2, 12)
     changed_BxT = ids_BxT.at[:, 7].set((ids_BxT[:, 7] + 1) % VOCAB)
@@ -156,7 +156,7 @@ def test_no_position_sees_what_comes_after_it(config):
     assert np.abs(before[:, 7:] - after[:, 7:]).max(axis=-1).min() > 1e-4
 
 
-def test_scores_depend_on_distance_and_not_on_place():
+def test_scores_depend_only_on_distance():
     key_query, key_key = jax.random.split(jax.random.key(0))
     q_C, k_C = jax.random.normal(key_query, (8,)), jax.random.normal(key_key, (8,))
     table = rotary(20, 8, 10_000.0)

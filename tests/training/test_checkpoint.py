@@ -1,4 +1,4 @@
-"""Checkpoints that are written while training goes on, damaged, and read onto other devices."""
+"""Checkpoints: written while training continues, damaged, and restored on other devices."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_a_state_saved_on_one_mesh_is_the_same_on_another(state, tmp_path):
 
 
 @pytest.mark.mesh
-def test_what_is_saved_is_the_state_at_that_moment_however_soon_it_is_given_away(tmp_path):
-    """As the loop does: the next step is told to reuse the very memory that is being written."""
+def test_a_save_keeps_the_state_of_that_moment_even_if_it_is_donated_at_once(tmp_path):
+    """As in the loop: the next step reuses the memory that is being written."""
     step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
     for mesh in ({"data": 1}, {"data": 4}):
         live = on_mesh(State({"w": np.zeros((1, 512, 512), np.float32)}, None), **mesh)
@@ -101,7 +101,7 @@ def test_the_newest_two_the_best_and_the_last_stable_are_kept(state, tmp_path):
 
 @contextmanager
 def unreadable(file: Path) -> Iterator[None]:
-    """While it is entered, opening the file fails as on a file server that is away; a link in a circle does that."""
+    """Makes opening the file fail, as on an unreachable file server, by a link to itself."""
     aside = file.rename(file.with_name("aside"))
     file.symlink_to(file)
     yield
@@ -110,7 +110,7 @@ def unreadable(file: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", [manifest.FILE, "_METADATA"])
-def test_a_checkpoint_that_cannot_be_read_just_now_is_no_damaged_one(name, state, tmp_path):
+def test_an_unreadable_checkpoint_is_not_a_damaged_one(name, state, tmp_path):
     live = on_mesh(state, data=1)
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
         checkpoints.save(8, live, None, {})
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_no_damaged_one(name, state
         assert checkpoints.restore(shapes_of(live)).done == 8
 
 
-def test_a_checkpoint_that_cannot_be_read_while_others_are_saved_stays(state, tmp_path):
+def test_pruning_keeps_a_checkpoint_that_cannot_be_read(state, tmp_path):
     live = on_mesh(state, data=1)
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
         checkpoints.save(8, live, None, {}, best=1.0)
@@ -137,13 +137,13 @@ def test_a_checkpoint_that_cannot_be_read_while_others_are_saved_stays(state, tm
         assert checkpoints.numbers() == [8, 32]
 
 
-def test_a_checkpoint_that_was_gone_on_from_stays_until_the_one_that_replaces_it_is_whole(state, tmp_path):
+def test_a_resumed_checkpoint_stays_until_its_replacement_is_complete(state, tmp_path):
     live = on_mesh(state, data=1)
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
         checkpoints.save(8, live, None, {"segment": 0})
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
         checkpoints.restore(shapes_of(live))
-        # As a kill in the middle of it would, this leaves no more than a part.
+        # Leaves only a part, as a kill would.
         checkpoints.save(8, State({"w": np.array([open])}, None), None, {})
         with pytest.raises(ValueError, match="Unsupported data type"):
             checkpoints.wait()
@@ -156,8 +156,8 @@ def test_a_checkpoint_that_was_gone_on_from_stays_until_the_one_that_replaces_it
     assert [path.name for path in tmp_path.iterdir()] == ["8"]
 
 
-def test_of_two_checkpoints_of_as_many_steps_the_one_that_was_to_replace_the_other_counts(state, tmp_path):
-    """A kill may come after it is whole, and before the other is removed."""
+def test_the_newer_of_two_checkpoints_with_equal_steps_is_restored(state, tmp_path):
+    """A kill may come after it is complete, and before the other is removed."""
     live = on_mesh(state, data=1)
     for name, segment in (("other", 1), ("here", 0)):
         with closing(Checkpoints(tmp_path / name, ABOUT)) as checkpoints:
@@ -170,7 +170,7 @@ def test_of_two_checkpoints_of_as_many_steps_the_one_that_was_to_replace_the_oth
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["8"]
 
 
-def test_a_checkpoint_of_something_else_is_refused_field_by_field(state, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused_with_every_different_field(state, tmp_path):
     like = shapes_of(on_mesh(state, data=1))
     with closing(Checkpoints(tmp_path, ABOUT)) as checkpoints:
         checkpoints.save(8, on_mesh(state, data=1), None, {})
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_something_else_is_refused_field_by_field(state, tmp_pat
     wrong = ("model.d_model is 128 here and 64 there", "model.qk_norm is False", "tokenizer.hash is 'abc'")
     assert all(words in str(caught.value) for words in wrong), caught.value
     assert "vocab_size" not in str(caught.value)
-    # A folder that says nothing of what it is about still cannot be read onto other shapes.
+    # Without `made_with`, other shapes are still refused.
     wide = State({**like.params, "scale": jax.ShapeDtypeStruct((1, 8), np.float32)}, None)
     with closing(Checkpoints(tmp_path)) as checkpoints, pytest.raises(InputError) as caught:
         checkpoints.restore(wide)
@@ -188,8 +188,8 @@ def test_a_checkpoint_of_something_else_is_refused_field_by_field(state, tmp_pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount a small disk")
-def test_a_disk_that_fills_up_while_it_is_written_to_is_told_and_leaves_the_checkpoint_before(state, tmp_path):
-    """With room by its bytes but not by its files, so that only the writing thread can notice."""
+def test_a_disk_that_fills_up_during_a_save_is_an_os_error_and_the_previous_checkpoint_stays(state, tmp_path):
+    """Enough bytes but too few files, so that only the writing thread fails."""
     live = on_mesh(state, data=1)
     mount = ["mount", "-t", "tmpfs", "-o", "size=100m,nr_inodes=40", "none", str(tmp_path)]
     if subprocess.run(mount, capture_output=True).returncode:

@@ -1,4 +1,4 @@
-"""One run over two processes of this machine, which find each other as hosts of a cluster do."""
+"""One run over two processes of this machine, which connect like hosts of a cluster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mixscale.training import Run, Trainer, hosts, train_run
 from mixscale.training.mesh import AXES, Layout
 from mixscale.training.cursor import Position
 from mixscale.training.loader import make_loader
-from mixscale.training.speed import peak_flops
+from mixscale.training.metrics import peak_flops
 
 machine, index = {machine!r}, int(sys.argv[1])
 hosts.join(Hosts(machine.hosts.coordinator, 2, index))
@@ -45,7 +45,7 @@ agreement = hosts.Agreement()
 assert [agreement.on(flag) for flag in (index == 1, False, False)] == [False, True, False]
 assert peak_flops(jax.devices(), "float32") < 3e13
 
-# A mesh as TPUs have them, on which no host's devices are neighbours: streamed rows against resident ones.
+# A mesh as on TPUs, on which no host's devices are contiguous: streamed rows against resident ones.
 devices = np.array(jax.devices())[[0, 5, 1, 4, 6, 2, 7, 3]].reshape(1, 4, 2, 1)
 layout = Layout(jax.sharding.Mesh(devices, AXES))
 resident, streamed = (make_loader(store, layout, 0, replace(machine, resident_gb=gb)) for gb in (4.0, 0.0))
@@ -55,12 +55,12 @@ numbers, rows = (each.dispatch([part], 8, 3).addressable_shards for each in (res
 for number, row in zip(numbers, rows, strict=True):
     np.testing.assert_array_equal(np.asarray(resident.resident.addressable_data(0))[number.data], row.data)
 
-def asked_to_stop(progress):
+def send_signal(progress):
     if index == 1 and progress.done == 12:
         os.kill(os.getpid(), signal.SIGTERM)
 
 try:
-    train_run(trainer, run, Path({folder!r}), asked_to_stop)
+    train_run(trainer, run, Path({folder!r}), send_signal)
     raise SystemExit("it did not stop")
 except Interrupted as interrupted:
     assert interrupted.status == 143
@@ -109,15 +109,15 @@ def run_twice(program: Path) -> None:
         for index in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=300)[0].decode() for process in processes]
+        output = [process.communicate(timeout=300)[0].decode() for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert [process.returncode for process in processes] == [0, 0], output
 
 
-def test_process_0_says_what_is_left_of_a_sweep(small: Experiment, store: TokenStore, tmp_path: Path):
-    """What it sees on a shared disk the others may not yet; one that trains alone would wait for the rest for ever."""
+def test_process_0_decides_which_runs_of_a_sweep_remain(small: Experiment, store: TokenStore, tmp_path: Path):
+    """Other processes may not see its files yet; a process that trains alone would wait for the others forever."""
     coordinator = f"localhost:{free_port()}"
     program = SWEEP.format(store=str(store.path), experiment=small, coordinator=coordinator, folder=tmp_path)
     (tmp_path / "program.py").write_text(program)
@@ -126,10 +126,10 @@ def test_process_0_says_what_is_left_of_a_sweep(small: Experiment, store: TokenS
 
 
 @pytest.mark.mesh
-def test_two_processes_find_what_one_finds_with_the_same_devices(small: Experiment, store: TokenStore, tmp_path: Path):
-    """Also where one of them is asked to stop, so that both do, and both go on."""
+def test_two_processes_get_the_losses_of_one_process(small: Experiment, store: TokenStore, tmp_path: Path):
+    """Even if one of them receives a signal: both stop, and both resume."""
     mixture = {"code": 0.5, "fiction": 0.3, "romance": 0.2}
-    # Streamed rows, so that each process also reads its own part of every batch and no more.
+    # Streamed rows, so that each process reads only its part of every batch.
     machine = replace(small.machine, mesh=Mesh(data=4, fsdp=2), resident_gb=0.0)
     run = Run(Constant(Mixture(mixture)), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
     one = train_run(Trainer(run, store, small.corpus.seed, machine), run, tmp_path / "one", lambda progress: None)

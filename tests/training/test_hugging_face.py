@@ -1,4 +1,4 @@
-"""Exported runs, opened by the library that they are exported for and by NumPy alone."""
+"""Exported runs, opened by `transformers` and by NumPy alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXTS = [
 
 
 def trained(model: Model, store: TokenStore, experiment: Experiment, folder: Path, ema: float = 0.0) -> State:
-    """A run's folder with weights, norms and averages that are all at random."""
+    """A run's folder with random weights, norms and averages."""
     program = Program(LanguageModelling(), model, store.vocab_size, Optimizer(ema=ema), Compute(), 1, 1)
     rng = np.random.default_rng(0)
     state = jax.tree.map(
@@ -113,18 +113,18 @@ def exported(request, small, store, tmp_path, capsys) -> tuple[Path, np.ndarray,
     assert main(["export-model", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
     assert "checkpoint 7" in capsys.readouterr().out
     ids_BxT = np.random.default_rng(1).integers(0, store.vocab_size, (3, store.context))
-    # Where an average of the weights is kept, that is what was evaluated, and so what is exported.
+    # The average of the weights, if there is one, was evaluated and so is exported.
     ours = logits(model, store.vocab_size, state.opt.average if ema else state.params, ids_BxT)
     assert ours.std() > 0.1
     return tmp_path / "out", ids_BxT, ours
 
 
-def test_the_published_architecture_gives_the_logits_that_we_do(exported):
+def test_the_published_architecture_gives_our_logits(exported):
     folder, ids_BxT, ours = exported
     np.testing.assert_allclose(published_logits(folder, ids_BxT), ours, atol=1e-4)
 
 
-def test_transformers_gives_the_logits_that_we_do(exported):
+def test_transformers_gives_our_logits(exported):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     folder, ids_BxT, ours = exported
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
@@ -135,7 +135,7 @@ def test_transformers_gives_the_logits_that_we_do(exported):
 
 
 def test_the_file_holds_every_weight_once_in_the_published_layout(small, store, tmp_path):
-    """Names and shapes (out, in), and which layer a weight is of."""
+    """Names and shapes (out, in), and the layer of each weight."""
     from safetensors.numpy import load_file
 
     model = SHAPES["llama"]
@@ -157,7 +157,7 @@ def test_the_file_holds_every_weight_once_in_the_published_layout(small, store, 
 
 
 def published(path: Path) -> Tokenizer:
-    """A tokenizer as others publish them: it begins every text with a token of its own."""
+    """A published tokenizer that adds a token before every text."""
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
@@ -190,7 +190,7 @@ def test_the_exported_tokenizer_gives_the_ids_of_the_store(kind, corpus: Corpus,
     assert theirs.eos_token_id == ours.eod
 
 
-def test_what_cannot_be_exported_is_named(small, store, tmp_path, capsys):
+def test_an_impossible_export_is_an_error_that_names_the_cause(small, store, tmp_path, capsys):
     assert main(["export-model", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "config.json" in capsys.readouterr().err
     trained(SHAPES["llama"], store, small, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Rows that are streamed from disk against those that live on the devices."""
+"""Rows streamed from disk against rows resident on the devices."""
 
 import os
 import shutil
@@ -27,15 +27,14 @@ def run(small, store) -> Run:
     return Run(Constant(mixture), "tiny", small.models["tiny"], small.optimizer, small.train, 1, store.id)
 
 
-def test_streamed_rows_are_the_resident_ones(run, small, store):
+def test_streamed_rows_equal_resident_rows(run, small, store):
     layout = make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1)
     resident = make_loader(store, layout, 0, small.machine)
     streamed = make_loader(store, layout, 0, replace(small.machine, resident_gb=0.0))
     assert resident.resident is not None
     assert streamed.resident is None
-    offered = {domain: len(rows_R) for domain, rows_R in resident.offered(run).items()}
-    sampler = Sampler([(40 * 8, run.mixture)], offered, run.seed)
-    # In order, then back to where a checkpoint was, as a run does that goes on.
+    sampler = Sampler([(40 * 8, run.mixture)], resident.offered(run), run.seed)
+    # In order, then back to a checkpoint, as a resumed run.
     for first in (0, 3, 6, 3, 33):
         part = StepRange(run, sampler, first, np.zeros(3, np.float32))
         row_1xSxB = np.asarray(resident.dispatch([part], 8, 4))
@@ -45,8 +44,8 @@ def test_streamed_rows_are_the_resident_ones(run, small, store):
 
 @pytest.mark.mesh
 @pytest.mark.parametrize("axes", [(1, 4, 2, 1), (2, 2, 1, 2), (4, 2, 1, 1)])
-def test_a_host_reads_what_its_devices_hold_wherever_they_stand_on_the_mesh(axes):
-    """Of two hosts with four devices each, in an order such as `jax.make_mesh` gives TPUs."""
+def test_a_host_reads_the_rows_of_its_devices_anywhere_on_the_mesh(axes):
+    """Two hosts with four devices each, in an order that `jax.make_mesh` gives TPUs."""
     devices = np.array(jax.devices())[[0, 5, 1, 4, 6, 2, 7, 3]].reshape(axes)
     sharding = Layout(jax.sharding.Mesh(devices, AXES)).placed("run", None, "batch", None)
     shape = (4, 3, 16, 5)
@@ -62,13 +61,13 @@ def test_a_host_reads_what_its_devices_hold_wherever_they_stand_on_the_mesh(axes
             np.testing.assert_array_equal(mine_rxSxbxT1[wanted.at(block)], rows_RxSxBxT1[block])
 
 
-def test_the_readers_of_runs_that_stopped_early_end_with_them(run, small, store):
+def test_readers_end_with_runs_that_stop_early(run, small, store):
     layout = make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1)
     rows = make_loader(store, layout, 0, replace(small.machine, resident_gb=0.0))
-    sampler = Sampler([(40 * 8, run.mixture)], {d: len(rows_R) for d, rows_R in rows.offered(run).items()}, 1)
+    sampler = Sampler([(40 * 8, run.mixture)], rows.offered(run), 1)
     threads = []
     for seed in range(8):
-        # As of a run that diverges at once; the next one comes.
+        # A run that diverges at once; the next one follows.
         rows.dispatch([StepRange(replace(run, seed=seed), sampler, 0, np.zeros(2, np.float32))], 8, 2)
         threads.append(threading.active_count())
     until = time.monotonic() + 30
@@ -77,8 +76,8 @@ def test_the_readers_of_runs_that_stopped_early_end_with_them(run, small, store)
     assert threading.active_count() <= threads[0], threads
 
 
-def test_runs_of_many_lengths_share_what_they_are_offered(run, small, store):
-    """Made anew, it would take the host as long as the devices take for small models."""
+def test_runs_of_different_lengths_share_their_offered_rows(run, small, store):
+    """Recomputing them would take the host as long as a dispatch of small models takes."""
     loader = make_loader(store, make_layout(small.machine.mesh, run.model, run.train.batch, 1, 1), 0, small.machine)
     longer = [replace(run.train, tokens=run.train.tokens * n) for n in range(1, 65)]
     first = loader.offered(run)
@@ -87,7 +86,7 @@ def test_runs_of_many_lengths_share_what_they_are_offered(run, small, store):
     assert len(loader.offered(replace(run, train=repeated))["code"]) == round(len(first["code"]) / 10)
 
 
-def test_a_run_on_streamed_rows_finds_the_same_losses(run, small, store, tmp_path):
+def test_a_run_on_streamed_rows_gets_the_same_losses(run, small, store, tmp_path):
     found = []
     for gigabytes in (4.0, 0.0):
         trainer = Trainer(run, store, small.corpus.seed, replace(small.machine, resident_gb=gigabytes))
@@ -96,8 +95,8 @@ def test_a_run_on_streamed_rows_finds_the_same_losses(run, small, store, tmp_pat
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
-def test_a_child_goes_on_in_each_domain_where_its_parent_stopped(run):
-    rows = {"code": 30, "fiction": 20, "romance": 10}
+def test_a_child_continues_each_domain_where_its_parent_stopped(run):
+    rows = {"code": np.arange(30), "fiction": np.arange(20), "romance": np.arange(10)}
     whole = Sampler([(100, run.mixture)], rows, 1)
     dataset = whole.counts(60)
     child = Sampler([(40, run.mixture)], rows, 1, dataset)
@@ -108,7 +107,7 @@ def test_a_child_goes_on_in_each_domain_where_its_parent_stopped(run):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount a small disk")
-def test_a_disk_that_is_too_small_for_the_flat_file_is_told(store, tmp_path):
+def test_a_disk_too_small_for_the_flat_file_is_an_os_error(store, tmp_path):
     shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("flat"))
     flat = tmp_path / "store" / "flat"
     flat.mkdir()

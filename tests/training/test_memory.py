@@ -1,4 +1,4 @@
-"""What a sweep holds on the devices: the state it was planned with, and the tokens once."""
+"""Memory of a sweep on the devices: the planned state, and the tokens once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from mixscale.sweeps.worker import work
         ({"train": {"measure_at": (32 * 8 * 20,)}, "optimizer": {"schedule": "linear"}}, 0),
     ],
 )
-def test_memory_is_planned_for_the_average_and_for_the_state_to_return_to(changes, more, small, store):
+def test_planned_memory_includes_the_average_and_the_trunk(changes, more, small, store):
     run, machine = plan(small, store)[0].run, Machine(mesh=Mesh(data=1))
     changed = replace(run, **{name: replace(getattr(run, name), **values) for name, values in changes.items()})
     _, parameters = count_parameters(run.model, store.vocab_size)
     assert run_bytes(changed, machine, store) - run_bytes(run, machine, store) == more * parameters
 
 
-def test_memory_is_planned_for_a_sum_of_gradients(small, store):
+def test_planned_memory_includes_a_sum_of_gradients(small, store):
     run, wide = plan(small, store)[0].run, Model(d_model=1024, layers=1, heads=2, kv_heads=1)
     run = replace(run, model=wide)
     saved = [run_bytes(run, Machine(mesh=Mesh(data=1), accumulate=parts), store) for parts in (2, 4)]
     _, parameters = count_parameters(wide, store.vocab_size)
-    # What a batch takes halves from two parts to four, and would be twice that of two in one.
+    # The memory of a batch halves from two parts to four; in one part it is twice that of two.
     one = saved[0] + 2 * (saved[0] - saved[1]) - 4 * parameters
     assert run_bytes(run, Machine(mesh=Mesh(data=1)), store) == pytest.approx(one)
 

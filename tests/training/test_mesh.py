@@ -20,7 +20,7 @@ ROWS, LENGTH, VOCAB, BATCH, STEPS = 64, 17, 50, 8, 20
 
 
 def losses(mesh: Mesh, runs: int = 1, accumulate: int = 1, name: str = "adamw", **how) -> np.ndarray:
-    """Training losses (R, S) of 20 steps, with all of the state checked to be where the mesh says."""
+    """Training losses (R, S) of 20 steps; checks that the state is placed as the mesh requires."""
     layout = make_layout(mesh, MODEL, BATCH, accumulate, runs)
     optimizer = Optimizer(name=name, ema=0.9 if name == "muon" else 0.0)
     program = Program(
@@ -83,18 +83,18 @@ def test_a_population_on_a_mesh_gives_the_losses_of_one_device(mesh):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{"scan": True}, {"remat": True}, {"accumulate": 2}, {"loss_chunk": 4}])
-def test_how_it_is_computed_changes_nothing_beyond_rounding(how, one_device):
+def test_ways_to_compute_agree_up_to_rounding(how, one_device):
     np.testing.assert_allclose(losses(Mesh(data=2), **how), one_device, rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_muon_and_an_average_are_spread_like_the_weights():
+def test_muon_and_an_average_are_sharded_like_the_weights():
     np.testing.assert_allclose(
         losses(Mesh(data=2, fsdp=2, tensor=2), name="muon"), losses(Mesh(data=1), name="muon"), rtol=1e-5
     )
 
 
-def test_devices_that_a_mesh_leaves_idle_are_told(caplog):
+def test_idle_devices_of_a_mesh_are_a_warning(caplog):
     make_layout(Mesh(data=2, fsdp=2), MODEL, BATCH, 1, 1)
     make_layout(Mesh(), MODEL, BATCH, 1, 1)
     assert [record.getMessage() for record in caplog.records] == [
@@ -116,7 +116,7 @@ def test_devices_that_a_mesh_leaves_idle_are_told(caplog):
         (Mesh(data=8), 1, 2, ["train.batch 8", "accumulate=2", "multiple of 16"]),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_named(mesh, population, accumulate, words):
+def test_a_mesh_that_does_not_fit_is_an_error_with_its_sizes(mesh, population, accumulate, words):
     with pytest.raises(InputError) as caught:
         make_layout(mesh, MODEL, BATCH, accumulate, population)
     assert all(word in str(caught.value) for word in words), caught.value

@@ -1,4 +1,4 @@
-"""What a run tells while it trains, read back from where it was told."""
+"""The metrics of a run, read from its logs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from mixscale.config import Model, Optimizer, Train
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
-from mixscale.training.metrics import WINDOW, MetricLog, Spikes, observers
+from mixscale.training.metrics import SKIPPED, WINDOW, MetricLog, Profile, Speed, Spikes, observers, peak_flops
 from mixscale.training.run import Run
-from mixscale.training.speed import SKIPPED, Profile, Speed, peak_flops
 
 RUN = Run(Constant(Mixture({"web": 0.5, "code": 0.5})), "tiny", Model(), Optimizer(), Train(), seed=1, store="none")
 
 
 def written(directory: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of the event files in `directory`, by tag; TFRecords without a look at their checksums."""
+    """(step, value) of the event files in `directory`, by tag; checksums of TFRecords are ignored."""
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(directory.glob("events.*")):
         data, first = path.read_bytes(), 0
@@ -47,7 +46,7 @@ def metrics(loss: list[float], grad_norm: list[float] | None = None) -> dict[str
     return {"loss": np.array(loss, np.float32), "grad_norm": norm.astype(np.float32)}
 
 
-def test_every_step_is_told_with_its_number(tmp_path):
+def test_every_step_is_recorded_with_its_number(tmp_path):
     log = MetricLog(9.0, observers(RUN, tmp_path, 0, ""))
     log.record(metrics([4.0, 3.5, 3.0]), before=0)
     log.record(metrics([2.5]), before=3)
@@ -58,7 +57,7 @@ def test_every_step_is_told_with_its_number(tmp_path):
     assert found["held_out/web"] == [(4, 2.0)]
 
 
-def test_a_thinned_log_has_the_same_steps_however_the_dispatches_fall(tmp_path):
+def test_the_steps_of_a_thinned_log_do_not_depend_on_dispatches(tmp_path):
     log = MetricLog(9.0, observers(RUN, tmp_path, 0, ""), every=3)
     for before, after in pairwise((0, 2, 3, 4, 9, 10)):
         log.record(metrics([float(s) for s in range(before + 1, after + 1)]), before)
@@ -84,7 +83,7 @@ def falling(steps: int = 400) -> np.ndarray:
     return 2.0 + 4.0 * np.arange(1, steps + 1) ** -0.5 + 0.05 * np.random.default_rng(0).standard_normal(steps)
 
 
-def test_planted_spikes_are_counted_and_nothing_else():
+def test_only_planted_spikes_are_counted():
     loss_S, spikes = falling(), Spikes()
     spikes.take(loss_S)
     assert spikes.count == 0
@@ -96,7 +95,7 @@ def test_planted_spikes_are_counted_and_nothing_else():
     assert np.flatnonzero(np.diff(count_S)).tolist() == [150, 300, 380]
 
 
-def test_spikes_are_the_same_however_a_run_is_cut():
+def test_the_count_of_spikes_does_not_depend_on_interruptions():
     """Through JSON, as a checkpoint keeps them; one cut is in the middle of a spike."""
     loss_S = falling()
     loss_S[[150, 300, 301, 302]] += 1.0
@@ -109,7 +108,7 @@ def test_spikes_are_the_same_however_a_run_is_cut():
     assert whole.count == 2
 
 
-def test_speed_is_counted_from_the_second_reading():
+def test_speed_is_measured_from_the_second_reading():
     speed = Speed(1e3, jax.devices()[:1], "float32")
     assert speed.read(1_000_000) == {}
     assert speed.mfu is None
@@ -118,10 +117,10 @@ def test_speed_is_counted_from_the_second_reading():
     assert read["mfu"] == pytest.approx(read["tokens_per_second"] * 1e3 / peak_flops(jax.devices()[:1], "float32"))
 
 
-def test_a_cpu_has_the_peak_of_one_however_many_devices_are_made_of_it():
+def test_the_peak_of_a_cpu_does_not_depend_on_its_number_of_devices():
     one, all_of_it = peak_flops(jax.devices()[:1], "float32"), peak_flops(jax.devices(), "float32")
     assert one == all_of_it
-    # Faster than any core that multiplies one number a cycle, and slower than any CPU there is.
+    # Faster than a core with one product per cycle, and slower than any CPU.
     assert 1e9 < one < 1e15
 
 
@@ -129,7 +128,7 @@ def test_the_dispatches_after_the_first_two_are_traced(tmp_path):
     def dispatch(x):
         return x @ x
 
-    # A name of its own for every dispatch, by which it is found in the trace.
+    # Each dispatch has its own name, by which it is found in the trace.
     named = [partial(dispatch) for _ in range(SKIPPED + 5)]
     for number, function in enumerate(named):
         function.__name__ = f"number_{number}"
@@ -143,7 +142,7 @@ def test_the_dispatches_after_the_first_two_are_traced(tmp_path):
     assert len(list(tmp_path.rglob("*.xplane.pb"))) == 1
 
 
-def test_a_run_has_its_own_id_on_weights_and_biases(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_id_on_weights_and_biases(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     for before in (0, 2):
@@ -152,14 +151,14 @@ def test_a_run_has_its_own_id_on_weights_and_biases(tmp_path, monkeypatch):
         log.close()
     kept = list((tmp_path / "wandb").glob(f"offline-run-*-{RUN.id}*/run-{RUN.id}.wandb"))
     assert len(kept) == 2
-    # The package's own process writes the end of a file shortly after the run has finished.
+    # wandb's process writes the end of a file shortly after the run.
     patience = time.monotonic() + 60
     while any(b"train/loss" not in path.read_bytes() for path in kept) and time.monotonic() < patience:
         time.sleep(0.1)
     assert all(b"train/loss" in path.read_bytes() and b"proxies" in path.read_bytes() for path in kept)
 
 
-def test_a_project_without_the_package_is_named(tmp_path, monkeypatch):
+def test_a_project_without_the_package_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="'proxies'.*not installed"):
         observers(RUN, tmp_path, 0, "proxies")

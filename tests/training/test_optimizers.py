@@ -25,7 +25,7 @@ DECAY = {"hidden": True, "table": False, "norm": False}
 
 
 def tree(seed: int, layers: int = 3, width: int = 24, out: int = 48) -> dict[str, jax.Array]:
-    """Two stacked matrices' worth of everything that a model has: matrices, a table, a vector."""
+    """Everything that a model has, for two layers: matrices, a table, a vector."""
     keys = jax.random.split(jax.random.key(seed), 3)
     shapes = {"hidden": (layers, width, out), "table": (7, width), "norm": (width,)}
     return {name: jax.random.normal(key, shapes[name]) for name, key in zip(shapes, keys, strict=True)}
@@ -42,7 +42,7 @@ def taken(update: Update, steps: int, rate: float = 0.1, decay: float = 0.0, see
 
 
 def test_adamw_is_optax_with_the_scales_of_the_parameters():
-    """Where all scales are one and everything is decayed, the update is `optax.adamw`'s after clipping."""
+    """With all scales one and decay everywhere, the update equals `optax.adamw` after clipping."""
     alike = jax.tree.map(lambda _: 1.0, LR_SCALE)
     update = Update(Optimizer(clip=0.7), alike, jax.tree.map(lambda _: True, DECAY))
     theirs = optax.chain(optax.clip_by_global_norm(0.7), optax.adamw(0.1, b1=0.9, b2=0.95, weight_decay=0.3))
@@ -58,7 +58,7 @@ def test_adamw_is_optax_with_the_scales_of_the_parameters():
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_decay_shrinks_matrices_alone(name):
+def test_decay_shrinks_only_matrices(name):
     ((with_decay, _, _),) = taken(Update(Optimizer(name=name), LR_SCALE, DECAY), 1, decay=0.4)
     ((without, _, _),) = taken(Update(Optimizer(name=name), LR_SCALE, DECAY), 1)
     np.testing.assert_allclose(without["hidden"] - with_decay["hidden"], 0.1 * 0.4 * tree(0)["hidden"], atol=1e-6)
@@ -66,7 +66,7 @@ def test_decay_shrinks_matrices_alone(name):
     assert (with_decay["norm"] == without["norm"]).all()
 
 
-def test_muon_moves_every_matrix_of_a_stack_by_an_orthogonal_one():
+def test_muon_moves_every_matrix_of_a_stack_by_an_orthogonal_matrix():
     before, ((after, _, _),) = tree(0), taken(Update(Optimizer(name="muon"), LR_SCALE, DECAY), 1)
     move_LxIxO = np.asarray(before["hidden"] - after["hidden"]) / (0.1 * MUON_SCALE * 2**0.5)
     singular = np.linalg.svd(move_LxIxO, compute_uv=False)
@@ -78,15 +78,15 @@ def test_muon_moves_every_matrix_of_a_stack_by_an_orthogonal_one():
     assert (along_L > 0.7).all()
 
 
-def test_muon_leaves_what_is_no_hidden_matrix_to_adamw():
+def test_muon_updates_other_parameters_as_adamw_does():
     muon, adamw = (taken(Update(Optimizer(name=name), LR_SCALE, DECAY), 2)[-1][0] for name in ("muon", "adamw"))
     np.testing.assert_allclose(muon["table"], adamw["table"], atol=1e-6)
     np.testing.assert_allclose(muon["norm"], adamw["norm"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_runs_updated_together_are_updated_as_if_alone(name):
-    """Each with a learning rate and a weight decay of its own."""
+def test_runs_updated_together_equal_runs_updated_alone(name):
+    """Each with its own learning rate and weight decay."""
     update = Update(Optimizer(name=name, ema=0.5), LR_SCALE, DECAY)
     rate_R, decay_R = jnp.array([0.1, 0.02, 0.3]), jnp.array([0.0, 0.1, 0.4])
     params, grads = ([tree(seed + r) for r in range(3)] for seed in (0, 10))
@@ -105,7 +105,7 @@ def test_runs_updated_together_are_updated_as_if_alone(name):
 
 @pytest.mark.mesh
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_an_update_of_sharded_weights_is_that_of_whole_ones(name):
+def test_an_update_of_sharded_weights_equals_that_of_whole_weights(name):
     update = Update(Optimizer(name=name, ema=0.5), LR_SCALE, DECAY)
     mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     spread = {"hidden": jax.P(None, "fsdp", "tensor"), "table": jax.P(None, "fsdp"), "norm": jax.P()}
@@ -120,26 +120,26 @@ def test_an_update_of_sharded_weights_is_that_of_whole_ones(name):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6), sharded, whole)
 
 
-def test_the_average_counts_every_step_by_its_age():
+def test_the_average_weights_every_step_by_its_age():
     update = Update(Optimizer(ema=0.9), LR_SCALE, DECAY)
     states = taken(update, 5)
     weight_S = 0.9 ** np.arange(4, -1, -1)
     for name in DECAY:
         found = update.averaged(*states[-1][:2])[name]
-        asked = sum(
+        expected = sum(
             w * np.asarray(params[name], np.float64) for w, (params, _, _) in zip(weight_S, states, strict=True)
         )
-        np.testing.assert_allclose(found, asked / weight_S.sum(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, expected / weight_S.sum(), rtol=1e-5, atol=1e-6)
 
 
-def test_without_an_average_the_weights_themselves_are_evaluated():
+def test_without_an_average_the_weights_are_evaluated():
     update = Update(Optimizer(), LR_SCALE, DECAY)
     params, opt, _ = taken(update, 1)[-1]
     assert update.averaged(params, opt) is params
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_an_entry_a_parameter_is_placed_wherever_the_state_has_its_shape(name):
+def test_entries_are_placed_where_the_state_is_shaped_like_parameters(name):
     update = Update(Optimizer(name=name, ema=0.5), LR_SCALE, DECAY)
     placed = update.placed({n: n for n in DECAY}, "whole")
     params = tree(0)
@@ -151,7 +151,7 @@ def test_an_entry_a_parameter_is_placed_wherever_the_state_has_its_shape(name):
 
 
 def trained(optimizer: Optimizer, config: Model, store: TokenStore, steps: int, batch: int = 16) -> float:
-    """Mean training loss over the last ten steps on the code of the store, in nats a token."""
+    """Mean training loss over the last ten steps on the code of the store, in nats per token."""
     graph, state = nnx.split(Transformer(config, store.vocab_size, nnx.Rngs(0)))
     is_param = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
     about = (jax.tree.map(lambda p, a=a: getattr(p, a), state, is_leaf=is_param) for a in ("lr_scale", "decay"))
@@ -180,7 +180,7 @@ def trained(optimizer: Optimizer, config: Model, store: TokenStore, steps: int, 
 
 @pytest.mark.mesh
 @pytest.mark.slow
-def test_a_run_with_muon_and_an_average_goes_on_from_its_checkpoint_on_another_mesh(small, store, tmp_path):
+def test_a_run_with_muon_and_an_average_resumes_on_another_mesh(small, store, tmp_path):
     optimizer = replace(small.optimizer, name="muon", ema=0.8)
     model = replace(small.models["tiny"], kv_heads=2)
     run = Run(
@@ -196,9 +196,9 @@ def test_a_run_with_muon_and_an_average_goes_on_from_its_checkpoint_on_another_m
 
     with pytest.raises(KeyboardInterrupt):
         train_run(one, run, tmp_path / "cut", cut)
-    told = []
-    row = train_run(four, run, tmp_path / "cut", told.append)[-1]
-    assert 8 < told[0].done < 40
+    reports = []
+    row = train_run(four, run, tmp_path / "cut", reports.append)[-1]
+    assert 8 < reports[0].done < 40
     assert [row[f"loss/{d}"] for d in store.domains] == pytest.approx(
         [uncut[f"loss/{d}"] for d in store.domains], rel=1e-4
     )

@@ -1,4 +1,4 @@
-"""Runs that go on from another: from one that diverged, and once that is gone."""
+"""Runs that start from a parent: one that diverged, and one that is gone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mixscale.training import Progress, Run, Trainer, train_run
 
 
 class Cut(Exception):
-    """Stands for a preemption: nothing after it runs."""
+    """A preemption: nothing after it runs."""
 
 
 def quiet(progress: Progress) -> None:
-    """Reports to nobody."""
+    """Ignores reports."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def child_of(parent: Path, run: Run) -> Run:
     return replace(run, seed=2, train=replace(run.train, parent=str(parent)))
 
 
-def test_a_child_that_was_cut_needs_its_parent_no_more(run, trainer, tmp_path):
+def test_an_interrupted_child_does_not_need_its_parent(run, trainer, tmp_path):
     train_run(trainer, run, tmp_path / "parent", quiet)
     child = child_of(tmp_path / "parent", run)
     uncut = train_run(trainer, child, tmp_path / "uncut", quiet)
@@ -55,7 +55,7 @@ def test_a_child_that_was_cut_needs_its_parent_no_more(run, trainer, tmp_path):
     assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in uncut]
 
 
-def test_a_run_that_diverged_is_no_parent(run, trainer, tmp_path):
+def test_a_diverged_run_cannot_be_a_parent(run, trainer, tmp_path):
     wild = replace(run, optimizer=replace(run.optimizer, learning_rate=1e4))
     step = train_run(trainer, wild, tmp_path / "wild", quiet)[-1]["step"]
     with pytest.raises(InputError, match=rf"train.parent '.*wild' diverged at step {step}; give"):

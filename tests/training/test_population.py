@@ -1,4 +1,4 @@
-"""Populations that are really trained: beside their members alone, in another order, on meshes, cut and diverged."""
+"""Trained populations: against single runs, permuted, on meshes, interrupted and diverged."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ STEP = 32 * 8
 
 
 class Cut(Exception):
-    """Stands for a preemption: nothing after it runs."""
+    """A preemption: nothing after it runs."""
 
 
 def quiet(progress: Progress) -> None:
-    """Reports to nobody."""
+    """Ignores reports."""
 
 
 def numbers(rows: list[dict]) -> list[dict]:
@@ -39,14 +39,14 @@ def losses(rows: list[dict]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def runs(small: Experiment, store: TokenStore) -> list[Run]:
-    """Eight runs of one shape that differ in all that one program allows: mixture, seed, rate, decay, D and points."""
+    """Eight runs of one shape that differ in everything that may: mixture, seed, rate, decay, D and points."""
     mixtures = [
         Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2}),
         Mixture({"code": 1.0, "fiction": 0.0, "romance": 0.0}),
         Mixture({"code": 0.1, "fiction": 0.1, "romance": 0.8}),
         Mixture({"code": 0.2, "fiction": 0.8, "romance": 0.0}),
     ]
-    # At twice the rate the seventh is near divergence, where rounding grows ten thousand times in twenty steps.
+    # At twice the rate the seventh nearly diverges, and rounding grows ten thousand times in twenty steps.
     rate, decay = [0.01, 0.003, 0.02, 0.01, 0.01, 0.003, 0.01, 0.01], [0.1, 0.0, 0.3, 0.1]
     tokens, points = [40, 40, 28, 40], [(20,), (), (), (12, 24)]
     return [
@@ -85,27 +85,27 @@ def test_runs_that_one_program_can_train_have_one_shape(runs):
     assert len({run.id for run in runs}) == 8
 
 
-def test_a_population_finds_what_its_members_find_alone(together, alone):
+def test_a_population_gets_the_rows_that_its_runs_get_alone(together, alone):
     for rows, single in zip(together[1], alone, strict=True):
         assert losses(rows) == pytest.approx(losses(single), rel=1e-5)
         exact = [k for k in rows[0] if not k.startswith(("loss/", "bits_per_byte/")) and k != "seconds"]
         assert [[row[k] for k in exact] for row in rows] == [[row[k] for k in exact] for row in single]
 
 
-def test_permuting_the_runs_permutes_the_results_and_nothing_else(runs, together, small, store, tmp_path):
+def test_permuting_the_runs_only_permutes_the_results(runs, together, small, store, tmp_path):
     order = [2, 5, 0, 3, 7, 1, 6, 4]
     permuted = population([runs[i] for i in order], small, store, tmp_path)
     assert [numbers(rows) for rows in permuted] == [numbers(together[1][i]) for i in order]
 
 
 @pytest.mark.mesh
-def test_a_population_spread_over_devices_finds_the_same(runs, together, small, store, tmp_path):
+def test_a_population_spread_over_devices_gets_the_same_rows(runs, together, small, store, tmp_path):
     spread = population(runs, small, store, tmp_path, mesh=Mesh(run=2, data=2, fsdp=2, tensor=1))
     for rows, whole in zip(spread, together[1], strict=True):
         assert losses(rows) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def test_a_population_cut_again_and_again_ends_with_the_same_rows(runs, together, small, store, tmp_path):
+def test_a_population_interrupted_many_times_gets_the_same_rows(runs, together, small, store, tmp_path):
     left = 0
 
     def cut_after(progress: Progress) -> None:
@@ -125,7 +125,7 @@ def test_a_population_cut_again_and_again_ends_with_the_same_rows(runs, together
     assert [numbers(r) for r in rows] == [numbers(r) for r in together[1]]
 
 
-def test_a_run_that_diverges_is_marked_and_does_not_disturb_its_neighbours(runs, together, small, store, tmp_path):
+def test_a_diverged_run_is_marked_and_does_not_change_other_runs(runs, together, small, store, tmp_path):
     wild = replace(runs[1], optimizer=replace(runs[0].optimizer, learning_rate=1e4))
     mixed = population([runs[0], wild, *runs[2:]], small, store, tmp_path)
     assert mixed[1][-1]["status"] == "diverged"
@@ -134,8 +134,8 @@ def test_a_run_that_diverges_is_marked_and_does_not_disturb_its_neighbours(runs,
         assert numbers(mixed[i]) == numbers(together[1][i])
 
 
-def test_a_member_goes_on_from_its_own_checkpoint_as_if_it_had_been_alone(runs, together, small, store, tmp_path):
-    """A child of a population's member is the child of the same run trained alone."""
+def test_a_run_of_a_population_resumes_from_its_own_checkpoint(runs, together, small, store, tmp_path):
+    """A child of it equals a child of the same run trained alone."""
     child = replace(runs[0], seed=9, schedule=runs[2].schedule)
     trainer = Trainer(runs[0], store, small.corpus.seed, small.machine)
     train_run(trainer, runs[0], tmp_path / runs[0].id, quiet)
@@ -151,8 +151,8 @@ def test_a_member_goes_on_from_its_own_checkpoint_as_if_it_had_been_alone(runs, 
     assert losses(found[0])[0].mean() < losses(fresh)[0].mean()
 
 
-def test_a_member_keeps_the_best_checkpoint_that_it_would_have_kept_alone(runs, small, store, tmp_path):
-    """On a few rows at a high rate, where the loss on others soon rises again."""
+def test_a_run_of_a_population_keeps_the_same_best_checkpoint_as_alone(runs, small, store, tmp_path):
+    """On a few rows at a high rate, so that the held-out loss soon rises again."""
     train = replace(small.train, tokens=40 * STEP, like_tokens=10**5 * STEP, measure_at=(10 * STEP, 20 * STEP))
     linear = replace(small.optimizer, schedule="linear", learning_rate=0.05)
     pair = [replace(run, optimizer=linear, train=train) for run in (runs[0], runs[2])]
@@ -161,11 +161,11 @@ def test_a_member_keeps_the_best_checkpoint_that_it_would_have_kept_alone(runs, 
     for run in pair:
         train_run(trainer, run, tmp_path / "alone" / run.id, quiet)
         kept = [bests(tmp_path / name / run.id / "checkpoints") for name in ("together", "alone")]
-        # What so high a rate makes of rounding is another loss, but not another order.
+        # At so high a rate, rounding changes losses but not their order.
         assert kept[0] == pytest.approx(kept[1], rel=0.05)
         assert min(kept[1], key=kept[1].get) < 40
 
 
 def bests(folder: Path) -> dict[int, float]:
-    """Of every checkpoint, the number by which the best is kept."""
+    """The number by which the best checkpoint is kept, for each."""
     return {int(path.name): manifest.read(path)["best"] for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Runs whose newest checkpoint is spoilt, and runs that a signal stops: both end as if nothing had been."""
+"""Runs with a damaged checkpoint and runs that a signal stops: both get the rows of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
 
 
 class Cut(Exception):
-    """Stands for a preemption: nothing after it runs."""
+    """A preemption: nothing after it runs."""
 
 
 class Stopped:
-    """Reports to nobody, and after some dispatches has something happen."""
+    """Ignores reports, and calls a function after some dispatches."""
 
     def __init__(self, after: int, happens):
         self._left, self._happens = after, happens
@@ -64,7 +64,7 @@ def uncut(trainer: Trainer, run: Run, tmp_path_factory) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def half(trainer: Trainer, run: Run, tmp_path_factory) -> Path:
-    """The folder of a run that was cut within its branch; the newest checkpoint holds branch and trunk."""
+    """The folder of a run interrupted in its branch; the newest checkpoint has branch and trunk."""
     folder = tmp_path_factory.mktemp("half")
     with pytest.raises(Cut):
         train_run(trainer, run, folder, Stopped(6, cut))
@@ -76,7 +76,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def damage(checkpoint: Path, rng: random.Random) -> str:
-    """Spoils one file of a checkpoint in one of the ways in which disks and copies do."""
+    """Damages one file of a checkpoint as disks and copies do."""
     file = rng.choice(sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.stat().st_size))
     held = bytearray(file.read_bytes())
     at, way = rng.randrange(len(held)), rng.choice(["flipped", "shortened", "zeroed", "removed"])
@@ -99,15 +99,15 @@ def spoil_and_go_on(trainer, run, half: Path, folder: Path, seed: int, caplog) -
     with caplog.at_level(logging.WARNING, "mixscale"):
         caplog.clear()
         rows = train_run(trainer, run, folder, lambda progress: None)
-    told = [r.getMessage() for r in caplog.records if r.name.startswith("mixscale")]
-    assert len(told) == 1, (what, told)
-    assert str(newest) in told[0], what
-    assert told[0].endswith(f"Resuming from checkpoint {before.name}"), (what, told)
+    warnings = [r.getMessage() for r in caplog.records if r.name.startswith("mixscale")]
+    assert len(warnings) == 1, (what, warnings)
+    assert str(newest) in warnings[0], what
+    assert warnings[0].endswith(f"Resuming from checkpoint {before.name}"), (what, warnings)
     return what, rows
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_gives_the_same_rows(
+def test_a_damaged_checkpoint_is_a_warning_and_the_previous_one_gives_the_same_rows(
     seed, trainer, run, uncut, half, tmp_path, caplog
 ):
     what, rows = spoil_and_go_on(trainer, run, half, tmp_path / "run", seed, caplog)
@@ -115,15 +115,13 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_gives_the_same_rows(
 
 
 @pytest.mark.slow
-def test_fifty_damages_are_all_found(trainer, run, uncut, half, tmp_path, caplog):
+def test_fifty_kinds_of_damage_are_found(trainer, run, uncut, half, tmp_path, caplog):
     for seed in range(100, 150):
         what, rows = spoil_and_go_on(trainer, run, half, tmp_path / str(seed), seed, caplog)
         assert numbers(rows) == numbers(uncut), what
 
 
-def test_where_every_checkpoint_is_damaged_the_run_says_that_it_starts_again(
-    trainer, run, uncut, half, tmp_path, caplog
-):
+def test_a_run_without_an_intact_checkpoint_warns_and_restarts(trainer, run, uncut, half, tmp_path, caplog):
     shutil.copytree(half, tmp_path / "run")
     for checkpoint in checkpoints(tmp_path / "run"):
         damage(checkpoint, random.Random(0))
@@ -134,8 +132,8 @@ def test_where_every_checkpoint_is_damaged_the_run_says_that_it_starts_again(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_where_the_run_stands_and_it_goes_on_from_there(number, trainer, run, uncut, tmp_path):
-    """The eighth dispatch ends between the checkpoints that are due."""
+def test_a_signal_saves_the_run_and_it_resumes_from_there(number, trainer, run, uncut, tmp_path):
+    """The eighth dispatch ends between two regular checkpoints."""
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as caught:
         train_run(trainer, run, tmp_path, Stopped(8, lambda: os.kill(os.getpid(), number)))

@@ -3,7 +3,7 @@ import pytest
 
 from mixscale.config import Optimizer, Train
 from mixscale.errors import InputError
-from mixscale.training.segments import learning_rates, segments
+from mixscale.training.run import learning_rates, segments
 
 CONTEXT = 10
 TRAIN = Train(tokens=10_000, batch=1, measure_at=(4_000,))
@@ -37,7 +37,7 @@ def test_cosine_measures_without_branches():
     assert rate_S[-1] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_linear_falls_in_equal_steps_from_the_end_of_the_warm_up():
+def test_linear_decays_in_equal_steps_after_the_warm_up():
     optimizer = Optimizer(learning_rate=0.1, warmup=0.1, schedule="linear")
     plan = segments(optimizer, TRAIN, CONTEXT)
     assert [(s.first, s.last, s.branch) for s in plan] == [(0, 400, False), (400, 1000, False)]
@@ -55,7 +55,7 @@ def test_linear_falls_in_equal_steps_from_the_end_of_the_warm_up():
         (Train(tokens=5, batch=1), ["5 tokens", "at least 10"]),
     ],
 )
-def test_impossible_measurements_are_named(train, words):
+def test_impossible_measurements_are_errors(train, words):
     with pytest.raises(InputError) as caught:
         segments(Optimizer(warmup=0.1), train, CONTEXT)
     assert all(word in str(caught.value) for word in words), caught.value

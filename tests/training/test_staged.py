@@ -1,4 +1,4 @@
-"""Runs whose mixture changes while they train: in the table, cut, and in a population."""
+"""Runs with a staged mixture: in the table, interrupted, and in a population."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEDULE = Staged(((0.6, Mixture({"code": 0.2, "fiction": 0.8})), (0.4, Mixture(
 
 
 class Cut(Exception):
-    """Stands for a preemption: nothing after it runs."""
+    """A preemption: nothing after it runs."""
 
 
 def numbers(rows: list[dict]) -> list[dict]:
@@ -45,7 +45,7 @@ def uncut(trainer: Trainer, run: Run, tmp_path_factory) -> list[dict]:
     return train_run(trainer, run, tmp_path_factory.mktemp("uncut"), lambda progress: None)
 
 
-def test_the_row_has_the_aggregate_the_stages_and_what_was_drawn(uncut, run, store):
+def test_the_row_has_the_aggregate_mixture_the_stages_and_the_drawn_tokens(uncut, run, store):
     (row,) = uncut
     assert [row[f"mix/{d}"] for d in ("code", "fiction", "romance")] == pytest.approx([0.32, 0.48, 0.2])
     assert [row[f"stage/{i}/share"] for i in range(2)] == [0.6, 0.4]
@@ -64,7 +64,7 @@ def test_each_step_draws_from_the_mixture_of_its_stage(trainer, run):
     assert np.abs(drawn_N - 0.5 * np.arange(1, len(drawn_N) + 1)).max() < 1
 
 
-def test_a_staged_run_that_is_cut_again_and_again_ends_with_the_same_rows(trainer, run, uncut, tmp_path):
+def test_a_staged_run_interrupted_many_times_gets_the_same_rows(trainer, run, uncut, tmp_path):
     left, cuts = 0, 0
 
     def cut_after(progress: Progress) -> None:
@@ -84,7 +84,7 @@ def test_a_staged_run_that_is_cut_again_and_again_ends_with_the_same_rows(traine
     assert numbers(rows) == numbers(uncut)
 
 
-def test_a_staged_run_in_a_population_finds_what_it_finds_alone(trainer, run, small, store, tmp_path: Path):
+def test_a_staged_run_in_a_population_gets_the_rows_that_it_gets_alone(trainer, run, small, store, tmp_path: Path):
     """At a rate that does not multiply rounding from step to step."""
     run = replace(run, optimizer=replace(run.optimizer, learning_rate=0.003))
     (alone,) = train_run(trainer, run, tmp_path / "alone", lambda progress: None)

@@ -1,4 +1,4 @@
-"""Runs that are really trained: twice, cut, sharded, diverged."""
+"""Trained runs: repeated, interrupted, sharded, diverged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.training import Progress, Run, Trainer, train_run
-from mixscale.training.segments import segments
+from mixscale.training.run import segments
 
 MIXTURE = Mixture({"code": 0.5, "fiction": 0.3, "romance": 0.2})
 
 
 class Cut(Exception):
-    """Stands for a preemption: nothing after it runs."""
+    """A preemption: nothing after it runs."""
 
 
 def run_of(small: Experiment, store: TokenStore, **changes) -> Run:
@@ -29,7 +29,7 @@ def run_of(small: Experiment, store: TokenStore, **changes) -> Run:
 
 
 def quiet(progress: Progress) -> None:
-    """Reports to nobody."""
+    """Ignores reports."""
 
 
 def numbers(rows: list[dict]) -> list[dict]:
@@ -46,7 +46,7 @@ def uncut(trainer: Trainer, small: Experiment, store: TokenStore, tmp_path_facto
     return train_run(trainer, run_of(small, store), tmp_path_factory.mktemp("uncut"), quiet)
 
 
-def test_rows_say_what_was_trained(uncut, store):
+def test_rows_describe_the_run(uncut, store):
     assert [row["n_tokens"] for row in uncut] == [32 * 8 * 20, 32 * 8 * 40]
     for row in uncut:
         assert row["status"] == "complete"
@@ -57,7 +57,7 @@ def test_rows_say_what_was_trained(uncut, store):
 
 
 def test_losses_do_not_drift(uncut):
-    """Golden: beyond rounding, a change here is a change of what every run finds; renew it only on purpose."""
+    """Golden: a change beyond rounding changes the results of every run; update it only on purpose."""
     found = {domain: uncut[-1][f"loss/{domain}"] for domain in ("code", "fiction", "romance")}
     assert found == pytest.approx({"code": 3.27915, "fiction": 3.23993, "romance": 3.36172}, rel=2e-4)
 
@@ -72,7 +72,7 @@ def test_another_seed_gives_other_losses(trainer, uncut, small, store, tmp_path)
     assert other[-1]["loss/code"] != uncut[-1]["loss/code"]
 
 
-def test_a_run_cut_again_and_again_ends_with_the_same_rows(trainer, uncut, small, store, tmp_path):
+def test_a_run_interrupted_many_times_gets_the_same_rows(trainer, uncut, small, store, tmp_path):
     rng = np.random.default_rng(0)
     cuts = 0
     while True:
@@ -94,7 +94,7 @@ def test_a_run_cut_again_and_again_ends_with_the_same_rows(trainer, uncut, small
 
 
 def test_the_last_measurement_does_not_depend_on_the_ones_before(uncut, small, store, tmp_path):
-    """The branch that decays for an early measurement leaves the trunk as it was."""
+    """The branch that decays for an early measurement does not change the trunk."""
     alone = replace(run_of(small, store), train=small.train)
     rows = train_run(Trainer(alone, store, small.corpus.seed, small.machine), alone, tmp_path, quiet)
     losses = [row for row in rows[-1] if row.startswith("loss/")]
@@ -110,7 +110,7 @@ def test_eight_devices_give_the_losses_of_one(uncut, small, store, tmp_path):
             assert row[f"loss/{domain}"] == pytest.approx(single[f"loss/{domain}"], rel=1e-5)
 
 
-def test_a_run_that_diverges_is_stopped_marked_and_kept(small, store, tmp_path):
+def test_a_diverged_run_is_stopped_marked_and_kept(small, store, tmp_path):
     wild = replace(run_of(small, store), optimizer=replace(small.optimizer, learning_rate=1e4))
     rows = train_run(Trainer(wild, store, small.corpus.seed, small.machine), wild, tmp_path, quiet)
     assert rows[-1]["status"] == "diverged"
@@ -118,7 +118,7 @@ def test_a_run_that_diverges_is_stopped_marked_and_kept(small, store, tmp_path):
     assert rows[-1]["loss/code"] is None
 
 
-def test_a_proxy_can_be_given_as_few_rows_as_its_target_would_repeat(small, store, tmp_path):
+def test_a_proxy_can_repeat_its_rows_as_often_as_its_target(small, store, tmp_path):
     repeated = run_of(small, store, like_tokens=10 * small.train.tokens)
     row = train_run(Trainer(repeated, store, small.corpus.seed, small.machine), repeated, tmp_path, quiet)[-1]
     target_epochs = 0.5 * 10 * small.train.tokens / store.unique_tokens["code"]
@@ -140,6 +140,6 @@ def test_an_ended_run_keeps_its_newest_checkpoint_and_the_one_before_its_decay(t
     assert numbers(train_run(trainer, run_of(small, store), tmp_path, quiet)) == numbers(rows) == numbers(uncut)
 
 
-def test_a_store_that_the_run_was_not_planned_on_is_refused(small, store):
+def test_a_store_other_than_the_planned_one_is_refused(small, store):
     with pytest.raises(InputError, match=store.id):
         Trainer(replace(run_of(small, store), store="0123456789"), store, small.corpus.seed, small.machine)

@@ -19,10 +19,9 @@ def reader(source: Source) -> Reader:
 
 
 def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Iterator[Document]:
-    """The documents of `source`, always in the same order, without blank ones.
+    """The documents of `source` that are not blank, always in the same order.
 
-    Raises:
-        InputError: nothing has that name or pattern, or a record cannot be used.
+    Raises InputError if nothing has that name or pattern, or a record cannot be used.
     """
     take, read = taker(source), reader(source)
     for piece in read.pieces(PIECE):
@@ -47,16 +46,11 @@ def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
 
 
 def keys(sources: Collection[Source]) -> set[str]:
-    """The fields that these sources use."""
     return {source.field for source in sources} | {where.field for source in sources for where in source.where}
 
 
 def fingerprint(source: Source) -> str:
-    """Hash of the bytes that `documents(source)` reads and of how it uses them, but not of file names.
-
-    Raises:
-        InputError: nothing has that name or pattern.
-    """
+    """Hash of the bytes that `documents(source)` reads and of how it uses them; InputError if there are none."""
     read = reader(source)
     hashes = hash_all(file.path for file in read.files())
     return content_hash(hashes, type(source).__name__, source.field, source.where, source.cap, read.details())

@@ -115,7 +115,6 @@ def meets(fields: Mapping[str, Any], where: tuple[Where, ...]) -> bool:
 
 
 def text_of(record: Record, key: str) -> str | Damage:
-    """The text under `key`."""
     text = _field(record.fields, key)
     if text is _MISSING:
         keys = ", ".join(map(repr, record.fields))
@@ -159,11 +158,7 @@ def _field(fields: Mapping[str, Any], key: str) -> Any:
 
 
 def find(pattern: str) -> list[File]:
-    """Files that match `pattern`, sorted by path.
-
-    Raises:
-        InputError: no file matches, or the file system cannot be listed.
-    """
+    """Files that match `pattern`, sorted by path; InputError if none does, or the file system cannot be listed."""
     found = _find_remote(pattern) if _is_remote(pattern) else _find_local(pattern)
     if not found:
         cwd = "" if _is_remote(pattern) else f" (current folder: {Path.cwd()})"
@@ -175,8 +170,7 @@ def find(pattern: str) -> list[File]:
 def opened(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, uncompressed if its name ends in .gz or .zst.
 
-    Raises:
-        InputError: it has another compression, is truncated, or expands far more than text does.
+    Raises InputError if it has another compression, is truncated, or expands far more than text does.
     """
     suffix = Path(path).suffix.lower()
     if suffix in REFUSED:

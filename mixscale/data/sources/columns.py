@@ -146,7 +146,6 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def _group_size(parquet: Any, group: int, path: str) -> int:
-    """Bytes to which a row group unpacks."""
     about = parquet.metadata.row_group(group)
     columns = [about.column(c) for c in range(about.num_columns)]
     unpacked = sum(column.total_uncompressed_size for column in columns)
@@ -178,7 +177,6 @@ def _arrow_files(source: HuggingFace) -> list[Path]:
 
 
 def _list(path: Path, key: str) -> list[Any]:
-    """The list under a key of a JSON object."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -75,7 +75,15 @@ class JsonlReader(Reader):
     source: Jsonl
 
     def pieces(self, size: int) -> list[Piece]:
-        return [piece for file in self.files() for piece in _split(file, size)]
+        found = []
+        for file in self.files():
+            if Path(file.path).suffix.lower() in COMPRESSED:
+                # The length of its text is unknown.
+                found.append(Piece((file.path,), 0, 2**63, file.size))
+                continue
+            ends = [(start, min(start + size, file.size)) for start in range(0, file.size, size)]
+            found += [Piece((file.path,), start, end, end - start) for start, end in ends]
+        return found
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         """The objects on the lines that start inside `piece`; at most `max_bytes` of a line are in memory."""
@@ -115,7 +123,6 @@ class EmbeddedReader(Reader):
 
 
 def embedded_names() -> tuple[str, ...]:
-    """Names that `Embedded` accepts."""
     return tuple(sorted(path.name.removesuffix(SUFFIX) for path in EMBEDDED.glob(f"*{SUFFIX}")))
 
 
@@ -148,16 +155,6 @@ def _parsed(line: bytes, location: str) -> Found:
     if not isinstance(found, dict):
         return Damage(f"{location}: found a {type(found).__name__}; each line must be one JSON object")
     return Record(found, location)
-
-
-def _split(file: File, size: int) -> list[Piece]:
-    if Path(file.path).suffix.lower() in COMPRESSED:
-        # The length of its text is unknown.
-        return [Piece((file.path,), 0, 2**63, file.size)]
-    return [
-        Piece((file.path,), start, min(start + size, file.size), min(size, file.size - start))
-        for start in range(0, file.size, size)
-    ]
 
 
 def _seek_line(file: IO[bytes], start: int, stop: int) -> int:

@@ -58,7 +58,6 @@ class TfdsReader(Reader):
         return self._examples().dataset_info.splits[self.source.split].file_instructions
 
     def _examples(self) -> Any:
-        """Random access to the examples of the split."""
         from tensorflow_datasets.core.read_only_builder import builder_from_files
 
         source, title = self.source, f"TFDS '{self.source.name}'"

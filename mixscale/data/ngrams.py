@@ -1,23 +1,31 @@
-"""Near-duplicate texts: hashes of word n-grams, MinHash sketches, and groups by locality-sensitive hashing.
+"""Texts that share words, by hashes of word n-grams: near-duplicates, and training text that overlaps held-out text.
 
-The share of places in which two sketches agree estimates the Jaccard similarity of the sets of n-grams (Broder 1997).
-Candidate pairs agree in a whole band of places. One band is processed at a time, so memory grows with the number of
-documents and not of pairs.
+Near-duplicates: the share of places in which two MinHash sketches agree estimates the Jaccard similarity of the sets
+of n-grams (Broder 1997). Candidate pairs agree in a whole band of places (locality-sensitive hashing). One band is
+processed at a time, so memory grows with the number of documents and not of pairs.
+
+Overlaps (Brown et al. 2020, arXiv:2005.14165, app. C): the hashes of held-out n-grams are in a sorted file that every
+process maps; a bitmap answers most look-ups first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from mixscale.io import atomic_write
 
 WORDS = 3  # of an n-gram
 PLACES = 256  # of a sketch
 CANDIDATE_PROBABILITY = 0.99  # that a pair with exactly the required similarity becomes a candidate
 SEED = 1
 PAIRS_AT_ONCE = 2**16
+MAX_DOCUMENTS = 10  # an n-gram of more held-out documents, such as a licence or a heading, does not count
+HASHES_AT_ONCE = 2**24
 # Scripts without spaces (Chinese, Japanese, Thai, ...), in which every character is a word.
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -61,6 +69,9 @@ def _rolled(hashes_W: np.ndarray, n: int) -> np.ndarray:
     halves = _rolled(hashes_W, half)
     out_G = halves[:-half] * np.uint64(pow(_FACTOR, half, 2**64)) + halves[half:]
     return out_G[:-1] * np.uint64(_FACTOR) + hashes_W[n - 1 :] if n % 2 else out_G
+
+
+# Near-duplicates
 
 
 def sketch(texts: Sequence[str]) -> np.ndarray:
@@ -114,3 +125,45 @@ def _candidates(band_DxB: np.ndarray, within_D: np.ndarray | None) -> np.ndarray
     first = np.maximum.accumulate(np.where(follows_D, 0, np.arange(len(order_D))))[at]
     pairs = np.concatenate([order_D[first] << 32 | order_D[at], order_D[at - 1] << 32 | order_D[at]])
     return np.unique(pairs).astype(np.uint64)
+
+
+# Overlaps with held-out text
+
+
+def write_index(path: Path, parts: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Writes the sorted hashes of the n-grams that count.
+
+    `parts` gives all hashes in arrays of uint64, each once per document; called once per `HASHES_AT_ONCE` of them.
+    """
+    slices = -(-sum(map(len, parts())) // HASHES_AT_ONCE) or 1
+    bounds = [s * 2**64 // slices for s in range(slices + 1)]
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        for low, high in zip(bounds, bounds[1:], strict=False):
+            inside = [part[(part >= low) & (part <= high - 1)] for part in parts()]
+            hashes, documents = np.unique(np.concatenate([np.zeros(0, np.uint64), *inside]), return_counts=True)
+            file.write(hashes[documents <= MAX_DOCUMENTS].tobytes())
+
+
+class HeldOutText:
+    """Held-out text, as a file from `write_index` of n-grams of so many words."""
+
+    def __init__(self, path: Path, words: int):
+        self._words = words
+        self._hashes = np.memmap(path, np.uint64, "r") if path.stat().st_size else np.zeros(0, np.uint64)
+        bits = max(16, int(len(self._hashes)).bit_length() + 3)
+        self._shift = np.uint64(64 - bits)
+        self._bitmap = np.zeros(2 ** (bits - 3), np.uint8)
+        for start in range(0, len(self._hashes), HASHES_AT_ONCE):
+            byte, bit = self._bit(np.asarray(self._hashes[start : start + HASHES_AT_ONCE]))
+            np.bitwise_or.at(self._bitmap, byte, bit)
+
+    def overlaps(self, text: str) -> bool:
+        hashes = ngrams(text, self._words)
+        byte, bit = self._bit(hashes)
+        likely = hashes[(self._bitmap[byte] & bit) != 0]
+        at = np.searchsorted(self._hashes, likely)
+        return bool((self._hashes[np.minimum(at, len(self._hashes) - 1)] == likely).any()) if len(likely) else False
+
+    def _bit(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        index = hashes >> self._shift
+        return index >> np.uint64(3), np.left_shift(np.uint8(1), (index & np.uint64(7)).astype(np.uint8))
