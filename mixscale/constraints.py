@@ -1,15 +1,14 @@
-"""What a mixture must satisfy: `Constraints` is what a person writes, `Constraint` objects are what it expands to.
+"""What a mixture must satisfy: you write `Constraints`; `expand` makes `Constraint` objects of it for the solver.
 
-`Constraints` is the same class in a config, in Python and on the command line. Each `Constraint` knows its residual,
-its derivative and its description, and has one of three forms that the solver composes: linear in the weights, a limit
-on a fitted target, or a convex function of the weights. To add one, add a field and yield its object in `expand`.
-Nothing here knows laws, objectives or how a problem is solved.
+A `Constraint` is linear in the weights, a limit on a fitted target, or a convex function of the weights; it computes
+its residual and holds its description. To add one, add a field and yield its object in `expand`. Knows neither laws
+nor objectives nor solvers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from mixscale.mixture import Mixture, unknown_domain
 from mixscale.objective import sign_of, target_index
 from mixscale.validation import Validated, setting
 
-EPOCHS = 4.0
-"""Default of `Constraints.epochs`: so many passes over a text are nearly as good as new text (arXiv 2305.16264)."""
+EPOCHS = 4.0  # passes over a text that are nearly as good as new text (arXiv 2305.16264)
 
 
 @dataclass(frozen=True)
@@ -28,42 +26,29 @@ class Group(Validated, section="constraints.groups"):
     """Domains whose weights are constrained together."""
 
     domains: tuple[str, ...]
-    low: float = setting(0.0, least=0, most=1)
-    """least sum of their weights"""
-    high: float = setting(1.0, least=0, most=1)
-    """greatest sum of their weights"""
-    tied: bool = False
-    """whether they keep the proportions that they have in the prior (without a prior: in the current mixture), so that
-    only their sum is free"""
+    low: float = setting(0.0, least=0, most=1)  # least sum of their weights
+    high: float = setting(1.0, least=0, most=1)  # greatest sum of their weights
+    tied: bool = False  # keep the proportions of the prior, or else of the current mixture; only the sum is free
 
 
 @dataclass(frozen=True)
 class Constraints(Validated, section="constraints"):
     """What the mixture must satisfy. Domains and targets that are not named are free."""
 
-    lower: dict[str, float] = setting(factory=dict, least=0, most=1)
-    """least weight of a domain"""
-    upper: dict[str, float] = setting(factory=dict, least=0, most=1)
-    """greatest weight of a domain"""
-    fixed: dict[str, float] = setting(factory=dict, least=0, most=1)
-    """exact weight of a domain"""
-    groups: dict[str, Group] = setting(factory=dict)
-    """bounds on a sum of weights, or proportions that stay as they are, by a name of the group"""
+    lower: dict[str, float] = setting(factory=dict, least=0, most=1)  # least weight of a domain
+    upper: dict[str, float] = setting(factory=dict, least=0, most=1)  # greatest weight of a domain
+    fixed: dict[str, float] = setting(factory=dict, least=0, most=1)  # exact weight of a domain
+    groups: dict[str, Group] = setting(factory=dict)  # bounds on sums of weights, or fixed proportions, by name
     available: dict[str, float] = setting(factory=dict, least=0)
     """unique tokens that a domain has; caps its weight at epochs × available / n_tokens"""
     epochs: float | dict[str, float] = setting(EPOCHS, above=0)
-    """how often available tokens may be repeated, for all domains or by domain; infinity caps nothing, and a law that
-    counts repeats then weighs them itself"""
+    """how often available tokens may be repeated, for all domains or by domain; infinity does not cap weights"""
     keep: dict[str, float] | tuple[str, ...] = setting(factory=dict, least=0)
     """targets that must not become worse than at the current mixture, with a tolerance in the target's unit"""
-    prior: dict[str, float] | None = setting(None, least=0)
-    """a mixture to stay near"""
-    max_kl: float | None = setting(None, least=0)
-    """greatest divergence KL(mixture || prior), in nats"""
-    max_tv: float | None = setting(None, least=0, most=1)
-    """greatest total variation distance from the prior"""
-    kl_weight: float = setting(0.0, least=0)
-    """loss added to the objective for each nat of KL(mixture || prior)"""
+    prior: dict[str, float] | None = setting(None, least=0)  # a mixture to stay near
+    max_kl: float | None = setting(None, least=0)  # greatest divergence KL(mixture || prior), in nats
+    max_tv: float | None = setting(None, least=0, most=1)  # greatest total variation distance from the prior
+    kl_weight: float = setting(0.0, least=0)  # loss added to the objective for each nat of KL(mixture || prior)
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, Mapping) and not isinstance(self.keep, str):
@@ -88,9 +73,8 @@ class Constraints(Validated, section="constraints"):
             if twice := [d for d in group.domains if group.domains.count(d) > 1]:
                 raise InputError(f"group '{name}' names '{twice[0]}' twice; name each domain once")
             if group.low > group.high:
-                raise InputError(
-                    f"bounds of group '{name}' contradict each other: {group.low:g} is above {group.high:g}"
-                )
+                raise InputError(f"bounds of group '{name}' contradict each other: {group.low:g} is above "
+                                 f"{group.high:g}")  # fmt: skip
         if sum(self.lower.values()) > 1 + 1e-9:
             raise InputError(f"lower bounds contradict each other: {_sum(self.lower)}, which is more than 1")
         for name, value in (("max_kl", self.max_kl), ("max_tv", self.max_tv), ("kl_weight", self.kl_weight or None)):
@@ -98,9 +82,8 @@ class Constraints(Validated, section="constraints"):
                 raise InputError(f"constraints.{name} is {value:g}, but there is no prior; give constraints.prior")
             if value is not None and not np.isfinite(value):
                 raise InputError(f"constraints.{name} is {value:g}; it must be finite")
-        if self.prior and not (
-            self.near_prior or self.max_tv is not None or any(g.tied for g in self.groups.values())
-        ):
+        tied = any(group.tied for group in self.groups.values())
+        if self.prior and not (self.near_prior or self.max_tv is not None or tied):
             raise InputError("constraints.prior has no effect without max_kl, max_tv, kl_weight or a tied group")
         if self.epochs != EPOCHS and not self.available:
             raise InputError("constraints.epochs has no effect without constraints.available")
@@ -110,7 +93,7 @@ class Constraints(Validated, section="constraints"):
 
     @property
     def near_prior(self) -> bool:
-        """Whether the divergence from the prior is limited or penalized."""
+        """Whether the KL divergence from the prior is limited or penalized."""
         return self.max_kl is not None or self.kl_weight > 0
 
     def prior_K(self, domains: Sequence[str]) -> np.ndarray | None:
@@ -127,15 +110,15 @@ class Constraints(Validated, section="constraints"):
         columns: Sequence[str] = (),
         current_cost_T: np.ndarray | None = None,
     ) -> tuple[Constraint, ...]:
-        """The objects that these constraints mean.
+        """One object per constraint.
 
         Args:
-            current_K: the mixture in use, which ties without a prior and kept targets refer to.
-            unused: domains that must have no weight because no fitted run used them.
-            targets, columns, current_cost_T: fitted targets, and their costs at the current mixture, for kept targets.
+            current_K: the mixture in use, for kept targets and for ties without a prior.
+            unused: domains that no fitted run used; their weight must be zero.
+            targets, columns, current_cost_T: the fitted targets and their costs at the current mixture.
 
         Raises:
-            InputError: a name is unknown, or something that a constraint refers to is missing.
+            InputError: a name is unknown, or a constraint refers to something that is missing.
         """
         bounds(domains, self.lower, self.upper)
         prior_K = self.prior_K(domains)
@@ -146,7 +129,7 @@ class Constraints(Validated, section="constraints"):
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON can hold of them; an infinite number of epochs is written "inf"."""
+        """Plain JSON; epochs are text, because they may be infinite."""
         epochs = self.epochs
         written = {d: str(e) for d, e in epochs.items()} if isinstance(epochs, Mapping) else str(epochs)
         return asdict(self) | {"epochs": written}
@@ -162,80 +145,57 @@ class Constraints(Validated, section="constraints"):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Constraint:
-    """One condition on a mixture: it holds where `residual <= 0`.
+    """One condition on a mixture; satisfied if `residual`, its excess for each of Q mixtures, is not positive."""
 
-    Attributes:
-        kind: the field of `Constraints` that it comes from. name: unique among the constraints of a problem.
-        text: the constraint in words. bound: the value that was given, None if there was none (and so no dual value).
-        unit: of the bound: weight, nats, or the target's own (target).
-        sign: derivative of the solver's limit by the bound.
-        domains, target: what it is about.
-    """
-
-    kind: str
-    name: str
-    text: str
-    bound: float | None = None
-    unit: str = "weight"
-    sign: float = 1.0
+    kind: str  # the field of `Constraints`
+    name: str  # unique within a problem
+    description: str  # in words, with its value
+    bound: float | None = None  # None without one, and so without a dual value
+    unit: str = "weight"  # of the bound: weight, nats, or target (that of the target)
+    sign: float = 1.0  # derivative of the solver's limit by the bound
     domains: tuple[str, ...] = ()
     target: str | None = None
-
-    def describe(self) -> str:
-        """The constraint in words, with its value."""
-        return self.text
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(Constraint):
-    """`rows_JxK · h + excess_JxK · max(h - above_K, 0) <= limit_J` (or equal to it)."""
+    """`rows_JxK · h <= limit_J`, or equal to it; with `above_K`, the left side is `Σ max(h - above_K, 0)`."""
 
     rows_JxK: np.ndarray
     limit_J: np.ndarray
     equal: bool = False
-    excess_JxK: np.ndarray | None = None
     above_K: np.ndarray | None = None
 
     def residual(self, h_QxK: np.ndarray) -> np.ndarray:
-        """By how much each mixture exceeds it, shape (Q,)."""
         over_QxJ = h_QxK @ self.rows_JxK.T - self.limit_J
-        if self.excess_JxK is not None:
-            over_QxJ = over_QxJ + np.maximum(h_QxK - self.above_K, 0.0) @ self.excess_JxK.T
+        if self.above_K is not None:
+            over_QxJ = over_QxJ + np.maximum(h_QxK - self.above_K, 0.0) @ np.ones((h_QxK.shape[1], 1))
         return (np.abs(over_QxJ) if self.equal else over_QxJ).max(axis=1)
-
-    def derivative(self, h_K: np.ndarray) -> np.ndarray:
-        """Derivative of the left-hand side by the weights, shape (J, K)."""
-        if self.excess_JxK is None:
-            return self.rows_JxK
-        return self.rows_JxK + self.excess_JxK * (h_K > self.above_K)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TargetLimit(Constraint):
-    """The cost of target number `index` is at most `limit`, by the fitted law."""
+    """By the fitted law, the cost of target number `index` is at most `limit`."""
 
     index: int
     limit: float
 
     def residual(self, cost_QxT: np.ndarray) -> np.ndarray:
-        """By how much the costs of each mixture exceed it, shape (Q,)."""
         return cost_QxT[:, self.index] - self.limit
 
 
-Curve = Callable[..., Any]
-"""A convex function `curve(h_QxK, parameter_K, xp)` of mixtures, shape (Q,), in NumPy or JAX (`xp`)."""
+Curve = Callable[..., Any]  # a convex function (h_QxK, parameter_K, xp) -> (Q,), with xp NumPy or JAX
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Curved(Constraint):
-    """`curve(h, parameter_K) <= limit` for a convex function; the solver differentiates it."""
+    """`curve(h, parameter_K) <= limit`; the solver differentiates the curve."""
 
     curve: Curve
     parameter_K: np.ndarray
     limit: float
 
     def residual(self, h_QxK: np.ndarray) -> np.ndarray:
-        """By how much each mixture exceeds it, shape (Q,)."""
         return self.curve(h_QxK, self.parameter_K) - self.limit
 
 
@@ -249,7 +209,7 @@ def kl_divergence(h_QxK, prior_K, xp=np):
 def bounds(
     domains: Sequence[str], lower: Mapping[str, float] | None, upper: Mapping[str, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest weight of every domain in the order of `domains`, shapes (K,), (K,).
+    """Least and greatest weight of every domain, shapes (K,), (K,).
 
     Raises:
         InputError: an unknown domain, a bound outside 0..1, or bounds that no mixture satisfies.
@@ -265,7 +225,7 @@ def bounds(
 
 
 def as_array(weights: Mapping[str, float], domains: Sequence[str], what: str) -> np.ndarray:
-    """A mixture in the order of `domains`; `what` it is begins the sentence of an error."""
+    """A mixture in the order of `domains`; errors begin with `what`."""
     for domain in weights:
         _index(domain, domains, what)
     try:
@@ -277,40 +237,38 @@ def as_array(weights: Mapping[str, float], domains: Sequence[str], what: str) ->
 WORDS = {">=": "at least", "<=": "at most", "==": "exactly"}
 
 
-def _sum_of(kind: str, name: str, domains, members, sense: str, bound: float, subject: str, more: str = "") -> Linear:
-    """A sum of weights that is at least, at most or exactly `bound`."""
-    coefficient_K = np.isin(domains, members).astype(float)
+def _sum_of(
+    kind: str, name: str, domains, members, sense: str, bound: float, subject: str, more: str = "", text: str = ""
+) -> Linear:
+    """A sum of weights that is at least, at most or exactly `bound`; with `text`, a bound that nobody gave."""
     sign = -1.0 if sense == ">=" else 1.0
     return Linear(
-        kind=kind, name=name, text=f"{subject} {WORDS[sense]} {100 * bound:.4g}%{more}", bound=bound, sign=sign,
-        domains=tuple(members), rows_JxK=sign * coefficient_K[None], limit_J=np.array([sign * bound]),
-        equal=sense == "==",
+        kind=kind, name=name, description=text or f"{subject} {WORDS[sense]} {100 * bound:.4g}%{more}",
+        bound=None if text else bound, sign=sign, domains=tuple(members), equal=sense == "==",
+        rows_JxK=sign * np.isin(domains, members).astype(float)[None], limit_J=np.array([sign * bound]),
     )  # fmt: skip
 
 
 def _bounds(given: Constraints, domains: Sequence[str]) -> Iterator[Linear]:
     exact = {d: low for d, low in given.lower.items() if given.upper.get(d) == low} | given.fixed
-    for domain, value in given.lower.items():
-        if value > 0 and domain not in exact:
-            yield _sum_of("lower", f"lower {domain}", domains, [domain], ">=", value, domain)
-    for domain, value in given.upper.items():
-        if value < 1 and domain not in exact:
-            yield _sum_of("upper", f"upper {domain}", domains, [domain], "<=", value, domain)
-    for domain, value in exact.items():
+    for domain in given.fixed:
         _index(domain, domains, "constraints.fixed")
-        yield _sum_of("fixed", f"fixed {domain}", domains, [domain], "==", value, domain)
+    lower = {d: v for d, v in given.lower.items() if v > 0 and d not in exact}
+    upper = {d: v for d, v in given.upper.items() if v < 1 and d not in exact}
+    for kind, sense, values in (("lower", ">=", lower), ("upper", "<=", upper), ("fixed", "==", exact)):
+        for domain, value in values.items():
+            yield _sum_of(kind, f"{kind} {domain}", domains, [domain], sense, value, domain)
 
 
 def _groups(given: Constraints, domains: Sequence[str]) -> Iterator[Linear]:
     for name, group in given.groups.items():
         for domain in group.domains:
             _index(domain, domains, f"group '{name}'")
-        subject = f"{name} ({' + '.join(group.domains)})"
+        senses = [(">=", " at least", group.low)] if group.low > 0 else []
+        senses += [("<=", " at most", group.high)] if group.high < 1 else []
         if group.low == group.high:
             senses = [("==", "", group.low)]
-        else:
-            senses = [(">=", " at least", group.low)] if group.low > 0 else []
-            senses += [("<=", " at most", group.high)] if group.high < 1 else []
+        subject = f"{name} ({' + '.join(group.domains)})"
         for sense, which, bound in senses:
             yield _sum_of("groups", f"group {name}{which}", domains, group.domains, sense, bound, subject)
 
@@ -346,17 +304,16 @@ def _ties(given: Constraints, domains: Sequence[str], model_K: np.ndarray | None
         rows_JxK[:, index_J] = -(model_K[index_J] / total)[:, None]
         rows_JxK[np.arange(len(index_J)), index_J] += 1
         yield Linear(
-            kind="tied", name=f"tie {name}", text=f"{', '.join(group.domains)} in the proportions of the {source}",
-            bound=0.0, domains=group.domains, rows_JxK=rows_JxK[:-1], limit_J=np.zeros(len(index_J) - 1), equal=True,
+            kind="tied", name=f"tie {name}", bound=0.0, domains=group.domains,
+            description=f"{', '.join(group.domains)} in the proportions of the {source}",
+            rows_JxK=rows_JxK[:-1], limit_J=np.zeros(len(index_J) - 1), equal=True,
         )  # fmt: skip
 
 
 def _unused(domains: Sequence[str], unused: Sequence[str]) -> Iterator[Linear]:
     for domain in unused:
         text = f"no weight on {domain}, which no fitted run used"
-        yield replace(
-            _sum_of("unused", f"unused {domain}", domains, [domain], "==", 0.0, domain), text=text, bound=None
-        )
+        yield _sum_of("unused", f"unused {domain}", domains, [domain], "==", 0.0, domain, text=text)
 
 
 def _distances(given: Constraints, domains: Sequence[str], prior_K: np.ndarray | None) -> Iterator[Constraint]:
@@ -364,17 +321,18 @@ def _distances(given: Constraints, domains: Sequence[str], prior_K: np.ndarray |
         return
     if given.near_prior and (absent := [d for d, p in zip(domains, prior_K, strict=True) if p == 0]):
         text = f"no weight on {', '.join(absent)}, which the prior does not have"
-        yield replace(_sum_of("prior", "prior", domains, absent, "==", 0.0, ""), text=text, bound=None)
+        yield _sum_of("prior", "prior", domains, absent, "==", 0.0, "", text=text)
     if (most := given.max_tv) is not None:
         yield Linear(
-            kind="max_tv", name="max_tv", text=f"at most {100 * most:.4g}% of the weight moved away from the prior",
-            bound=most, rows_JxK=np.zeros((1, len(domains))), limit_J=np.array([most]),
-            excess_JxK=np.ones((1, len(domains))), above_K=prior_K,
+            kind="max_tv", name="max_tv", bound=most, above_K=prior_K, limit_J=np.array([most]),
+            description=f"at most {100 * most:.4g}% of the weight moved away from the prior",
+            rows_JxK=np.zeros((1, len(domains))),
         )  # fmt: skip
     if (most := given.max_kl) is not None:
         yield Curved(
-            kind="max_kl", name="max_kl", text=f"KL divergence from the prior at most {most:.4g} nats", bound=most,
-            unit="nats", curve=kl_divergence, parameter_K=prior_K, limit=most,
+            kind="max_kl", name="max_kl", bound=most, unit="nats",
+            description=f"KL divergence from the prior at most {most:.4g} nats",
+            curve=kl_divergence, parameter_K=prior_K, limit=most,
         )  # fmt: skip
 
 
@@ -385,11 +343,12 @@ def _kept(given: Constraints, targets, columns, current_cost_T: np.ndarray | Non
         t = target_index(name, targets, columns, "constraints.keep: ")
         if not np.isfinite(tolerance):
             raise InputError(f"constraints.keep of '{name}' is {tolerance:g}; leave out a target without a limit")
-        room = f"at most {tolerance:.4g} worse" if tolerance else "no worse"
+        worse = f"at most {tolerance:.4g} worse" if tolerance else "no worse"
         limit = float(current_cost_T[t]) + tolerance
         yield TargetLimit(
             kind="keep", name=f"keep {targets[t]}", bound=tolerance, unit="target", target=targets[t], index=t,
-            limit=limit, text=f"{targets[t]} {room} than at the current mixture ({sign_of(columns[t]) * limit:.4f})",
+            limit=limit,
+            description=f"{targets[t]} {worse} than at the current mixture ({sign_of(columns[t]) * limit:.4f})",
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def number(value: float, uncertainty: float | None = None) -> str:
     decimals = 3
     if uncertainty is not None and math.isfinite(uncertainty) and uncertainty > 0:
         decimals = min(max(1 - math.floor(math.log10(uncertainty)), 2), 4)
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return f"{value:z.{decimals}f}".replace("-", "−")
 
 
 def positive(value: float, uncertainty: float | None = None) -> str:

@@ -122,6 +122,11 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     return values
 
 
+def mixture_index(h_RxK: np.ndarray, decimals: int = 9) -> np.ndarray:
+    """Number of each row's mixture, from 0, shape (R,); mixtures that round alike have one number."""
+    return np.unique(np.round(h_RxK, decimals), axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def unknown_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
     """The error for a domain that does not exist; it begins with `what`, such as an option."""
     close = did_you_mean(name, domains)

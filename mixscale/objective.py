@@ -1,13 +1,8 @@
-"""`Objective`: the number that a mixture should make small. It is computed here and nowhere else.
+"""`Objective`: the number that a mixture minimizes; computed only here. Knows neither laws nor solvers.
 
-`Objective` is what a person writes (a config section, an argument, command-line options). `Objective.bind` joins it to
-the targets of one table or fit: the `BoundObjective` gives its value for measured or predicted losses, its interval,
-its name, the best mixture of a grid, and its rows for a solver. Scores are better when higher, so every target is
-first turned into a *cost* by its sign. Nothing here knows laws or solvers.
-
-For a fit, `optimum.problem` binds it with the right references: `optimum.problem.objective` is the `BoundObjective`,
-`optimum.problem.observed(y_QxT, **scale)` its value for measured losses, and
-`optimum.problem.predicted(h_QxK, level, **scale)` its prediction with an interval.
+You write an `Objective`; `Objective.bind` joins it to the targets of a table or fit. The `BoundObjective` computes its
+value, interval, name and best mixture of a grid, and its rows for a solver. A target times its sign is a *cost*: lower
+is better, also for a score. `optimization.Problem` adds what costs are measured from.
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mixscale.errors import InputError, did_you_mean
+from mixscale.mixture import mixture_index
 from mixscale.validation import Validated, setting
 
 Kind = Literal["mean", "worst", "guardrails"]
@@ -32,19 +28,17 @@ class Objective(Validated, section="objective"):
     """What the optimum minimizes."""
 
     weights: dict[str, float] = setting(factory=dict, least=0)
-    """weight of each target; a target that is not named has weight zero, and all are equal if none is named"""
+    """weight of each target; others have weight zero; by default all are equal"""
     kind: Kind = "mean"
-    """mean: the weighted mean of the targets. worst: the worst target (minimax), each multiplied by its weight over
-    the mean weight. guardrails: the weighted mean gain over the current mixture, minus a penalty for each guardrail
-    target that becomes worse than at the current mixture by more than its noise"""
+    """mean: the weighted mean of the targets. worst: the worst target (minimax), each times its weight over the mean
+    weight. guardrails: the weighted mean relative to the current mixture, plus a penalty for each guardrail target
+    that is worse than at the current mixture by more than its noise"""
     relative_to: Literal["current", "best"] | None = None
-    """what the worst target is measured from: zero, its value at the current mixture, or the best it can be under the
-    constraints; guardrails are always relative to the current mixture"""
+    """of kind worst: relative to each target at the current mixture, or to its best under the constraints"""
     guardrails: dict[str, float] = setting(factory=dict, least=0)
-    """for kind guardrails: penalty for each unit by which this target becomes worse than its noise explains"""
+    """of kind guardrails: penalty per unit by which the target becomes worse than its noise explains"""
     robust: Robust = "point"
-    """point: the fitted law alone. mean, worst: mean or maximum over the bootstrap laws. quantile: mean of the worst
-    1 - level of them (conditional value at risk)"""
+    """point: the fitted law. mean, worst: over the bootstrap laws. quantile: mean of the worst 1 - level (CVaR)"""
     level: float = setting(LEVEL, above=0, below=1)
     """of robust quantile: 0.9 averages the worst tenth of the bootstrap laws"""
 
@@ -55,18 +49,16 @@ class Objective(Validated, section="objective"):
             raise InputError("objective.relative_to has no effect with kind 'mean'; set kind 'worst' or leave it out")
         if self.relative_to == "best" and self.kind == "guardrails":
             raise InputError("objective.relative_to is 'best', but guardrails are relative to the current mixture")
-        if bool(self.guardrails) != (self.kind == "guardrails"):
-            raise InputError(
-                "objective.guardrails has no effect without kind 'guardrails'; set it"
-                if self.guardrails
-                else "objective.kind is 'guardrails', but no guardrail is given; name targets in objective.guardrails"
-            )
+        if self.guardrails and self.kind != "guardrails":
+            raise InputError("objective.guardrails has no effect without kind 'guardrails'; set it")
+        if self.kind == "guardrails" and not self.guardrails:
+            raise InputError("objective.kind is 'guardrails', but objective.guardrails is empty; name targets in it")
         if self.level != LEVEL and self.robust != "quantile":
             raise InputError("objective.level has no effect without robust 'quantile'; set it or leave level out")
 
     @property
     def reference(self) -> Literal["current", "best"] | None:
-        """What costs are measured from: the current mixture, each target's own best, or zero."""
+        """Costs are relative to the current mixture, to each target's own best, or to zero (None)."""
         return "current" if self.kind == "guardrails" else self.relative_to
 
     def bind(
@@ -75,11 +67,11 @@ class Objective(Validated, section="objective"):
         """The objective over these targets.
 
         Args:
-            targets: bare names (`code`). columns: the same with their prefix (`loss/code`), which decides their sign.
-            noise_T: standard deviation between seeds, in each target's unit; only guardrails use it.
+            targets: bare names (`code`). columns: with their prefix (`loss/code`), which gives the sign.
+            noise_T: seed noise of each target, for guardrails.
 
         Raises:
-            InputError: a weight or guardrail names a target that is not among them.
+            InputError: a weight or guardrail names another target.
         """
         slope_T = np.zeros(len(targets))
         for name, slope in self.guardrails.items():
@@ -92,15 +84,11 @@ class Objective(Validated, section="objective"):
         return BoundObjective(self, tuple(targets), sign_T, weight_T, slope_T, noise_T)
 
     def tail(self, count: int) -> float:
-        """How many of `count` scenarios the value depends on if only the worst count; fractional for a quantile."""
+        """Number of worst scenarios, of `count`, that determine the value; fractional for a quantile."""
         return 1.0 if self.robust == "worst" else (1 - self.level) * count
 
     def over_scenarios(self, value_SxQ: np.ndarray, count: int | None = None) -> np.ndarray:
-        """One value of the values of all scenarios, shape (Q,).
-
-        Args:
-            count: number of all scenarios if these are only the worst of them.
-        """
+        """The values of all scenarios combined, shape (Q,); if these are only the worst, `count` counts all."""
         if self.robust == "worst":
             return value_SxQ.max(axis=0)
         if self.robust == "quantile":
@@ -123,14 +111,14 @@ class Objective(Validated, section="objective"):
 
 
 class ObjectiveRows(NamedTuple):
-    """An objective as `minimize price_F · f + slope_E · e + shift` with `share_CxF · f - lift_CxE · e <= limit_C`.
+    """`minimize coef_F · f + coef_E · e + shift` subject to `share_CxF · f - lift_CxE · e <= limit_C`.
 
-    f are the scaled losses of S scenarios and T targets in one row, e are E variables of the objective's own, of which
-    the last `positive` are not negative. `start_E · a` satisfies every row that is exceeded by less than a at e = 0.
+    f are the scaled losses of S scenarios × T targets; e are E auxiliary variables, the last `positive` of them
+    non-negative. If no row is exceeded by more than a at e = 0, `e = a start_E` satisfies them all.
     """
 
-    price_F: np.ndarray
-    slope_E: np.ndarray
+    coef_F: np.ndarray
+    coef_E: np.ndarray
     shift: float
     share_CxF: np.ndarray
     lift_CxE: np.ndarray
@@ -143,28 +131,23 @@ class ObjectiveRows(NamedTuple):
 class BoundObjective:
     """An `Objective` over the T targets of one table or fit.
 
-    Losses `y` are in the targets' own units; costs are `y * sign_T`, so that lower is better. A *reference* is what
-    costs are measured from (zero by default); it broadcasts against the costs.
-
-    Attributes:
-        sign_T: -1 for a score, else 1. weight_T: sums to one. slope_T, noise_T: of the guardrails.
+    Costs are `y * sign_T` for losses `y` in the targets' units; `reference` is subtracted from them.
     """
 
     objective: Objective
     targets: tuple[str, ...]
-    sign_T: np.ndarray
-    weight_T: np.ndarray
-    slope_T: np.ndarray
+    sign_T: np.ndarray  # -1 for a score, else 1
+    weight_T: np.ndarray  # sums to one
+    slope_T: np.ndarray  # slope_T, noise_T: of the guardrails
     noise_T: np.ndarray
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weight of every target by name; they sum to one."""
+        """Weight of every target; they sum to one."""
         return dict(zip(self.targets, map(float, self.weight_T), strict=True))
 
     @property
     def weighted(self) -> bool:
-        """Whether targets have different weights."""
         return not np.allclose(self.weight_T, self.weight_T[0])
 
     @property
@@ -173,19 +156,14 @@ class BoundObjective:
         return self.objective.kind == "mean" and not self.weighted
 
     @property
-    def losses_only(self) -> bool:
-        """Whether no target is a score."""
-        return bool((self.sign_T > 0).all())
-
-    @property
     def name(self) -> str:
-        """What its value is called on an axis or in a table; lower is better."""
-        kind, reference = self.objective.kind, self.objective.reference
+        """Name of its value on an axis or in a table."""
+        kind, losses_only = self.objective.kind, (self.sign_T > 0).all()
         if kind == "worst":
-            since = {None: "", "current": " above current", "best": " above its own best"}[reference]
-            name = f"worst {'loss' if self.losses_only else 'target (scores negated)'}{since}"
+            since = {None: "", "current": " above current", "best": " above its own best"}[self.objective.reference]
+            name = f"worst {'loss' if losses_only else 'target (scores negated)'}{since}"
         else:
-            name = "mean loss" if self.losses_only else "mean objective (scores negated)"
+            name = "mean loss" if losses_only else "mean objective (scores negated)"
         name = f"weighted {name}" if self.weighted else name
         return f"{name} above current, with guardrails" if kind == "guardrails" else name
 
@@ -196,11 +174,10 @@ class BoundObjective:
 
     @cached_property
     def _factor_T(self) -> np.ndarray:
-        """What the counted targets are multiplied by if the worst counts."""
         return self.weight_T[self.counted_T] / self.weight_T[self.counted_T].mean()
 
     def value(self, cost_SxQxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
-        """Value of each scenario's costs, shape (S, Q) (the leading axes of the costs)."""
+        """Value of each scenario's costs: the leading axes, (S, Q)."""
         rise_SxQxT = cost_SxQxT - reference
         if self.objective.kind == "worst":
             return (self._factor_T * rise_SxQxT[..., self.counted_T]).max(axis=-1)
@@ -210,23 +187,15 @@ class BoundObjective:
         return value_SxQ
 
     def observed(self, y_RxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
-        """Value of measured (or predicted) losses, shape (R,). A target that does not count may be missing (NaN)."""
+        """Value of measured or predicted losses, shape (R,); a target without weight may be NaN."""
         idle_T = (self.weight_T == 0) & (self.slope_T == 0)
         return self.value(np.where(idle_T, 0.0, y_RxT * self.sign_T), np.where(idle_T, 0.0, reference))
 
-    def best_of_grid(
-        self, y_RxT: np.ndarray, h_RxK: np.ndarray, reference: np.ndarray | float = 0.0
-    ) -> tuple[np.ndarray, float]:
-        """The mixture (K,) of the lowest value observed, repeats of a mixture averaged, and that value.
-
-        Args:
-            y_RxT: measured losses. h_RxK: the mixture of each row; rows of equal mixtures are repeats.
-        """
-        h_GxK, group_R = np.unique(np.round(h_RxK, 9), axis=0, return_inverse=True)
-        group_R = group_R.reshape(-1)
+    def best_of_grid(self, y_RxT: np.ndarray, h_RxK: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """The mixture (K,) of the lowest observed value, averaged over its rows."""
+        group_R = mixture_index(h_RxK)
         mean_G = np.bincount(group_R, self.observed(y_RxT, reference)) / np.bincount(group_R)
-        best = int(mean_G.argmin())
-        return h_RxK[np.flatnonzero(group_R == best)[0]], float(mean_G[best])
+        return h_RxK[(group_R == mean_G.argmin()).argmax()]
 
     def interval(
         self,
@@ -237,11 +206,10 @@ class BoundObjective:
         level: float,
         reference: np.ndarray | float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Value of predicted losses and its interval for a new run, from a law's draws: (value, low, high), each (Q,).
+        """Value of predicted losses and its interval for a new run: (value, low, high), each (Q,).
 
-        The draws of each target are stretched to the width of its own calibrated interval `low` to `high`. The worst
-        of several uncertain targets tends to lie above the worst of their predictions, so this interval reaches
-        further up than down. A weighted mean has a calibrated interval of its own (`LawFit.objective`).
+        The draws of each target are stretched to the width of its calibrated interval `low` to `high`. The worst of
+        several uncertain targets tends to exceed the worst of their predictions, so the interval reaches further up.
         """
         ends = ((1 - level) / 2, 0.5, (1 + level) / 2)
         lo_QxT, median_QxT, hi_QxT = np.quantile(draws_SxQxT, ends, axis=0)
@@ -254,11 +222,10 @@ class BoundObjective:
     def rows(
         self, unit_T: np.ndarray, offset_T: np.ndarray, reference_SxT: np.ndarray, count: int | None = None
     ) -> ObjectiveRows:
-        """The objective over S scenarios of costs `unit_T f + offset_T`; `count` is as in `Objective.over_scenarios`.
+        """The objective over S scenarios of costs `unit_T f + offset_T`; `count` as in `Objective.over_scenarios`.
 
-        The largest of several is an upper bound that is minimized; the mean of the worst share q of S values is
-        `min over z of z + Σ max(value_s - z, 0) / (q S)` (Rockafellar and Uryasev 2000). A hinge is a variable that is
-        not negative and not below what it is the hinge of.
+        A maximum is an upper bound that is minimized. The mean of the worst share q of S values is
+        `min over z of z + Σ max(value_s - z, 0) / (q S)` (Rockafellar and Uryasev 2000).
         """
         (s, t), robust, above_SxT = reference_SxT.shape, self.objective.robust, reference_SxT - offset_T
         if worst := self.objective.kind == "worst":
@@ -277,17 +244,17 @@ class BoundObjective:
                 hinge_limit_H, np.ones(h), h,
             )  # fmt: skip
         if robust == "worst" or s == 1:
-            slope_E, lift_CxE, positive = np.ones(1), np.ones((len(scenario_C), 1)), 0
+            coef_E, lift_CxE, positive = np.ones(1), np.ones((len(scenario_C), 1)), 0
         elif robust == "quantile":
-            slope_E = np.r_[1.0, np.full(s, 1 / self.objective.tail(count or s))]
+            coef_E = np.r_[1.0, np.full(s, 1 / self.objective.tail(count or s))]
             lift_CxE, positive = np.column_stack([np.ones(len(scenario_C)), np.eye(s)[scenario_C]]), s
         else:
-            slope_E, lift_CxE, positive = np.full(s, 1 / s), np.eye(s)[scenario_C], 0
+            coef_E, lift_CxE, positive = np.full(s, 1 / s), np.eye(s)[scenario_C], 0
         of_hinge_CxH = np.repeat(np.eye(s), len(guard_G), axis=1)[scenario_C]
-        lift_CxE = np.block([[lift_CxE, -of_hinge_CxH], [np.zeros((h, len(slope_E))), np.eye(h)]])
+        lift_CxE = np.block([[lift_CxE, -of_hinge_CxH], [np.zeros((h, len(coef_E))), np.eye(h)]])
         return ObjectiveRows(
-            np.zeros(s * t), np.r_[slope_E, np.zeros(h)], 0.0, np.concatenate([value_CxF, hinge_HxF]), lift_CxE,
-            np.r_[limit_SxJ.reshape(-1), hinge_limit_H], np.r_[np.full(len(slope_E), 1.0 + len(guard_G)), np.ones(h)],
+            np.zeros(s * t), np.r_[coef_E, np.zeros(h)], 0.0, np.concatenate([value_CxF, hinge_HxF]), lift_CxE,
+            np.r_[limit_SxJ.reshape(-1), hinge_limit_H], np.r_[np.full(len(coef_E), 1.0 + len(guard_G)), np.ones(h)],
             positive + h,
         )  # fmt: skip
 
@@ -299,16 +266,12 @@ def tail_mean(value_SxQ: np.ndarray, tail: float) -> np.ndarray:
 
 
 def sign_of(column: str) -> float:
-    """-1 for a score, which is better when higher; 1 for losses and metrics."""
+    """-1 for a score, which is better when higher, else 1."""
     return -1.0 if column.startswith("score/") else 1.0
 
 
 def target_index(name: str, targets: Sequence[str], columns: Sequence[str], where: str = "") -> int:
-    """Place of a target that is given by its bare name or by its column.
-
-    Raises:
-        InputError: it was not fitted; `where` begins the sentence.
-    """
+    """Index of a target, given by its bare name or column; raises InputError, beginning with `where`, if unknown."""
     bare = dict(zip(columns, targets, strict=True)).get(name, name)
     if bare not in targets:
         raise InputError(f"{where}target '{name}' was not fitted{did_you_mean(name, targets)}")
@@ -316,7 +279,7 @@ def target_index(name: str, targets: Sequence[str], columns: Sequence[str], wher
 
 
 def target_weights(targets: Sequence[str], columns: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
-    """Weights in the order of the targets, non-negative and summing to one, shape (T,); all equal if none is given.
+    """Normalized weights in the order of the targets, shape (T,); all equal if none is given.
 
     Raises:
         InputError: a name is unknown, a weight is negative or not finite, or all are zero.

@@ -114,8 +114,7 @@ def best_of(experiment: Experiment, table: RunTable, fitted: LawFit, optimum: Op
     scale = {name: frame[name].to_numpy(float) for name in ("n_params", "n_tokens") if fitted.uses_scale}
     reference_RxT = optimum.problem.reference_at(len(frame), **scale)
     h_RxK = frame[[f"mix/{d}" for d in table.domains]].to_numpy(float)
-    best_K, _ = optimum.problem.objective.best_of_grid(y_RxT, h_RxK, reference_RxT)
-    return Mixture.from_array(table.domains, best_K)
+    return Mixture.from_array(table.domains, optimum.problem.objective.best_of_grid(y_RxT, h_RxK, reference_RxT))
 
 
 @contextmanager

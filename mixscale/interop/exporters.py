@@ -1,7 +1,6 @@
-"""A mixture written as another trainer reads it: one function for each format, registered in `EXPORTERS`.
+"""A mixture as another trainer reads it: one function per format, registered in `EXPORTERS`.
 
-Formats know mixtures and paths, nothing of laws, of corpora or of how the mixture was found. Floats are written with
-the fewest digits that read back as the same number, so no weight changes.
+Knows mixtures and paths only. Floats are written with the fewest digits that read back as the same number.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.mixture import Mixture
@@ -17,60 +17,31 @@ from mixscale.registry import Registry
 
 @dataclass(frozen=True)
 class Source:
-    """A domain as a trainer sees it."""
+    """A domain as a trainer reads it."""
 
     domain: str
-    weight: float
-    """share of the tokens, or of the examples for a trainer that draws examples; all weights sum to one"""
-    paths: tuple[str, ...] = ()
-    """files, globs or prefixes, in the form that the trainer reads"""
-    epochs: float = 1.0
-    """how often its text may be repeated"""
-
-    def some_paths(self, trainer: str) -> list[str]:
-        """Its paths, for a trainer that needs at least one."""
-        if not self.paths:
-            raise InputError(
-                f"domain '{self.domain}' has no path, and {trainer} needs one; give --paths {self.domain}=PATH"
-            )
-        return list(self.paths)
-
-    def one_path(self, trainer: str) -> str:
-        """Its path, for a trainer that takes one path for each weight."""
-        if len(self.some_paths(trainer)) > 1:
-            raise InputError(
-                f"domain '{self.domain}' has {len(self.paths)} paths, and {trainer} takes one for each weight; give "
-                f"--paths {self.domain}=PATH once, with a glob or a merged file"
-            )
-        return self.paths[0]
-
-    def one_prefix(self, trainer: str) -> str:
-        """Its path, for a trainer that reads paths from a list separated by spaces."""
-        path = self.one_path(trainer)
-        if path.split() != [path]:
-            raise InputError(f"path '{path}' of domain '{self.domain}' has spaces, which separate {trainer}'s paths")
-        return path
+    weight: float  # share of the tokens, or of the examples for a trainer that draws examples
+    paths: tuple[str, ...] = ()  # files, globs or prefixes, as the trainer takes them
+    epochs: float = 1.0  # how often its text may be repeated
 
 
 @dataclass(frozen=True)
 class Exporter:
     """A format."""
 
-    write: Callable[[list[Source]], str]
-    """from the sources to the text of the file"""
+    write: Callable[[list[Source]], str]  # makes the text of the file
     trainer: str
-    use: str
-    """how to give the file, FILE, to the trainer"""
-    repeats: bool = False
-    """whether the format limits how often text may be repeated"""
-    examples: bool = False
-    """whether the trainer draws shares of examples instead of tokens"""
-    zeros: bool = False
-    """whether domains of weight zero are written; trainers reject a weight of zero, or never finish with one"""
+    use: str  # how to give FILE to the trainer
+    needs_paths: bool = False  # whether every domain needs a path
+    all_paths: bool = False  # whether every domain needs a path if one has any
+    one_path: bool = False  # whether a domain has at most one path
+    no_spaces: bool = False  # whether spaces separate paths
+    repeats: bool = False  # whether the format limits how often text may be repeated
+    examples: bool = False  # whether the trainer draws shares of examples instead of tokens
+    zeros: bool = False  # whether it has domains of weight zero, which trainers reject or never finish with
 
 
 EXPORTERS: Registry[Exporter] = Registry("export format")
-"""Every format by its name on the command line."""
 
 
 def exporter(name: str, trainer: str, use: str, **traits: bool) -> Callable:
@@ -94,14 +65,13 @@ def export(
 
     Args:
         to: name of a format, a key of `EXPORTERS`.
-        paths: where the text or tokens of each domain are: a path, or several if the trainer takes several.
-        mean_tokens: mean number of tokens in an example of each domain, for trainers that draw examples: weights
+        paths: of the text or tokens of each domain: one, or several if the trainer takes several.
+        mean_tokens: mean tokens in an example of each domain, for trainers that draw examples: weights
             `w_k / tokens_k`, normalized, give the mixture's shares of tokens.
         epochs: how often text may be repeated, for formats with such a limit; 1 by default.
 
     Raises:
-        InputError: there is no such format, a path is missing or names no domain, or the format does not use an
-            argument.
+        InputError: the format does not exist or does not use an argument; a path is missing or names no domain.
     """
     form = EXPORTERS[to]
     if epochs is not None and not form.repeats:
@@ -118,7 +88,9 @@ def export(
     weights = {d: w for d, w in mixture.items() if w > 0 or form.zeros}
     if mean_tokens:
         weights = _shares_of_examples(weights, mean_tokens)
-    return form.write([Source(d, w, given.get(d, ()), epochs or 1.0) for d, w in weights.items()])
+    sources = [Source(d, w, given.get(d, ()), epochs or 1.0) for d, w in weights.items()]
+    _check_paths(form, sources)
+    return form.write(sources)
 
 
 def parse_paths(words: Sequence[str]) -> dict[str, list[str]]:
@@ -136,6 +108,24 @@ def parse_paths(words: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _check_paths(form: Exporter, sources: list[Source]) -> None:
+    needed = form.needs_paths or (form.all_paths and any(s.paths for s in sources))
+    for domain, paths in ((s.domain, s.paths) for s in sources):
+        if needed and not paths:
+            raise InputError(
+                f"domain '{domain}' has no path, and {form.trainer} needs one; give --paths {domain}=PATH"
+            )
+        if form.one_path and len(paths) > 1:
+            raise InputError(
+                f"domain '{domain}' has {len(paths)} paths, and {form.trainer} takes one for each weight; give "
+                f"--paths {domain}=PATH once, with a glob or a merged file"
+            )
+        if form.no_spaces and paths[0].split() != [paths[0]]:
+            raise InputError(
+                f"path '{paths[0]}' of domain '{domain}' has spaces, which separate {form.trainer}'s paths"
+            )
+
+
 def _shares_of_examples(weights: Mapping[str, float], mean_tokens: Mapping[str, float]) -> dict[str, float]:
     if missing := [d for d in weights if d not in mean_tokens]:
         raise InputError(f"--mean-tokens lacks {listed(missing)}; give the mean tokens of an example of every domain")
@@ -150,49 +140,35 @@ def _shares_of_examples(weights: Mapping[str, float], mean_tokens: Mapping[str, 
 # ------------------------------------------------------------------ the formats; each docstring names its source
 
 
-@exporter("maxtext", "MaxText", "grain_train_mixture_config_path=FILE", examples=True)
+@exporter("maxtext", "MaxText", "grain_train_mixture_config_path=FILE", needs_paths=True, one_path=True, examples=True)
 def maxtext(sources: list[Source]) -> str:
-    """JSON by domain of `path` (an ArrayRecord glob) and `weight`, by which MaxText's Grain pipeline mixes.
-
-    Source: MaxText, docs on the Grain input pipeline, option grain_train_mixture_config_path.
-    """
-    return _json({s.domain: {"path": s.one_path("MaxText"), "weight": s.weight} for s in sources})
+    """JSON by domain of `path` (an ArrayRecord glob) and `weight`: MaxText, grain_train_mixture_config_path."""
+    return _json({s.domain: {"path": s.paths[0], "weight": s.weight} for s in sources})
 
 
 @exporter("levanter", "Levanter", "the section `data` of its config")
 def levanter(sources: list[Source]) -> str:
-    """YAML of `data.train_weights`, and of `data.components` with the URLs of the domains that have paths.
-
-    Source: Levanter's LmDataConfig, in which weights must name components.
-    """
+    """YAML of `data.train_weights`, and of `data.components` with the URLs of the domains: Levanter's LmDataConfig."""
     components = {s.domain: {"source": {"type": "url", "train_urls": list(s.paths)}} for s in sources if s.paths}
     data = {"components": components} if components else {}
     return _yaml({"data": {**data, "train_weights": {s.domain: s.weight for s in sources}}})
 
 
-@exporter("olmo-core", "OLMo-core", "SourceMixtureList, from its YAML", repeats=True)
+@exporter("olmo-core", "OLMo-core", "SourceMixtureList, from its YAML", needs_paths=True, repeats=True)
 def olmo_core(sources: list[Source]) -> str:
-    """YAML of a SourceMixtureList: `source_name`, `target_ratio`, `paths` and `max_repetition_ratio` of each source.
-
-    Source: OLMo-core, olmo_core.data.source_mixture.
-    """
+    """YAML of a SourceMixtureList: OLMo-core, olmo_core.data.source_mixture."""
     entries = [
-        {
-            "source_name": s.domain,
-            "target_ratio": s.weight,
-            "paths": s.some_paths("OLMo-core"),
-            "max_repetition_ratio": s.epochs,
-        }
+        {"source_name": s.domain, "target_ratio": s.weight, "paths": list(s.paths), "max_repetition_ratio": s.epochs}
         for s in sources
     ]
     return _yaml({"sources": entries})
 
 
-@exporter("olmix", "olmix", "the sections `data` and `mix` of a launch config", repeats=True)
+@exporter("olmix", "olmix", "the sections `data` and `mix` of a launch config", all_paths=True, repeats=True)
 def olmix(sources: list[Source]) -> str:
-    """YAML of `mix`, and of `data.sources` if there are paths; topics, `dclm:games`, are nested in their source.
+    """YAML of `mix`, and of `data.sources` if there are paths: olmix's examples of launch configs.
 
-    The weight of a topic is its share of its source. Source: olmix, examples of launch configs.
+    A topic, `dclm:games`, is nested in its source; its weight is its share of the source.
     """
     mix: dict[str, dict] = {}
     data: dict[str, dict] = {}
@@ -211,56 +187,42 @@ def olmix(sources: list[Source]) -> str:
         shares = {t: {"weight": s.weight / total, "repetition_factor": s.epochs} for t, s in topics.items()}
         mix[group] = {"weight": total, **shares}
         data[group] = {"name": group, "topics": [{"name": t, "paths": list(s.paths)} for t, s in topics.items()]}
-    if not any(s.paths for s in sources):
-        return _yaml({"mix": mix})
-    for source in sources:
-        source.some_paths("olmix")
-    return _yaml({"data": {"sources": list(data.values())}, "mix": mix})
+    given = {"data": {"sources": list(data.values())}} if any(s.paths for s in sources) else {}
+    return _yaml(given | {"mix": mix})
 
 
-@exporter("megatron", "Megatron-LM", "--data-args-path FILE")
+BLEND = {"needs_paths": True, "one_path": True, "no_spaces": True}
+
+
+@exporter("megatron", "Megatron-LM", "--data-args-path FILE", **BLEND)
 def megatron(sources: list[Source]) -> str:
-    """Alternating weights and dataset prefixes, separated by spaces: the argument of --data-path, in a file.
-
-    Source: Megatron-LM, option --data-args-path and megatron.core's get_blend_from_list.
-    """
-    return "\n".join(f"{s.weight!r} {s.one_prefix('Megatron-LM')}" for s in sources) + "\n"
+    """Alternating weights and dataset prefixes: Megatron-LM's --data-args-path (get_blend_from_list)."""
+    return "\n".join(f"{s.weight!r} {s.paths[0]}" for s in sources) + "\n"
 
 
-@exporter("nemo", "NeMo", "PreTrainingDataModule(paths=...)")
+@exporter("nemo", "NeMo", "PreTrainingDataModule(paths=...)", **BLEND)
 def nemo(sources: list[Source]) -> str:
-    """YAML of `paths`: alternating weights and dataset prefixes, as NeMo's PreTrainingDataModule takes them.
-
-    Source: NeMo 2.0, guide to migrating the data configuration.
-    """
-    return _yaml({"paths": [part for s in sources for part in (s.weight, s.one_prefix("NeMo"))]})
+    """YAML of `paths`, alternating weights and dataset prefixes: NeMo 2.0, guide to migrating the data config."""
+    return _yaml({"paths": [part for s in sources for part in (s.weight, s.paths[0])]})
 
 
-@exporter("torchtitan", "TorchTitan", "an HFDataSource for each of `sources`", examples=True)
+@exporter("torchtitan", "TorchTitan", "an HFDataSource for each of `sources`", one_path=True, examples=True)
 def torchtitan(sources: list[Source]) -> str:
-    """JSON of `sources`, each with the fields of an HFDataSource: dataset, dataset_path, weight and infinite.
-
-    Source: TorchTitan, docs/datasets.md, interleaved dataloaders.
-    """
-    paths = [{"dataset_path": s.one_path("TorchTitan")} if s.paths else {} for s in sources]
+    """JSON of `sources` with the fields of HFDataSource: TorchTitan, docs/datasets.md, interleaved dataloaders."""
+    paths = [{"dataset_path": s.paths[0]} if s.paths else {} for s in sources]
     entries = zip(sources, paths, strict=True)
     return _json({"sources": [{"dataset": s.domain, **p, "weight": s.weight, "infinite": True} for s, p in entries]})
 
 
 @exporter("hf", "datasets", "interleave_datasets([...], **interleave)", examples=True)
 def hf(sources: list[Source]) -> str:
-    """JSON of the domains in their order, their paths, and the arguments of `datasets.interleave_datasets` for them.
-
-    Source: Hugging Face datasets, interleave_datasets.
-    """
+    """JSON of the domains in order, their paths, and the arguments of `interleave_datasets`: Hugging Face datasets."""
     data_files = {s.domain: list(s.paths) for s in sources if s.paths}
-    return _json(
-        {
-            "domains": [s.domain for s in sources],
-            **({"data_files": data_files} if data_files else {}),
-            "interleave": {"probabilities": [s.weight for s in sources], "stopping_strategy": "all_exhausted"},
-        }
-    )
+    return _json({
+        "domains": [s.domain for s in sources],
+        **({"data_files": data_files} if data_files else {}),
+        "interleave": {"probabilities": [s.weight for s in sources], "stopping_strategy": "all_exhausted"},
+    })  # fmt: skip
 
 
 @exporter("json", "mixscale", "`--current FILE` or `--prior FILE` of mixscale optimize", zeros=True)
@@ -275,11 +237,11 @@ def as_yaml(sources: list[Source]) -> str:
     return _yaml({s.domain: s.weight for s in sources})
 
 
-def _json(content: object) -> str:
+def _json(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _yaml(content: object) -> str:
+def _yaml(content: Any) -> str:
     import yaml
 
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=False)

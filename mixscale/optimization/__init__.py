@@ -1,9 +1,8 @@
 """Solves a fitted law for the best mixture under constraints, with its uncertainty and the constraints' dual values.
 
-Reads a `LawFit` and nothing else. `problem` joins a fit, an objective and constraints and turns them into arrays,
-`polytope` handles the linear constraints, `solver` minimizes, `solution` runs it, and `dual_values` and `result` hold
-the outcome. The optimum is also solved for each bootstrap law of the fit, which gives the region of weights that the
-data cannot tell apart.
+`problem` turns a fit, an objective and constraints into arrays, `polytope` handles the linear constraints, `solver`
+minimizes, `solution` runs it, `dual_values` and `result` hold the outcome. Each bootstrap law is solved as well: their
+optima are the weights that the data cannot distinguish.
 """
 
 from __future__ import annotations
@@ -40,12 +39,9 @@ __all__ = [
     "pareto",
 ]  # fmt: skip
 
-AFTER = 2
-"""Ends of the fitted law's descents from which each bootstrap law starts, if the law is not convex."""
-BUDGET = 5e6
-"""Parameters times weights differentiated at each Newton step over all bootstrap laws: about 2 s on two cores."""
-FEWEST = 20
-"""Bootstrap laws that are always solved."""
+AFTER = 2  # if the law is not convex: ends of the fitted law's descents from which each bootstrap law starts
+BUDGET = 5e6  # parameters times weights per Newton step over all bootstrap laws: about 2 s on two cores
+MIN_BOOTSTRAP = 20  # bootstrap laws that are always solved
 
 
 def optimize(
@@ -62,16 +58,16 @@ def optimize(
 
     Args:
         objective: what is minimized; the mean over targets by default. constraints: none by default.
-        current: the mixture in use, which the optimum is compared with and which kept targets, ties, guardrails and
-            `relative_to` refer to.
+        current: the mixture in use, to compare the optimum with; kept targets, ties, guardrails and `relative_to`
+            refer to it.
         n_params, n_tokens: where to solve a law with scale; n_tokens also for available tokens.
         seed: of the random starts, for laws that are not convex.
         short: fields of `Objective` and `Constraints` in place of the objects: `weights={"code": 2}`,
             `upper={"web": 0.3}`, `keep=["wiki"]`.
 
     Raises:
-        InputError: a domain or target is unknown; constraints contradict each other (a smallest set that does is
-            named); a scale is missing; something is given twice; the seed is negative.
+        InputError: a domain or target is unknown; constraints contradict each other (names a smallest such set); a
+            scale is missing; an option is given twice; the seed is negative.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
@@ -91,20 +87,20 @@ def optimize(
 
 
 def _from_fields(cls: type, given: Any, name: str, short: dict[str, Any]) -> Any:
-    """The object that was given, or one made of the short forms that are its fields."""
+    """The given object, or one of the short forms."""
     own = {f.name: short.pop(f.name) for f in fields(cls) if f.name in short}
     own = {field: value for field, value in own.items() if value is not None}
     if given is not None and own:
-        raise InputError(f"{next(iter(own))} is given beside {name}; set it in {name}")
+        raise InputError(f"{next(iter(own))} is given together with {name}; set it in {name}")
     return cls(**own) if given is None else given
 
 
 def _with_bests(problem: Problem, starts_QxK: np.ndarray) -> Problem:
-    """The problem with the mixture of each target's lowest cost, if the objective is relative to that."""
-    if problem.asked.reference != "best":
+    """The problem with the mixture of each target's lowest cost, if the objective is relative to it."""
+    if problem.spec.reference != "best":
         return problem
     theta_1x1xTxP = problem.fit.theta_TxP[None, None]
-    alone = [replace(problem, asked=Objective({target: 1.0})) for target in problem.fit.targets]
+    alone = [replace(problem, spec=Objective({target: 1.0})) for target in problem.fit.targets]
     jobs = [Job(p, theta_1x1xTxP, starts_QxK, p.limits) for p in alone]
     found = solve_jobs(*jobs)
     for job, best in zip(jobs, found, strict=True):
@@ -113,10 +109,9 @@ def _with_bests(problem: Problem, starts_QxK: np.ndarray) -> Problem:
 
 
 def _unconstrained(problem: Problem) -> Problem | None:
-    """The problem without its constraints, None if there are none."""
     if not (any(c.bound is not None for c in problem.parts) or problem.constraints.near_prior):
         return None
-    # Text stays as scarce as it is for a law that counts repeats; only the cap on repeats goes.
+    # Available tokens still limit a law that counts repeats; only the cap on epochs is gone.
     available = problem.constraints.available
     return replace(
         problem, constraints=Constraints(available=available, epochs=np.inf) if available else Constraints()
@@ -128,38 +123,33 @@ def _solved(
 ) -> tuple[Solution, Solution, Solution, Solution | None]:
     """The optimum, that of each bootstrap law (twice), and that without constraints if there are any.
 
-    First a target is kept by the fitted law, so that all bootstrap laws choose among the same mixtures and regrets are
-    comparable; then by the bootstrap law itself, since what keeps it is as uncertain as what is best. A convex law
-    needs no other start for a bootstrap law, so that all are one batch.
+    The limits on kept targets are first those of the fitted law, so that all bootstrap laws choose among the same
+    mixtures and regrets are comparable, then those of each bootstrap law, since they are uncertain too. A convex law
+    needs only one start, so all are one batch.
     """
     fit, few = problem.fit, 1 if problem.fit.family.convex else AFTER
-    theta_Sx1xTxP = fit.theta_SxTxP[: _affordable(fit, few)][:, None]
+    affordable = int(BUDGET / (few * fit.theta_TxP.size * len(fit.domains)))
+    theta_Sx1xTxP = fit.theta_SxTxP[: max(MIN_BOOTSTRAP, affordable)][:, None]
     problems = [problem] if free is None else [problem, free]
     starts = [starts_QxK, *(p.starts(rng) for p in problems[1:])]
-    single = [replace(p, asked=replace(p.asked, robust="point", level=LEVEL)) for p in problems]
+    single = [replace(p, spec=replace(p.spec, robust="point", level=LEVEL)) for p in problems]
     jobs = [Job(p, fit.theta_TxP[None, None], s, p.limits) for p, s in zip(single, starts, strict=True)]
     own = problem.limits_by(theta_Sx1xTxP[:, 0])
     if fit.family.convex:
         each = Job(single[0], theta_Sx1xTxP, starts_QxK, problem.limits)
-        *points, alike = solve_jobs(*jobs, each)
+        *points, shared = solve_jobs(*jobs, each)
         check_feasible(jobs[0], points[0])
-        draws = [alike, *([solve_under(each, alike, own)] if own else [])]
+        draws = [shared, *([solve_under(each, shared, own)] if own else [])]
     else:
         points = solve_jobs(*jobs)
         check_feasible(jobs[0], points[0])
         kept = [problem.limits, *([own] if own else [])]
         draws = solve_jobs(*(Job(single[0], theta_Sx1xTxP, points[0].best_QxK[:few], limits) for limits in kept))
-    if problem.asked.robust != "point":
-        # Many laws at once make a descent expensive, so it starts where the fitted law alone ended.
+    if problem.spec.robust != "point":
+        # A descent over many laws is expensive, so it starts where the fitted law alone ended.
         starts = starts if fit.family.convex else [p.best_QxK[:few] for p in points]
         points = solve_robust(problems, theta_Sx1xTxP[:, 0], starts, points[0].h_BxK)
     return points[0], draws[0], draws[-1], None if free is None else points[1]
-
-
-def _affordable(fit: LawFit, each: int) -> int:
-    """How many bootstrap laws are solved if each takes so many descents: all, or as many as the budget allows."""
-    _, targets, parameters = fit.theta_SxTxP.shape
-    return max(FEWEST, int(BUDGET / (each * targets * parameters * len(fit.domains))))
 
 
 def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, free: Solution | None) -> Optimum:
@@ -172,7 +162,7 @@ def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, f
     lo_1xT, hi_1xT = fit.interval(h_1xK, LEVEL, **scale)
     low_K, high_K = bounds(fit.domains, problem.constraints.lower, problem.constraints.upper)
     region_2xK = widened(fit.widening(h_1xK, weights, LEVEL, **scale), h_1xK[0], samples_SxK, LEVEL)
-    # A descent that ended short of the optimum itself must not count as a gain.
+    # A bootstrap descent that ends short of the optimum is no negative regret.
     value_S = problem.values(fit.theta_SxTxP[: len(draws.value_B)], h_1xK)[:, 0]
     regret_S = np.maximum(value_S - draws.value_B, 0.0)
     best = Optimum(
@@ -186,7 +176,7 @@ def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, f
         convex=bool(fit.family.convex and main.converged_B[0]),
         law=fit.law,
         weights=weights,
-        objective=problem.asked,
+        objective=problem.spec,
         constraints=problem.constraints,
         value=float(main.value_B[0]),
         solved=dual_values(problem, main),
@@ -206,7 +196,6 @@ def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, f
 
 
 def _compared(problem: Problem, best: Optimum) -> Optimum:
-    """The optimum compared with the current mixture."""
     fit, current_K = problem.fit, problem.current_K
     current = Mixture.from_array(fit.domains, current_K)
     now_SxT, then_SxT = problem.costs(fit.theta_SxTxP, np.stack([current_K, best.mixture.array()])).transpose(1, 0, 2)
@@ -220,19 +209,18 @@ def _notes(problem: Problem, main: Solution, own: Solution) -> tuple[str, ...]:
     notes, fit = [], problem.fit
     count, lost = len(own.h_BxK), int((own.excess_B > EXCEEDED).sum())
     if lost:
-        rest = "regions leave them out" if lost < count else "regions use targets kept by the fitted law instead"
-        notes.append(f"by {lost} of {count} bootstrap laws no mixture keeps every target; {rest}")
+        regions = "leave them out" if lost < count else "use targets kept by the fitted law instead"
+        notes.append(f"by {lost} of {count} bootstrap laws no mixture keeps every target; regions {regions}")
     all_draws = len(fit.theta_SxTxP)
     if count < all_draws:
         notes.append(f"the law is large, so regions and regrets use {count} of {all_draws} bootstrap laws")
     few = len(scenarios(problem, fit.theta_SxTxP[:count]))
-    if problem.asked.robust != "point" and few < all_draws:
+    if problem.spec.robust != "point" and few < all_draws:
         notes.append(f"the objective uses {few} of {all_draws} bootstrap laws")
     wanted, size = problem.n_params, fit.dataset.scale.n
     if not fit.uses_scale and wanted is not None and not np.isclose(wanted, size, rtol=0.01):
-        notes.append(
-            f"the law has no scale, so this is the optimum at the table's size, not at {wanted:.4g} parameters"
-        )
+        notes.append(f"the law has no scale, so this is the optimum at the table's size, not at {wanted:.4g} "
+                     "parameters")  # fmt: skip
     if not main.converged_B[0]:
         notes.append("Newton's method did not converge; the optimum is the best mixture it found")
     return tuple(notes)

@@ -1,7 +1,6 @@
-"""The Pareto front between two objectives: what has to be given up in one for the other.
+"""The Pareto front between two objectives, by the ε-constraint method (Haimes, Lasdon and Wismer 1971).
 
-The ε-constraint method (Haimes, Lasdon and Wismer 1971): one objective is minimized while the other is held below a
-limit, which moves from its value at the optimum of the first to its own best. All limits are one batch.
+One objective is minimized under a limit on the other, which moves from the optimum of the first to that of the second.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import pandas as pd
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError
 from mixscale.laws.result import LawFit
+from mixscale.laws.uncertainty import LEVEL
 from mixscale.objective import Objective
 from mixscale.optimization.problem import LossLimits, Problem, build_problem
 from mixscale.optimization.solution import Job, check_feasible, solve_jobs
-
-POINTS = 11
 
 
 def pareto(
@@ -26,22 +24,20 @@ def pareto(
     first: Objective | str,
     second: Objective | str,
     constraints: Constraints | None = None,
-    points: int = POINTS,
+    points: int = 11,
     n_params: float | None = None,
     n_tokens: float | None = None,
     current: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mixtures of which none is better in one objective without being worse in the other, by the fitted law.
+    """Mixtures of which, by the law, none is better in one objective without being worse in the other.
 
     Args:
-        first, second: objectives, or names of targets. points: mixtures on the front, at least 2, evenly spaced in the
-            second objective.
+        first, second: objectives, or names of targets. points: mixtures on the front, evenly spaced in the second.
 
     Returns:
-        a row a mixture, from the best for `first` to the best for `second`: `first` and `second` (smaller is better, a
-        score counts negatively), each with `_lo` and `_hi` if it is a mean, `first_goal` and `second_goal`, which name
-        the objectives, and `mix/<domain>`.
+        a row a mixture, from the best for `first` to the best for `second`: `first` and `second` (lower is better),
+        each with `_lo` and `_hi` if it is a mean; `first_goal` and `second_goal`, their names; `mix/<domain>`.
 
     Raises:
         InputError: as `optimize`; an objective over bootstrap laws or relative to a mixture; fewer than two points;
@@ -62,14 +58,15 @@ def pareto(
     ends_2xK = np.concatenate([_best(problem, None, rng) for problem in problems])
     limit_B = np.linspace(*problems[1].values(fit.theta_TxP[None], ends_2xK)[0], points)
     h_BxK = _best(problems[0], problems[1].objective_at_most(limit_B), rng)
-    columns = {}
+    columns, goals = {}, {}
     for name, problem in zip(("first", "second"), problems, strict=True):
         columns[name] = problem.values(fit.theta_TxP[None], h_BxK)[0]
-        if problem.asked.kind == "mean":
-            _, columns[f"{name}_lo"], columns[f"{name}_hi"] = problem.predicted(h_BxK, 0.9, **problem.scale)
-    named = {f"{name}_goal": _name(p.asked) for name, p in zip(("first", "second"), problems, strict=True)}
+        if problem.spec.kind == "mean":
+            _, columns[f"{name}_lo"], columns[f"{name}_hi"] = problem.predicted(h_BxK, LEVEL, **problem.scale)
+        counted = [t for t, w in problem.spec.weights.items() if w > 0]
+        goals[f"{name}_goal"] = counted[0] if len(counted) == 1 else problem.spec.describe()
     mixtures = {f"mix/{d}": h_B for d, h_B in zip(fit.domains, h_BxK.T, strict=True)}
-    return pd.DataFrame(columns | named | mixtures)
+    return pd.DataFrame(columns | goals | mixtures)
 
 
 def _best(problem: Problem, limits: LossLimits | None, rng: np.random.Generator) -> np.ndarray:
@@ -81,9 +78,3 @@ def _best(problem: Problem, limits: LossLimits | None, rng: np.random.Generator)
     [found] = solve_jobs(job)
     check_feasible(job, found)
     return found.h_BxK
-
-
-def _name(objective: Objective) -> str:
-    """The target's name if there is only one, else the objective in words."""
-    counted = [t for t, w in objective.weights.items() if w > 0]
-    return counted[0] if len(counted) == 1 else objective.describe()

@@ -1,23 +1,22 @@
-"""`Optimum`: the best mixture by a fit, how uncertain it is and what the constraints cost; saves and compares.
+"""`Optimum`: the best mixture by a fit, its uncertainty and what the constraints cost; it can be saved.
 
-It can evaluate the problem that it solves and does not know how it was solved; `summary.txt.j2` words it.
+It evaluates its problem but does not know how it was solved; `optimum.txt.j2` is its text.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError
+from mixscale.formatting import environment
 from mixscale.io import atomic_write, check_format
 from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
@@ -27,95 +26,68 @@ from mixscale.objective import Objective
 from mixscale.optimization.dual_values import POINT, SolvedConstraint
 from mixscale.optimization.problem import Problem, build_problem
 
-FORMAT = 1
-"""Number of the format that `Optimum.save` writes."""
-SAME = 1e-6
-"""To what a fit must repeat the predictions saved with an optimum, relative to them or, if they are small, to 1."""
+FORMAT = 1  # of the file that `Optimum.save` writes
+SAME = 1e-6  # tolerance for the predictions saved with an optimum, relative to them or, if they are small, to 1
+AGAIN = "run `mixscale optimize` again"
 
 Interval = tuple[float, float]
-Estimate = tuple[float, float, float]
-"""Value, lower and upper end of its interval."""
+Estimate = tuple[float, float, float]  # value, and the ends of its interval
 
 
 def widened(factor: float, centre, draws_SxN: np.ndarray, level: float) -> np.ndarray:
-    """Lower and upper quantiles of draws around the estimate, both moved away from it by a factor, shape (2, ...)."""
+    """Lower and upper quantile of draws, their distance from the estimate times a factor, shape (2, ...)."""
     return centre + factor * (np.quantile(draws_SxN, [(1 - level) / 2, (1 + level) / 2], axis=0) - centre)
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best mixture by a fit, and how uncertain it is. Losses are in the targets' units; intervals hold `LEVEL`.
-
-    Attributes:
-        mixture: the optimum. interval: for each domain, the range of its weight over the bootstrap laws, widened by
-            what held-out runs show (`LawFit.widening`).
-        mean: weighted mean of targets there, scores negated, with the interval for a new run (value, lo, hi).
-        predicted: each target there (value, lo, hi).
-        samples_SxK: the optimum of each bootstrap law under the same constraints, in the order of the mixture's
-            domains; targets are kept by that law, and laws by which no mixture keeps them are left out.
-        convex: whether the law, and so the whole problem, is convex and was solved: this is the global optimum.
-        law: of the fit. weights: of the targets, summing to one.
-        objective, constraints: that were solved. value: the objective at the optimum.
-        solved: every constraint, with its slack and dual value.
-        unconstrained: the optimum without constraints. cost_of_constraints: how much lower its objective is; both are
-            None if there was no constraint.
-        expected_regret: mean over the bootstrap laws, and 0.95 quantile, of how much worse the optimum is than that
-            law's own optimum under the same constraints.
-        current: the mixture in use. gain: how much better the optimum is. violated_by_current: the constraints that it
-            violates, by name.
-        kept: for each target that must not become worse, the share of bootstrap laws by which it does not.
-        skill: how well the law predicts the objective for mixtures it has not seen, which decides whether one may be
-            chosen by it.
-        notes: what a reader should know. reference: for each target the mixture of its lowest value, if the objective
-            is relative to that.
-        n_params, n_tokens: where a law with scale was solved.
-        problem: what was solved; None in an optimum that was loaded, see `of`.
-    """
+    """The best mixture by a fit, and its uncertainty. Losses are in the targets' units; intervals hold `LEVEL`."""
 
     mixture: Mixture
-    mean: Estimate
-    predicted: dict[str, Estimate]
-    interval: dict[str, Interval]
+    mean: Estimate  # weighted mean of the targets, scores negated, with the interval for a new run
+    predicted: dict[str, Estimate]  # each target, likewise
+    interval: dict[str, Interval]  # of each weight over the bootstrap laws, times `LawFit.widening`
     samples_SxK: np.ndarray
-    convex: bool
+    """the optimum of each bootstrap law under the same constraints, with targets kept by that law; without laws by
+    which no mixture keeps them"""
+    convex: bool  # whether the law is convex and the problem was solved, so that this is the global optimum
     law: str
-    weights: dict[str, float]
+    weights: dict[str, float]  # of the targets, summing to one
     objective: Objective
     constraints: Constraints
-    value: float
+    value: float  # the objective at the optimum
     solved: tuple[SolvedConstraint, ...]
-    unconstrained: Mixture | None
-    cost_of_constraints: float | None
-    expected_regret: Interval
-    skill: Skill
-    n_params: float | None = None
+    unconstrained: Mixture | None  # the optimum without constraints; None if there are none
+    cost_of_constraints: float | None  # how much lower its objective is
+    expected_regret: Interval  # mean and 0.95 quantile over the bootstrap laws of the excess over their own optimum
+    skill: Skill  # how well the law predicts the objective of held-out mixtures
+    n_params: float | None = None  # where a law with scale was solved
     n_tokens: float | None = None
-    current: Mixture | None = None
-    gain: Estimate | None = None
-    violated_by_current: tuple[str, ...] = ()
+    current: Mixture | None = None  # the mixture in use
+    gain: Estimate | None = None  # how much better the optimum is
+    violated_by_current: tuple[str, ...] = ()  # names of constraints
     kept: dict[str, float] = dataclasses.field(default_factory=dict)
+    """for each kept target, the share of bootstrap laws by which it is kept"""
     notes: tuple[str, ...] = ()
     reference: dict[str, Mixture] = dataclasses.field(default_factory=dict)
-    problem: Problem | None = None
+    """for each target the mixture of its lowest value, if the objective is relative to that"""
+    problem: Problem | None = None  # None in an optimum that was loaded, see `of`
 
     @property
     def justified(self) -> bool | None:
-        """Whether to leave the current mixture: the gain's interval is above zero, and the law passed validation.
-
-        None without a current mixture.
-        """
+        """Whether to change: the gain's interval is above zero and the law passed validation; None without current."""
         return None if self.gain is None else self.gain[1] > 0 and self.warning is None
 
     @property
     def warning(self) -> str | None:
-        """Why no mixture may be chosen by the law, in a sentence without a full stop; None if one may."""
+        """Why the law cannot choose a mixture; None if it can."""
         return self.skill.warning
 
     def regret(self, mixture: Mapping[str, float]) -> Estimate:
-        """How much worse `mixture` is than the optimum by the law: (difference, lo, hi), paired over bootstrap laws.
+        """Excess of `mixture` over the optimum by the law, with an interval, paired over bootstrap laws.
 
         Raises:
-            InputError: the mixture has a domain that the fit lacks, or this optimum was loaded without its fit.
+            InputError: the fit lacks a domain of the mixture, or this optimum was loaded without its fit.
         """
         if self.problem is None:
             raise InputError("this optimum was loaded without its fit; call `optimum.of(fit)` first")
@@ -132,9 +104,8 @@ class Optimum:
         """This optimum with its problem, for the fit that it was solved from.
 
         Raises:
-            InputError: the fit has another law, other domains or targets, or predicts something else at the optimum.
+            InputError: the fit differs in law, domains, targets or its predictions at the optimum.
         """
-        again = "run `mixscale optimize` again"
         for kind, mine, its in (
             ("law", (self.law,), (fit.law,)),
             ("domains", self.mixture.domains, fit.domains),
@@ -142,7 +113,7 @@ class Optimum:
         ):
             if mine != tuple(its):
                 raise InputError(
-                    f"the optimum was solved for {kind} {', '.join(mine)}, but the fit has {', '.join(its)}; {again}"
+                    f"the optimum was solved for {kind} {', '.join(mine)}, but the fit has {', '.join(its)}; {AGAIN}"
                 )
         problem = build_problem(fit, self.objective, self.constraints, self.current, self.n_params, self.n_tokens)
         if self.reference:
@@ -154,13 +125,12 @@ class Optimum:
             if abs(now - then) > SAME * max(1.0, abs(then)):
                 raise InputError(
                     f"the optimum was solved from another fit: there '{target}' is {then:.6g}, by this fit {now:.6g}; "
-                    f"{again}"
+                    f"{AGAIN}"
                 )
         return dataclasses.replace(self, problem=problem)
 
     def summary(self) -> str:
-        """One page of text for a person."""
-        return _template().render(best=self, level=LEVEL, point=POINT)
+        return environment(html=False).get_template("optimum.txt.j2").render(best=self, level=LEVEL, point=POINT)
 
     def _repr_html_(self) -> str:
         from mixscale.formatting import notebook_html
@@ -168,29 +138,29 @@ class Optimum:
         return notebook_html("optimum", self)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, all or nothing; the fit is not part of it.
+        """Write as JSON, atomically, without the fit.
 
         Raises:
             InputError: `path` is a folder, or lies below a file.
         """
         about: dict[str, Any] = {"format": FORMAT}
-        about |= {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "problem"}
+        about |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "problem"}
         about |= {"skill": self.skill.to_json(), "constraints": self.constraints.to_json()}
         with atomic_write(path) as file:
-            file.write_text(json.dumps(about, indent=1) + "\n")
+            file.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Optimum:
         """The optimum saved at `path`, without its fit.
 
         Raises:
-            InputError: there is no such file, it holds no optimum, or another version of mixscale saved it.
+            InputError: there is no such file, it is not an optimum, or it has another format.
         """
         try:
             about = json.loads(Path(path).read_text())
             if not isinstance(about, dict) or "mixture" not in about:
                 raise InputError(f"'{path}' is not an optimum; run `mixscale optimize` to make one")
-            check_format(about.pop("format", None), FORMAT, f"optimum '{path}'", "run `mixscale optimize` again")
+            check_format(about.pop("format", None), FORMAT, f"optimum '{path}'", AGAIN)
             for name in ("mixture", "unconstrained", "current"):
                 about[name] = None if about[name] is None else Mixture(about[name])
             for name in ("mean", "gain", "expected_regret", "violated_by_current", "notes"):
@@ -211,17 +181,7 @@ class Optimum:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a field."""
+    """JSON's form of an array, a mixture or a dataclass."""
     if isinstance(value, np.ndarray):
         return value.tolist()
-    if isinstance(value, Mapping):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(Path(__file__).with_name("summary.txt.j2").read_text())
+    return dict(value) if isinstance(value, Mapping) else dataclasses.asdict(value)

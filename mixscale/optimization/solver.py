@@ -1,7 +1,7 @@
-"""Minimizes laws over mixtures under linear and convex constraints: many problems of one shape in one batch.
+"""Minimizes laws over mixtures under linear and convex constraints, many problems of one shape in one batch.
 
-A primal-dual interior-point Newton method in JAX, float64, with exact derivatives. It sees arrays only: `problem`
-decides what they mean. If the laws are convex its result is the global optimum, to within the last barrier.
+A primal-dual interior-point Newton method in JAX, float64, with exact derivatives; the global optimum if the laws are
+convex. It sees arrays only; `problem` gives them their meaning.
 """
 
 from __future__ import annotations
@@ -18,37 +18,28 @@ from mixscale.constraints import Curve
 from mixscale.laws.families import Law, Points
 
 ITERATIONS = 200
-BARRIER = (1.0, 1e-11)
-"""First and last weight of the barrier; a convex optimum is within (number of inequalities) times the last."""
-TO_BOUNDARY = 0.995
-"""Share of the way to the nearest constraint that a step may go."""
-LENGTHS, SHORTER = 8, 0.4
-"""Lengths of a step that are tried, each so much shorter than the one before."""
-TRUST = 1e8
-"""How far a multiplier may leave the barrier's own estimate of it, as a factor (Wächter and Biegler 2006)."""
-MULTIPLES = {"X": 8, "E": 8, "L": 32, "C": 8, "Q": 8, "F": 4}
-"""Axes are filled up to multiples of these, so that few shapes are compiled."""
+BARRIER = (1.0, 1e-11)  # first and last weight; the optimum is exact to (number of inequalities) times the last
+TO_BOUNDARY = 0.995  # largest step, as a share of the way to the nearest constraint
+LENGTHS, SHORTER = 8, 0.4  # lengths of a step that are tried, and the factor between them
+TRUST = 1e8  # largest factor between a multiplier and the barrier's own estimate of it (Wächter and Biegler 2006)
+MULTIPLES = {"X": 8, "E": 8, "L": 32, "C": 8, "Q": 8, "F": 4}  # axes are padded to these, so that few shapes compile
+FILLED_WITH_ONE = ("pinned_X", "level_C", "limit_L")  # others are padded with zeros
 
 
 class BatchedProblem(NamedTuple):
-    """B problems: minimize `price_F · f(h) + slope_E · e` over x = (h_K, e_E).
+    """B problems: minimize `coef_F · f(h) + coef_E · e` over x = (h_K, e_E).
 
     Subject to `rows_LxX x <= limit_L`, `share_CxF f(h) - lift_CxE e <= level_C` and `equal_QxX x = equal_Q`. f holds
-    M convex functions of the mixture (`curves`), then the scaled losses of F - M laws. Every field but the last three
-    has a leading axis B.
-
-    Attributes:
-        start_X: a point inside of all inequalities. pinned_X: 1 for a number that the equalities determine, or that
-            occurs nowhere. parameter_MxK: of the convex functions.
-        n, d, unique_K: scaled size, tokens and unique tokens at which the laws are evaluated.
+    M convex functions of the mixture (`curves`), then the scaled losses of F - M laws. All fields but the last three
+    have a leading axis B.
     """
 
-    start_X: np.ndarray
-    pinned_X: np.ndarray
+    start_X: np.ndarray  # strictly feasible
+    pinned_X: np.ndarray  # 1 for a coordinate that the equalities determine, or that is padding
     theta_FxP: np.ndarray
-    parameter_MxK: np.ndarray
-    price_F: np.ndarray
-    slope_E: np.ndarray
+    parameter_MxK: np.ndarray  # of the convex functions
+    coef_F: np.ndarray
+    coef_E: np.ndarray
     share_CxF: np.ndarray
     lift_CxE: np.ndarray
     level_C: np.ndarray
@@ -56,7 +47,7 @@ class BatchedProblem(NamedTuple):
     limit_L: np.ndarray
     equal_QxX: np.ndarray
     equal_Q: np.ndarray
-    n: float
+    n: float  # n, d, unique_K: scaled size, tokens and unique tokens at which the laws are evaluated
     d: float
     unique_K: np.ndarray
 
@@ -69,7 +60,7 @@ BATCHED = BatchedProblem(*(0,) * (len(BatchedProblem._fields) - 3), None, None, 
 
 
 class SolverResult(NamedTuple):
-    """What B problems ended with: points, multipliers of linear and of curved rows, whether they converged."""
+    """Points, multipliers of the linear and the curved rows, and convergence of B problems."""
 
     x_BxX: np.ndarray
     multiplier_BxL: np.ndarray
@@ -78,7 +69,7 @@ class SolverResult(NamedTuple):
 
 
 def minimize(law: Law, curves: tuple[Curve, ...], batch: BatchedProblem) -> SolverResult:
-    """Local minima from the starts of a batch, which must satisfy all inequalities strictly."""
+    """Local minima from strictly feasible starts."""
     with jax.enable_x64(True):
         x_BxX, multiplier_BxR, converged_B = map(np.asarray, _minimizer(law, curves)(batch))
     linear = batch.limit_L.shape[1]
@@ -98,47 +89,40 @@ def slopes(law: Law, curves: tuple[Curve, ...], one: BatchedProblem, h_K: np.nda
 
 
 def _evaluated(p: BatchedProblem) -> BatchedProblem:
-    """What f depends on, so that batches of different constraints share compiled code."""
+    """Only what f depends on, so that batches with different constraints share compiled code."""
     kept = ("theta_FxP", "parameter_MxK", "n", "d", "unique_K")
     return BatchedProblem(*(x if name in kept else None for name, x in zip(p._fields, p, strict=True)))
 
 
 def stack(batches: Sequence[BatchedProblem]) -> BatchedProblem:
-    """One batch of them all, filled up to a common shape; what fills it is never active."""
+    """One batch, padded to a common shape; the padding is never active."""
     sizes: dict[str, int] = {}
     for batch in batches:
-        sizes |= {a: max(n, sizes.get(a, 0)) for a, n in _axes(batch).items()}
+        for name, value in zip(batch._fields[:-3], batch[:-3], strict=True):
+            sizes |= {a: max(n, sizes.get(a, 0)) for a, n in zip(_axes(name), value.shape[1:], strict=True)}
     sizes |= {axis: -(-sizes[axis] // multiple) * multiple for axis, multiple in MULTIPLES.items()}
-    # X holds the weights and E, so that their filled sizes must agree.
+    # X holds the weights and E.
     sizes["X"] = max(sizes["X"], sizes["E"] + len(batches[0].unique_K))
     sizes["E"] = sizes["X"] - len(batches[0].unique_K)
+    sizes["T"] = sizes["F"] - sizes["M"]
     filled = []
     for batch in batches:
-        to, values = sizes | {"T": sizes["F"] - sizes["M"]}, []
+        values = []
         for name, value in zip(batch._fields[:-3], batch[:-3], strict=True):
-            axes = "TP" if name == "theta_FxP" else name.rsplit("_", 1)[1].replace("x", "")
-            gaps = [(0, 0), *((0, to[a] - n) for a, n in zip(axes, value.shape[1:], strict=True))]
+            gaps = [(0, 0), *((0, sizes[a] - n) for a, n in zip(_axes(name), value.shape[1:], strict=True))]
             how = {"mode": "edge"} if name == "theta_FxP" else {"constant_values": float(name in FILLED_WITH_ONE)}
             values.append(np.pad(value, gaps, **how))
         filled.append(values)
     return BatchedProblem(*(np.concatenate(parts) for parts in zip(*filled, strict=True)), *batches[0][-3:])
 
 
-FILLED_WITH_ONE = ("pinned_X", "level_C", "limit_L")
-
-
-def _axes(batch: BatchedProblem) -> dict[str, int]:
-    """Size of every axis of a batch."""
-    _, m, k = batch.parameter_MxK.shape
-    c, e = batch.lift_CxE.shape[1:]
-    return {
-        "X": batch.start_X.shape[1], "E": e, "C": c, "M": m, "K": k, "F": batch.price_F.shape[1],
-        "P": batch.theta_FxP.shape[2], "L": batch.limit_L.shape[1], "Q": batch.equal_Q.shape[1],
-    }  # fmt: skip
+def _axes(name: str) -> str:
+    """The axes of a field but the first; T are those of F that are laws."""
+    return "TP" if name == "theta_FxP" else name.rsplit("_", 1)[1].replace("x", "")
 
 
 def unstack(result: SolverResult, at: slice, batch: BatchedProblem) -> SolverResult:
-    """The results of one of the stacked batches, in its own shape."""
+    """The results of one of the stacked batches, without padding."""
     x, linear, curved = batch.start_X.shape[1], batch.limit_L.shape[1], batch.level_C.shape[1]
     return SolverResult(
         result.x_BxX[at, :x], result.multiplier_BxL[at, :linear], result.multiplier_BxC[at, :curved],
@@ -156,6 +140,7 @@ def _functions(law: Law, curves: tuple[Curve, ...], p: BatchedProblem) -> list:
 
 
 def _every(law: Law, curves: tuple[Curve, ...], p: BatchedProblem, h_K):
+    """f of one problem, shape (F,)."""
     of_mixture, loss = _functions(law, curves, p)
     f_F = jax.vmap(lambda theta_P: loss(theta_P, h_K))(p.theta_FxP)
     return jnp.concatenate([jnp.stack([c(h_K) for c in of_mixture]), f_F]) if curves else f_F
@@ -175,8 +160,8 @@ def _slopes(law: Law, curves: tuple[Curve, ...]):
     return jax.jit(both)
 
 
-def _room(p: BatchedProblem, x_X, f_F):
-    """Room that a point leaves to every inequality, linear ones first, shape (R,)."""
+def _slack(p: BatchedProblem, x_X, f_F):
+    """Slack of every inequality, linear ones first, shape (R,)."""
     curved_C = p.level_C + p.lift_CxE @ x_X[len(p.unique_K) :] - p.share_CxF @ f_F
     return jnp.concatenate([p.limit_L - p.rows_LxX @ x_X, curved_C])
 
@@ -185,15 +170,13 @@ def _room(p: BatchedProblem, x_X, f_F):
 def _minimizer(law: Law, curves: tuple[Curve, ...]):
     """Jitted primal-dual method over a batch (Boyd and Vandenberghe 2004, §11.7).
 
-    The step solves the Newton system of the perturbed optimality conditions; its length minimizes the barrier function
-    over a few lengths, so that a law that is not convex goes down as well; the barrier shrinks once a full step would
-    gain little of it.
+    The step solves the Newton system of the perturbed optimality conditions. Its length minimizes the barrier function
+    over a few lengths, so that a law that is not convex descends too. The barrier shrinks once a step gains little.
     """
-
     every = functools.partial(_every, law, curves)
 
     def expansion(p: BatchedProblem, h_K):
-        """Value, slope and curvature of every f by the weights: a forward pass over one backward pass a function."""
+        """Value, gradient and Hessian of every f by the weights: forward over reverse mode."""
 
         def slope(value):
             def both(h_K):
@@ -206,30 +189,28 @@ def _minimizer(law: Law, curves: tuple[Curve, ...]):
         of_mixture, loss = _functions(law, curves, p)
         laws = jax.vmap(lambda theta_P: slope(functools.partial(loss, theta_P)))(p.theta_FxP)
         first = [slope(curve) for curve in of_mixture]
-        return (
-            tuple(jnp.concatenate([jnp.stack(a), b]) for a, b in zip(zip(*first, strict=True), laws, strict=True))
-            if first
-            else laws
-        )
+        if not first:
+            return laws
+        return tuple(jnp.concatenate([jnp.stack(a), b]) for a, b in zip(zip(*first, strict=True), laws, strict=True))
 
     def newton(p: BatchedProblem, x_X, multiplier_R, mu):
-        """Step, its multipliers' change, and how much a full step would gain of the barrier."""
+        """Step, change of the multipliers, and what a full step would gain of the barrier function."""
         k, linear = len(p.unique_K), len(p.limit_L)
         f_F, slope_FxK, curve_FxKxK = expansion(p, x_X[:k])
-        room_R = _room(p, x_X, f_F)
+        slack_R = _slack(p, x_X, f_F)
         curved_CxX = jnp.concatenate([p.share_CxF @ slope_FxK, -p.lift_CxE], axis=1)
         use_RxX = jnp.concatenate([p.rows_LxX, curved_CxX])
-        gradient_X = jnp.concatenate([p.price_F @ slope_FxK, p.slope_E]) + use_RxX.T @ (mu / room_R)
-        weight_F = p.price_F + multiplier_R[linear:] @ p.share_CxF
+        gradient_X = jnp.concatenate([p.coef_F @ slope_FxK, p.coef_E]) + use_RxX.T @ (mu / slack_R)
+        weight_F = p.coef_F + multiplier_R[linear:] @ p.share_CxF
         curve_KxK = jnp.tensordot(weight_F, curve_FxKxK, 1)
         if not law.convex:
             value_K, vector_KxK = jnp.linalg.eigh(curve_KxK)
             curve_KxK = (vector_KxK * jnp.abs(value_K)) @ vector_KxK.T
-        matrix_XxX = ((use_RxX.T * (multiplier_R / room_R)) @ use_RxX).at[:k, :k].add(curve_KxK)
-        # What equalities pin has no barrier of its own; any weight will do, since it does not move.
+        matrix_XxX = ((use_RxX.T * (multiplier_R / slack_R)) @ use_RxX).at[:k, :k].add(curve_KxK)
+        # A pinned coordinate does not move, so any positive weight will do.
         diagonal_X = jnp.diag(matrix_XxX) + p.pinned_X * (1 + jnp.abs(jnp.diag(matrix_XxX)))
         matrix_XxX = jnp.where(jnp.eye(len(x_X)) > 0, diagonal_X, matrix_XxX)
-        # Scaled to a unit diagonal, so that a weight of 1e-10 does not spoil the conditioning.
+        # A unit diagonal keeps the system well conditioned at a weight of 1e-10.
         scale_X = 1 / jnp.sqrt(diagonal_X)
         matrix_XxX = matrix_XxX * scale_X * scale_X[:, None] + 1e-14 * jnp.eye(len(x_X))
         sides_Xx1Q = scale_X[:, None] * jnp.column_stack([-gradient_X, p.equal_QxX.T])
@@ -237,56 +218,48 @@ def _minimizer(law: Law, curves: tuple[Curve, ...]):
         solved_Xx1Q = scale_X[:, None] * jax.scipy.linalg.cho_solve(factor, sides_Xx1Q)
         free_X, along_XxQ = solved_Xx1Q[:, 0], solved_Xx1Q[:, 1:]
         miss_Q = p.equal_QxX @ (x_X + free_X) - p.equal_Q
-        # Rows of zeros only fill the shape.
         filler_Q = jnp.all(p.equal_QxX == 0, axis=1).astype(float)
         move_X = free_X - along_XxQ @ jnp.linalg.solve(p.equal_QxX @ along_XxQ + jnp.diag(filler_Q), miss_Q)
         move_X = jnp.where(jnp.isfinite(move_X).all(), move_X, 0.0)
-        change_R = mu / room_R - multiplier_R + multiplier_R / room_R * (use_RxX @ move_X)
+        change_R = mu / slack_R - multiplier_R + multiplier_R / slack_R * (use_RxX @ move_X)
         return move_X, change_R, -gradient_X @ move_X
 
     def trial(p: BatchedProblem, mu, x_X):
-        """The barrier function and the room at a point."""
+        """The barrier function and the slack at a point."""
         f_F = every(p, x_X[: len(p.unique_K)])
-        room_R = _room(p, x_X, f_F)
-        inside_R = room_R > 0
-        value = p.price_F @ f_F + p.slope_E @ x_X[len(p.unique_K) :]
-        value = value - mu * jnp.sum(jnp.log(jnp.where(inside_R, room_R, 1.0)))
-        return jnp.where(inside_R.all() & jnp.isfinite(value), value, jnp.inf), room_R
+        slack_R = _slack(p, x_X, f_F)
+        inside_R = slack_R > 0
+        value = p.coef_F @ f_F + p.coef_E @ x_X[len(p.unique_K) :]
+        value = value - mu * jnp.sum(jnp.log(jnp.where(inside_R, slack_R, 1.0)))
+        return jnp.where(inside_R.all() & jnp.isfinite(value), value, jnp.inf), slack_R
 
     def step(p: BatchedProblem, state):
         x_X, multiplier_R, mu, count, fresh, _ = state
         move_X, change_R, gain = newton(p, x_X, multiplier_R, mu)
-        use_L, room_L = p.rows_LxX @ move_X, p.limit_L - p.rows_LxX @ x_X
-        reach = jnp.min(jnp.where(use_L > 0, room_L / jnp.where(use_L > 0, use_L, 1.0), jnp.inf), initial=jnp.inf)
+        use_L, slack_L = p.rows_LxX @ move_X, p.limit_L - p.rows_LxX @ x_X
+        reach = jnp.min(jnp.where(use_L > 0, slack_L / jnp.where(use_L > 0, use_L, 1.0), jnp.inf), initial=jnp.inf)
         length_T = jnp.append(jnp.minimum(1.0, TO_BOUNDARY * reach) * SHORTER ** jnp.arange(float(LENGTHS)), 0.0)
         trial_TxX = x_X + length_T[:, None] * move_X
-        value_T, room_TxR = jax.vmap(functools.partial(trial, p, mu))(trial_TxX)
+        value_T, slack_TxR = jax.vmap(functools.partial(trial, p, mu))(trial_TxX)
         best = jnp.argmin(value_T)
-        room_R = room_TxR[best]
+        slack_R = slack_TxR[best]
         shrink_R = jnp.where(change_R < 0, multiplier_R / jnp.where(change_R < 0, -change_R, 1.0), jnp.inf)
         length = jnp.minimum(1.0, TO_BOUNDARY * shrink_R.min(initial=jnp.inf))
         multiplier_R = multiplier_R + length * change_R
-        multiplier_R = jnp.clip(multiplier_R, mu / room_R / TRUST, mu / room_R * TRUST)
-        # Multipliers far from the barrier's own estimate can spoil a step; from the estimate every step goes down.
+        multiplier_R = jnp.clip(multiplier_R, mu / slack_R / TRUST, mu / slack_R * TRUST)
+        # Multipliers far from the barrier's estimate can spoil a step; with the estimate, every step descends.
         stuck = best == LENGTHS
-        multiplier_R = jnp.where(stuck, mu / room_R, multiplier_R)
-        settled = (gain <= 0.1 * mu * len(room_R)) | (stuck & fresh)
+        multiplier_R = jnp.where(stuck, mu / slack_R, multiplier_R)
+        settled = (gain <= 0.1 * mu * len(slack_R)) | (stuck & fresh)
         done = (mu <= BARRIER[1]) & ((gain <= 1e-3 * mu) | (stuck & fresh))
         mu = jnp.where(settled, jnp.maximum(BARRIER[1], 0.2 * mu), mu)
         return trial_TxX[best], multiplier_R, mu, count + 1, stuck & ~fresh, done
 
     def one(p: BatchedProblem):
-        room_R = _room(p, p.start_X, every(p, p.start_X[: len(p.unique_K)]))
-        begin = (
-            p.start_X,
-            BARRIER[0] / room_R,
-            jnp.asarray(BARRIER[0]),
-            jnp.asarray(0),
-            jnp.asarray(True),
-            jnp.asarray(False),
-        )
+        slack_R = _slack(p, p.start_X, every(p, p.start_X[: len(p.unique_K)]))
+        start = (p.start_X, BARRIER[0] / slack_R, *map(jnp.asarray, (BARRIER[0], 0, True, False)))
         x_X, multiplier_R, mu, count, _, done = jax.lax.while_loop(
-            lambda s: ~s[-1] & (s[3] < ITERATIONS), functools.partial(step, p), begin
+            lambda s: ~s[-1] & (s[3] < ITERATIONS), functools.partial(step, p), start
         )
         return x_X, multiplier_R, done | (mu <= 10 * BARRIER[1])
 

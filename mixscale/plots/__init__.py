@@ -5,10 +5,10 @@ as PDF and PNG. Knows nothing of the report.
 """
 
 from mixscale.plots.accuracy import Points, agreement, noise, predicted_observed, spearman
-from mixscale.plots.answer import front, verification, weights
 from mixscale.plots.effects import interaction, interactions, proportion, scale_of, slices, ternary
 from mixscale.plots.learning import learning, learning_curve, optimum_by_scale
 from mixscale.plots.runs import parallel, ranks, swarm
+from mixscale.plots.solution import front, verification, weights
 from mixscale.plots.style import LABELS, WIDTH, Picture, save
 
 __all__ = [

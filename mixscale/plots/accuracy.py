@@ -1,4 +1,4 @@
-"""Figures of how far a law can be trusted: predicted against measured values, and its error beside the seed noise."""
+"""Figures of a law's accuracy: predicted against measured values, and its error compared with the seed noise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from mixscale.plots import style
 from mixscale.plots.style import Picture
 
 MOST_TARGETS = 30
-NEAR = 0.35
-"""An inset enlarges verification runs that take less than this share of the axes."""
-LOOKS = {"fit": ("o", style.FIT, "fitted"), "left_out": ("o", style.FIT, "fitted, each left out"),
-         "held_out": ("o", style.HELD_OUT, "held out"),
-         "verify": ("D", style.COLOURS["optimum"], "verification")}  # fmt: skip
-"""Marker, colour and name of each kind of run."""
+NEAR = 0.35  # an inset enlarges verification runs that take less than this share of the axes
 
 
 class Points(NamedTuple):
@@ -33,17 +28,17 @@ class Points(NamedTuple):
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Rank correlation; None for fewer than three points or where one side does not vary."""
+    """Rank correlation; None for fewer than three points or if one side does not vary."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(stats.spearmanr(a, b).statistic)
 
 
 def predicted_observed(fit: LawFit, weights: Mapping[str, float] | None = None) -> Picture:
-    """Each run against what a fit without its mixture predicts: the objective large, each target small.
+    """Each run against the prediction of a fit without its mixture: the objective large, each target small.
 
     Args:
-        weights: of the targets in the objective; all alike where none are given.
+        weights: of the targets in the objective; equal by default.
     """
     weight_T = fit.signs_T * fit.target_weights(weights)
     rows_NxT = np.vstack([weight_T, np.eye(len(fit.targets))]) if len(fit.targets) > 1 else np.eye(1)
@@ -56,15 +51,13 @@ def predicted_observed(fit: LawFit, weights: Mapping[str, float] | None = None) 
 
 @style.styled
 def agreement(points: Mapping[str, Points], names: Sequence[str]) -> Picture:
-    """Predicted against measured values by kind of run, a key of `LOOKS`; bars are intervals of a run.
+    """Predicted against measured values by kind of run, a key of `style.RUNS`; bars are intervals of a run.
 
-    An inset of the first panel enlarges the place of the verification runs, or else of the held-out ones, where it is
-    small.
+    An inset enlarges the verification runs, or else the held-out runs, if they take little space.
     """
     count = min(len(names) - 1, MOST_TARGETS)
     columns = 2 + min(-(-count // 2), 3)
-    free = [(row, column) for row in range(2 + count) for column in range(columns) if row > 1 or column > 1]
-    cells = free[:count]
+    cells = [(r, c) for r in range(2 + count) for c in range(columns) if r > 1 or c > 1][:count]
     rows = max([1, *(row for row, _ in cells)]) + 1
     fig = style.picture(1.6 * rows + 0.3, 0.5 + 1.5 * columns)
     grid = fig.add_gridspec(rows, columns)
@@ -78,18 +71,18 @@ def agreement(points: Mapping[str, Points], names: Sequence[str]) -> Picture:
         _against(axes, {kind: Points(*(side[:, i] for side in p)) for kind, p in points.items()})
         axes.set_title(style.short(names[i], 18), fontsize=8)
         axes.tick_params(labelsize=6.5)
-    looks = [LOOKS[kind] for kind in points]
-    handles = [style.entry(label, marker=m, color=c, linestyle="", markersize=4.5) for m, c, label in looks]
-    large.legend(handles=handles, loc="upper left", handletextpad=0.3)
+    kinds = [style.RUNS[kind] for kind in points]
+    looks = {label: {"marker": m, "color": c, "linestyle": "", "markersize": 4.5} for m, c, label in kinds}
+    style.legend(large, looks, "upper left", handletextpad=0.3)
     return fig
 
 
 def _against(axes: Axes, points: Mapping[str, Points], score: bool = True) -> None:
-    """Points by kind, the diagonal, and in the corner how well runs that were not fitted are predicted."""
+    """Points by kind, the diagonal, and the accuracy on runs that were not fitted."""
     low, high = style.padded(np.concatenate([np.concatenate(p[:2]) for p in points.values()]))
     axes.plot([low, high], [low, high], color=style.FAINT, linewidth=0.8, zorder=1)
     for kind, p in points.items():
-        marker, colour, _ = LOOKS[kind]
+        marker, colour, _ = style.RUNS[kind]
         look = {"color": colour, "markersize": 3.7, "markeredgewidth": 0, "rasterized": len(p.observed) > 1000}
         if kind in ("fit", "left_out"):
             look["alpha"] = float(np.clip(12 / np.sqrt(len(p.observed)), 0.25, 0.8))
@@ -131,19 +124,19 @@ def noise(
     """Seed noise, the law's error and the spread over mixtures on one logarithmic axis.
 
     Args:
-        names: the objective and each target. seed: standard deviation between seeds, None where it is not known.
-        error: the law's mean absolute error. spread: standard deviation over mixtures.
-        held_out: whether the error is of held-out runs, and not of fitted runs that were left out.
+        names: the objective and each target. seed: standard deviation between seeds, None if unknown.
+        error: mean absolute error of the law, on held-out runs or out of fold. spread: over mixtures.
     """
     fig = style.picture(0.9 + 0.27 * len(names))
     axes = fig.subplots()
     dot, bar = {"marker": "o", "color": style.COLOURS["optimum"]}, {"marker": "|", "markeredgewidth": 2.2}
+    error_look = {"marker": "D", "color": style.HELD_OUT, "markersize": 5}
     for y, sd, missed, wide in zip(range(len(names))[::-1], seed, error, spread, strict=True):
         if sd and wide:
             axes.plot([sd, wide], [y, y], color=style.GRID, linewidth=4, solid_capstyle="round", zorder=1)
         if sd:
             axes.plot(sd, y, zorder=3, **dot)
-        axes.plot(missed, y, "D", color=style.HELD_OUT, markersize=5, zorder=3)
+        axes.plot(missed, y, zorder=3, linestyle="", **error_look)
         if wide:
             axes.plot(wide, y, color=style.INK, markersize=11, zorder=3, **bar)
     axes.set_yticks(range(len(names))[::-1], [style.short(n, 30) for n in names])
@@ -153,13 +146,11 @@ def noise(
     axes.get_yticklabels()[0].set_fontweight("bold")
     known = sum(bool(sd) for sd in seed)
     some = "" if known == len(seed) else f", known for {known} of {len(seed)}"
-    legend = [
-        style.entry(f"seed noise (one run){some}", linestyle="", **dot)
-        if known
-        else style.entry("seed noise: unknown", linestyle="", color="none"),
-        style.entry(f"mean error of the law, {'held-out' if held_out else 'left-out'} runs", marker="D",
-                    color=style.HELD_OUT, linestyle="", markersize=5),
-        style.entry("spread over the trained mixtures", color=style.INK, linestyle="", markersize=10, **bar),
-    ]  # fmt: skip
-    fig.legend(handles=legend, loc="outside upper left", ncols=3, handletextpad=0.3)
+    looks = {
+        f"seed noise (one run){some}" if known else "seed noise: unknown": dot if known else {"color": "none"},
+        f"mean error of the law, {'held-out' if held_out else 'left-out'} runs": error_look,
+        "spread over the trained mixtures": {"color": style.INK, "markersize": 10, **bar},
+    }
+    looks = {label: {"linestyle": "", **look} for label, look in looks.items()}
+    style.legend(fig, looks, ncols=3, handletextpad=0.3)
     return fig

@@ -1,4 +1,4 @@
-"""Figures of a law: loss against each domain's weight, each domain's effect on each target, loss on a triangle."""
+"""Figures of a law: loss against each weight, the effect of each domain on each target, loss on a triangle."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from mixscale.laws.uncertainty import LEVEL
 from mixscale.plots import style
 from mixscale.plots.style import Picture
 
-VERTEX = 0.9
-"""Weight from which a mixture is near a vertex; the loss rises steeply there and would flatten all the rest."""
-OUTSIDE = (0, (3, 1.5))
-"""Dashes of a law where no run had so much of a domain."""
-STEP = 0.1
-"""Weight that a domain gains in the figure of effects."""
+VERTEX = 0.9  # from this weight on a mixture is near a vertex, where a steep loss would flatten the others
+OUTSIDE = (0, (3, 1.5))  # dashes of a law beyond the largest weight of any run
+RUNS = {"color": style.FAINT, "marker": "o", "markersize": 3, "linestyle": ""}
+STEP = 0.1  # weight that a domain gains in the figure of effects
 HEIGHT = np.sqrt(3) / 2
-CORNERS_3x2 = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, HEIGHT]])
-"""Where the first, second and third domain of a triangle have all the weight."""
-GRID_STEPS = 60
-"""Steps along a side of the triangular grid on which contours are drawn."""
+CORNERS_3x2 = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, HEIGHT]])  # where each domain has all the weight
+GRID_STEPS = 60  # steps along a side of the triangular grid on which contours are drawn
 CONTOURS = 12
 
 
 def along(centre_K: np.ndarray, domain: int, weight_Q: np.ndarray) -> np.ndarray:
-    """Mixtures (Q, K) in which one domain has the given weights and the others the proportions of the centre."""
+    """Mixtures (Q, K): one domain has the given weights, the others the proportions of the centre."""
     others_K = np.where(np.arange(len(centre_K)) == domain, 0.0, centre_K)
     if others_K.sum() == 0:
         others_K = (np.arange(len(centre_K)) != domain).astype(float)
@@ -51,14 +47,14 @@ def slices(
     label: str = "objective",
     level: float = LEVEL,
 ) -> Picture:
-    """The objective against each domain's weight while the others share the rest equally; points are runs.
+    """The objective against each domain's weight while the others are equal; points are runs.
 
-    Beyond the largest weight of any run the law is dashed and has no band, because the band becomes very wide there.
+    Beyond the largest weight of any run the law is dashed and has no band, which would be very wide.
 
     Args:
         h_RxK, y_R: mixtures of the runs, and their objective.
         value: the objective of mixtures (Q, K), and the ends of its interval.
-        known_K: domains that a fitted run used; only these have a panel and share the rest.
+        known_K: domains that a fitted run used; only these are varied.
     """
     count, curve = int(known_K.sum()), {"color": style.HELD_OUT}
     columns = 4 if count > 3 else count
@@ -67,7 +63,7 @@ def slices(
     axes_U = list(style.panels(fig, count, columns, sharex=True, sharey=True))
     for k, axes in zip(np.flatnonzero(known_K), axes_U, strict=True):
         largest = h_RxK[:, k].max()
-        # Close together at both ends, where a law bends.
+        # Dense at both ends, where a law bends.
         inside_Q = largest * (1 - np.cos(np.linspace(0, np.pi, 81))) / 2
         weight_Q = np.r_[inside_Q, 1 - (1 - largest) * (1 - np.sin(np.linspace(0, np.pi / 2, 21)[1:]))]
         mean_Q, low_Q, high_Q = value(along(known_K.astype(float), k, weight_Q))
@@ -84,14 +80,14 @@ def slices(
     axes_U[0].set_xticks([0, 0.5, 1.0])
     fig.supylabel(label, fontsize=8.5)
     fig.supxlabel("weight of the domain", fontsize=8.5)
-    handles = [
-        style.entry(f"law ({percent(level)} band)", **curve),
-        style.entry("outside the runs", linewidth=0.9, linestyle=OUTSIDE, **curve),
-        style.entry("runs", color=style.FAINT, marker="o", markersize=3, linestyle=""),
-        style.entry("optimum", color=style.COLOURS["optimum"]),
-        style.entry("centre", color=style.FAINT, linestyle=":"),
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=5, handlelength=1.8)
+    looks = {
+        f"law ({percent(level)} band)": curve,
+        "outside the runs": {"linewidth": 0.9, "linestyle": OUTSIDE, **curve},
+        "runs": RUNS,
+        "optimum": {"color": style.COLOURS["optimum"]},
+        "centre": {"color": style.FAINT, "linestyle": ":"},
+    }
+    style.legend(fig, looks, ncols=5, handlelength=1.8)
     return fig
 
 
@@ -103,14 +99,14 @@ def proportion(
     at: Mapping[str, float] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> Picture:
-    """Loss against the weight of each domain, with the law where the other domains keep their proportions.
+    """Loss against the weight of each domain; along the law the other domains keep their proportions.
 
-    A panel shows the loss on the domain itself where that is a target, and the objective otherwise.
+    A panel shows the loss on the domain itself if it is a target, and the objective otherwise.
 
     Args:
-        n_params, n_tokens: N and D of the curve, for a law with scale; the largest of the table where not given.
-        at: the mixture whose proportions the others keep; the mean of the runs where none is given.
-        weights: of the targets in the objective; all alike where none are given.
+        n_params, n_tokens: for a law with scale, see `scale_of`.
+        at: the mixture whose proportions the others keep; the mean of the runs by default.
+        weights: of the targets in the objective; equal by default.
     """
     scale = scale_of(fit, n_params, n_tokens)
     runs_R = near(fit, scale)
@@ -122,9 +118,7 @@ def proportion(
     fig = style.picture(0.8 + -(-count // columns) * (1.35 if columns == 5 else 1.7))
     for k, axes in enumerate(style.panels(fig, count, columns)):
         own = fit.domains[k] in fit.targets
-        one_T = fit.signs_T * fit.target_weights(weights)
-        if own:
-            one_T = np.eye(len(fit.targets))[fit.targets.index(fit.domains[k])]
+        one_T = np.array(fit.targets) == fit.domains[k] if own else fit.signs_T * fit.target_weights(weights)
         weight_Q = min(1.0, max(1.05 * h_RxK[:, k].max(), 0.05)) * np.linspace(0, 1, 101) ** 2  # finer where it bends
         h_QxK = along(centre_K, k, weight_Q)
         ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -142,20 +136,15 @@ def proportion(
     mean = "" if set(fit.domains) <= set(fit.targets) else " (or mean loss)"
     fig.supylabel(f"loss on the domain{mean}", fontsize=8)
     where = f" at N = {amount(scale['n_params'])}, D = {amount(scale['n_tokens'])}" if scale else ""
-    handles = [
-        style.entry(f"law{where}, the others in proportion", color=style.HELD_OUT),
-        style.entry("runs, whatever the others", marker="o", linestyle="", markersize=3, color=style.FAINT),
-    ]
-    fig.legend(handles=handles, loc="outside upper left", ncols=2)
+    looks = {f"law{where}, the others in proportion": {"color": style.HELD_OUT}, "runs, whatever the others": RUNS}
+    style.legend(fig, looks, ncols=2)
     return fig
 
 
 def interactions(fit: LawFit, known_K: np.ndarray | None = None, **scale) -> tuple[np.ndarray, np.ndarray]:
-    """Change of each target in percent when a domain gains `STEP` at the centre, and where its sign is significant.
+    """Change in percent of each target when each of U known domains gains `STEP` at the centre, (T, U).
 
-    Returns:
-        change (T, U) in percent for the U domains that the law knows; and (T, U) booleans: the interval over the
-        bootstrap leaves out zero.
+    Also whether the bootstrap interval of the change excludes zero, (T, U).
     """
     known_K = np.ones(len(fit.domains), bool) if known_K is None else known_K
     centre_K = known_K / known_K.sum()
@@ -194,12 +183,9 @@ def interaction(fit: LawFit, known_K: np.ndarray | None = None, **scale) -> Pict
     axes.xaxis.set_label_position("top")
     axes.set_yticks(range(count_t), [style.short(t) for t in fit.targets])
     axes.set_ylabel("loss on" if losses_only else "target")
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    bar = fig.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
-    bar.set_label("change of the loss, %" if losses_only else "change, % (of a score: negated)", fontsize=7.5)
-    bar.outline.set_visible(False)
+    style.matrix(axes)
+    label = "change of the loss, %" if losses_only else "change, % (of a score: negated)"
+    style.colorbar(fig, image, axes, label, pad=0.01, fraction=0.04)
     return fig
 
 
@@ -210,14 +196,14 @@ def ternary(
     n_tokens: float | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> Picture:
-    """The law's loss on a triangle, a panel a target and one for the objective, each with its best mixture as a star.
+    """The law's loss on a triangle, for each target and the objective, with the best mixture as a star.
 
     Args:
-        n_params, n_tokens: where a law with scale is drawn; the largest of the table where not given.
-        weights: of the targets in the objective; all alike where none are given.
+        n_params, n_tokens: for a law with scale, see `scale_of`.
+        weights: of the targets in the objective; equal by default.
 
     Raises:
-        InputError: the fit has not exactly three domains.
+        InputError: the fit does not have three domains.
     """
     if len(fit.domains) != 3:
         raise InputError(f"a ternary plot shows three domains, and the fit has {len(fit.domains)}")
@@ -244,27 +230,19 @@ def ternary(
         axes.plot(*(h_QxK[value_Q.argmin()] @ CORNERS_3x2), zorder=5, clip_on=False, **style.STAR)
         _frame(axes, fit.domains)
         axes.set_title(style.short(name, 26))
-        bar = fig.colorbar(filled, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, shrink=0.6)
-        bar.outline.set_visible(False)
+        bar = style.colorbar(fig, filled, axes, orientation="horizontal", fraction=0.05, pad=0.02, shrink=0.6)
         bar.ax.tick_params(labelsize=6.5, length=2)
         bar.set_ticks(np.linspace(low, high, 3), labels=[f"{v:.2f}" for v in np.linspace(low, high, 3)])
-    fig.legend(
-        handles=[
-            style.entry("the law's best mixture", **style.STAR),
-            style.entry("runs, filled with what they measured", marker="o", linestyle="", markersize=4.5,
-                         color=style.FAINT, markeredgecolor="white"),
-        ],
-        loc="outside lower center", ncols=2, handletextpad=0.3,
-    )  # fmt: skip
+    runs = RUNS | {"markersize": 4.5, "markeredgecolor": "white"}
+    looks = {"the law's best mixture": style.STAR, "runs, filled with what they measured": runs}
+    style.legend(fig, looks, "outside lower center", ncols=2, handletextpad=0.3)
     return fig
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray]:
-    """Mixtures on a regular triangular grid, (Q, 3), and its small triangles, (T, 3) rows of three."""
-    number = {}
-    for i in range(GRID_STEPS + 1):
-        for j in range(GRID_STEPS + 1 - i):
-            number[i, j] = len(number)
+    """Mixtures on a regular triangular grid, (Q, 3), and its triangles, (T, 3) indices."""
+    places = [(i, j) for i in range(GRID_STEPS + 1) for j in range(GRID_STEPS + 1 - i)]
+    number = {place: q for q, place in enumerate(places)}
     h_Qx3 = np.array([(i, j, GRID_STEPS - i - j) for i, j in number], dtype=float) / GRID_STEPS
     triangles = [(number[i, j], number[i + 1, j], number[i, j + 1]) for i, j in number if i + j < GRID_STEPS] + [
         (number[i + 1, j], number[i, j + 1], number[i + 1, j + 1]) for i, j in number if i + j < GRID_STEPS - 1
@@ -273,9 +251,9 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frame(axes: Axes, domains: tuple[str, ...]) -> None:
-    """The sides, lines of equal weight at each quarter, and the domains at the corners where they are all there is.
+    """The sides, lines of equal weight at each quarter, and each domain at its vertex.
 
-    The numbers on a side count the domain at the corner they rise to, along lines that slant as their ticks do.
+    The numbers on a side rise to the vertex of their domain, along lines that slant like their ticks.
     """
     axes.set_axis_off()
     axes.set_aspect("equal")
@@ -291,14 +269,13 @@ def _frame(axes: Axes, domains: tuple[str, ...]) -> None:
             axes.plot(*np.stack([place, place + 0.03 * outward]).T, color=style.INK, linewidth=0.7, clip_on=False)
             axes.text(*(place + 0.075 * outward), f"{100 * part:.0f}", fontsize=6, color=style.INK, ha="center",
                       va="center")  # fmt: skip
-    names = [style.short(d, 18) for d in domains]
-    axes.text(-0.03, -0.06, names[0], ha="center", va="top", fontsize=7.5, fontweight="bold")
-    axes.text(1.03, -0.06, names[1], ha="center", va="top", fontsize=7.5, fontweight="bold")
-    axes.text(0.5, HEIGHT + 0.05, names[2], ha="center", va="bottom", fontsize=7.5, fontweight="bold")
+    places = ((-0.03, -0.06, "top"), (1.03, -0.06, "top"), (0.5, HEIGHT + 0.05, "bottom"))
+    for (x, y, va), domain in zip(places, domains, strict=True):
+        axes.text(x, y, style.short(domain, 18), ha="center", va=va, fontsize=7.5, fontweight="bold")
 
 
 def scale_of(fit: LawFit, n_params: float | None = None, n_tokens: float | None = None) -> dict[str, float]:
-    """N and D where a law with scale is evaluated: as given, or the largest N and the D of most of its rows."""
+    """N and D at which to evaluate a law with scale: as given, or the largest N and its commonest D."""
     if not fit.uses_scale:
         return {}
     n_R, d_R = fit.dataset.points.n_R * fit.dataset.scale.n, fit.dataset.points.d_R * fit.dataset.scale.d
@@ -310,7 +287,7 @@ def scale_of(fit: LawFit, n_params: float | None = None, n_tokens: float | None 
 
 
 def near(fit: LawFit, scale: Mapping[str, float]) -> np.ndarray:
-    """Which fitted rows are at a scale, within a percent, shape (R,); all where the law has none."""
+    """Which fitted rows are at a scale, within a percent, shape (R,); all if the law has none."""
     points = fit.dataset.points
     if not scale:
         return np.ones(points.count, dtype=bool)

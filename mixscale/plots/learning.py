@@ -1,4 +1,4 @@
-"""How answers change with the number of fitted runs, and with the size and tokens of the target run."""
+"""Figures of accuracy against the number of fitted runs, and of the optimum against size and tokens."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from mixscale import laws
 from mixscale.errors import InputError
 from mixscale.formatting import amount
 from mixscale.laws import LawFit
+from mixscale.mixture import mixture_index
 from mixscale.optimization import optimize
 from mixscale.plots import style
 from mixscale.plots.accuracy import spearman
 from mixscale.plots.effects import scale_of
-from mixscale.plots.runs import LETTER, at_one_scale, objective
+from mixscale.plots.runs import at_one_scale, objective
 from mixscale.plots.style import Picture
 from mixscale.run_table import RunTable
 
-HELD_OUT = 1 / 3
-"""Share of the mixtures that a learning curve is judged on, where the table holds none out itself."""
-ROUNDING = 1e-9
-"""Rank correlations closer to one than this are one."""
-EXTRAPOLATE = 10.0
-"""How many times the largest size or token count of the table the optimum is drawn."""
+HELD_OUT = 1 / 3  # share of the mixtures to hold out if the table has no held-out rows
+ROUNDING = 1e-9  # rank correlations closer to one than this are one
+EXTRAPOLATE = 10.0  # how many times the largest size or token count of the table the optimum is drawn
 
 
 def learning(
@@ -38,27 +36,25 @@ def learning(
     seed: int = 0,
     weights: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Errors on mixtures that were held out, of laws fitted to some of the others.
+    """Errors on held-out mixtures of laws fitted to random subsets of the others.
 
-    The last row of each run at the largest scale counts. Held out are the rows with that role, or else a third of the
+    Uses the last row of each run at the largest scale. Held out are the rows with that role, or else a third of the
     mixtures, the same for every fit.
 
     Args:
-        names: laws, by name.
-        sizes: numbers of mixtures to fit; six from a few to all where none are given.
-        repeats: random subsets of each size.
-        seed: of the subsets.
-        weights: of the targets in their mean; all alike where none are given.
+        names: of laws. sizes: numbers of mixtures to fit; six from a few to all by default.
+        repeats: random subsets of each size. seed: of the subsets.
+        weights: of the targets in their mean; equal by default.
 
     Returns:
-        a row a fit: `law`, `runs`, `repeat`, `rho` (rank correlation of the mean of the targets) and `mae` of that
-        mean. A law that so few runs cannot determine has no row.
+        a row a fit: `law`, `runs`, `repeat`, and `rho` (rank correlation) and `mae` of the mean of the targets; no
+        row if so few runs cannot determine a law.
 
     Raises:
         InputError: the table has fewer than eight mixtures.
     """
     rows = at_one_scale(table.complete().final())
-    kind_R = np.unique(np.round(rows.mixtures_RxK, 6), axis=0, return_inverse=True)[1].reshape(-1)
+    kind_R = mixture_index(rows.mixtures_RxK, 6)
     rng = np.random.default_rng(seed)
     roles = rows.frame.get("role")
     if roles is not None and (roles == "held_out").any():
@@ -80,11 +76,13 @@ def learning(
             if "role" in part.frame:
                 part = RunTable(part.frame.drop(columns="role"))
             for name in names:
-                predicted_R = _predicted(part, name, test, weights)
-                if predicted_R is not None:
-                    rho = spearman(observed_R, predicted_R)
-                    mae = float(np.abs(observed_R - predicted_R).mean())
-                    found.append({"law": name, "runs": int(count), "repeat": repeat, "rho": rho, "mae": mae})
+                try:
+                    fitted = laws.fit(part, name, bootstrap=2)
+                except InputError:
+                    continue
+                predicted_R = fitted.predict(test.mixtures_RxK) @ (fitted.signs_T * fitted.target_weights(weights))
+                rho, mae = spearman(observed_R, predicted_R), float(np.abs(observed_R - predicted_R).mean())
+                found.append({"law": name, "runs": int(count), "repeat": repeat, "rho": rho, "mae": mae})
     return pd.DataFrame(found)
 
 
@@ -116,11 +114,10 @@ def learning_curve(measured: pd.DataFrame) -> Picture:
 
 @style.styled
 def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, points: int = 7) -> Picture:
-    """The optimum against the size and the tokens of the target run; grey lies outside the table.
+    """The optimum against the size and the tokens of the target run; grey is outside the table.
 
     Args:
-        weights: of the targets; all alike where none are given.
-        points: optima solved in each direction.
+        weights: of the targets; equal by default. points: optima in each direction.
 
     Raises:
         InputError: the law has no scale.
@@ -132,7 +129,7 @@ def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, po
     fig = style.picture(3.2)
     axes_2 = fig.subplots(1, 2, sharey=True)
     looks, highest = style.line_look(len(fit.domains)), 0.0
-    for axes, column, value_R in zip(axes_2, LETTER, (n_R, d_R), strict=True):
+    for axes, column, value_R in zip(axes_2, style.SCALE, (n_R, d_R), strict=True):
         low, high = value_R.min(), value_R.max()
         at_Q = np.geomspace(low if high > 1.5 * low else low / EXTRAPOLATE, EXTRAPOLATE * high, points)
         best = [optimize(fit, weights=weights, **{**centre, column: float(value)}) for value in at_Q]
@@ -143,9 +140,9 @@ def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, po
             axes.plot(at_Q, [b.mixture[domain] for b in best], label=style.short(domain), **look)
         for edges in ((at_Q[0], low), (high, at_Q[-1])):
             axes.axvspan(*edges, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
-        other = next(name for name in LETTER if name != column)
+        other = next(name for name in style.SCALE if name != column)
         axes.set(xscale="log", xlim=(at_Q[0], at_Q[-1]))
-        axes.set_xlabel(f"{LETTER[column]}, where {LETTER[other]} is {amount(centre[other])}")
+        axes.set_xlabel(f"{style.SCALE[column]}, where {style.SCALE[other]} is {amount(centre[other])}")
         style.label_decades(axes.xaxis, amount)
     axes_2[0].set(ylabel="weight in the optimum", ylim=(0, 1.03 * highest))
     axes_2[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -155,7 +152,7 @@ def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, po
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis upwards of what is drawn; where some of that is zero, so is its lower end."""
+    """A logarithmic y axis; if some values are zero, its lower end is zero."""
     value_R = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
     value_R = value_R[np.isfinite(value_R)]
     above_R = value_R[value_R > 0]
@@ -171,12 +168,3 @@ def _logarithmic(axes: Axes) -> None:
     axes.set_yticks(ticks, [f"{t:g}" for t in ticks], fontsize=7)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.15 * least, 1.4 * most)
-
-
-def _predicted(part: RunTable, law: str, test: RunTable, weights) -> np.ndarray | None:
-    """Mean of the targets by a law fitted to a part, for the test rows, shape (R,); None where it cannot be."""
-    try:
-        fitted = laws.fit(part, law, bootstrap=2)
-    except InputError:
-        return None
-    return fitted.predict(test.mixtures_RxK) @ (fitted.signs_T * fitted.target_weights(weights))

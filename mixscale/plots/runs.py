@@ -13,40 +13,33 @@ from matplotlib.colors import Normalize
 
 from mixscale.errors import InputError
 from mixscale.formatting import amount
-from mixscale.mixture import Mixture
+from mixscale.mixture import Mixture, mixture_index
 from mixscale.objective import Objective
 from mixscale.plots import style
 from mixscale.plots.style import Picture
 from mixscale.run_table import RunTable
 
-MANY = 80
-"""Mixtures from which on only the best tenth of them is drawn strongly."""
-LETTER = {"n_params": "N", "n_tokens": "D"}
-FEWEST = 5
-"""Mixtures in common from which on the ranks of two scales are compared."""
-SCALES = 6
-"""Most scales that are compared; of more, as many are taken evenly from the smallest to the largest."""
-ROLES = {"fit": ("o", style.FIT, "fitted"), "held_out": ("o", style.HELD_OUT, "held out"),
-         "verify": ("D", style.COLOURS["optimum"], "verification")}  # fmt: skip
+MANY = 80  # with more mixtures, only the best tenth is drawn strongly
+FEWEST = 5  # least mixtures in common to compare the ranks of two scales
+SCALES = 6  # most scales to compare; of more, so many evenly from smallest to largest
 
 
 @style.styled
 def swarm(
     domains: Sequence[str], h_RxK: np.ndarray, y_R: np.ndarray, role_R: Sequence[str], objective: str = "objective"
 ) -> Picture:
-    """Every mixture, best first: the objective of its runs above, its domains below.
+    """Every mixture, best first: the objective of its runs (lower is better) above, its domains below.
 
     Args:
-        h_RxK, y_R, role_R: of the runs: mixture, objective (lower is better) and role ('fit', 'held_out', 'verify').
+        h_RxK, y_R, role_R: mixture, objective and role ('fit', 'held_out', 'verify') of each run.
     """
-    unique_QxK, kind_R = np.unique(h_RxK.round(9), axis=0, return_inverse=True)
-    kind_R = kind_R.reshape(-1)
+    unique_QxK, kind_R = np.unique(h_RxK.round(9), axis=0), mixture_index(h_RxK)
     order_Q = np.argsort(np.bincount(kind_R, y_R) / np.bincount(kind_R), kind="stable")
     place_R = np.argsort(order_Q)[kind_R]
     count = len(order_Q)
     fig = style.picture(3.7 + 0.2 * -(-len(domains) // 6))
     above, below = fig.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
-    for role, (marker, colour, label) in ROLES.items():
+    for role, (marker, colour, label) in style.RUNS.items():
         of_R = np.asarray(role_R) == role
         if of_R.any():
             look = {"color": colour, "markersize": 3.2, "markeredgewidth": 0, "label": label}
@@ -61,10 +54,7 @@ def swarm(
 
 
 def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> tuple[str, np.ndarray]:
-    """Name of the weighted mean of the targets, and its value for each row, shape (R,).
-
-    Targets are those with a weight, else the losses, or all if there are no losses.
-    """
+    """Name and value (R,) of the mean of the targets with a weight, or else of the losses, or of all targets."""
     columns = [table.column_of(t) for t in weights] if weights else []
     columns = columns or [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
     bound = Objective(dict(weights or {})).bind([c.split("/", 1)[-1] for c in columns], columns)
@@ -73,18 +63,18 @@ def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> tu
 
 @style.styled
 def parallel(table: RunTable, weights: Mapping[str, float] | None = None, optimum: Mixture | None = None) -> Picture:
-    """Every mixture as a line over the domains, coloured by its objective; the best one and the optimum stand out.
+    """Every mixture as a line over the domains, coloured by its objective, with the best one and the optimum.
 
-    The last row of each run at the largest scale is shown, without verification runs. The best mixture is that of the
-    lowest objective over its seeds, without held-out ones. The axis is the square root of the weights, so that small
-    ones differ visibly.
+    Shows the last row of each run at the largest scale, without verification runs. The best fitted mixture has the
+    lowest mean objective over its seeds. The axis is the square root of the weights, so that small ones differ.
     """
     rows = at_one_scale(table.complete().final())
     role_R = rows.frame["role"].fillna("fit").to_numpy() if "role" in rows.frame else np.full(len(rows), "fit")
     if (role_R == "fit").any():
         rows, role_R = rows.where(role_R != "verify"), role_R[role_R != "verify"]
     (name, value_R), h_RxK = objective(rows, weights), rows.mixtures_RxK
-    best = _best(value_R, h_RxK, role_R)
+    mean_R = pd.Series(value_R).groupby(mixture_index(h_RxK)).transform("mean").to_numpy()
+    best = np.where((role_R == "fit") | (not (role_R == "fit").any()), mean_R, np.inf).argmin()
     order_K = np.argsort(-h_RxK.mean(axis=0), kind="stable")
     h_RxK, domains = np.sqrt(h_RxK[:, order_K]), [rows.domains[k] for k in order_K]
     fig = style.picture(3.3)
@@ -117,26 +107,16 @@ def parallel(table: RunTable, weights: Mapping[str, float] | None = None, optimu
     axes.set_xticks(place_K, names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.grid(True, axis="x", color=style.FAINT, linewidth=0.5)
     axes.grid(False, axis="y")
-    bar = fig.colorbar(ScalarMappable(norm, style.CMAP), ax=axes, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label(name, fontsize=7.5)
-    bar.outline.set_visible(False)
+    style.colorbar(fig, ScalarMappable(norm, style.CMAP), axes, name, pad=0.01, fraction=0.03, extend="max")
     fig.legend(loc="outside upper left", ncols=2)
     return fig
 
 
-def _best(value_R: np.ndarray, h_RxK: np.ndarray, role_R: np.ndarray) -> int:
-    """A row of the mixture whose seeds have the lowest mean, of those that may be fitted where there are any."""
-    kind_R = np.unique(h_RxK.round(9), axis=0, return_inverse=True)[1].reshape(-1)
-    mean_R = pd.Series(value_R).groupby(kind_R).transform("mean").to_numpy()
-    fitted_R = (role_R == "fit") | (not (role_R == "fit").any())
-    return int(np.where(fitted_R, mean_R, np.inf).argmin())
-
-
 @style.styled
 def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> Picture:
-    """Whether mixtures rank alike at every scale: the two with most mixtures in common, and each pair's correlation.
+    """Ranks of mixtures at the two scales with most mixtures in common, and the rank correlation of all scales.
 
-    A scale is a size and a token count; mixtures are matched by their weights, and the seeds of one are averaged.
+    A scale is a size and a token count. Mixtures are matched by their weights and averaged over seeds.
 
     Raises:
         InputError: there is one scale only, or no two have `FEWEST` mixtures in common.
@@ -170,7 +150,7 @@ def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> Pictur
 
 
 def _matrix(fig: Picture, axes: Axes, names: list[str], rho_SxS: np.ndarray) -> None:
-    """Rank correlations as a coloured square; a pair without mixtures in common stays white."""
+    """Rank correlations as a coloured matrix; a pair without mixtures in common stays white."""
     least = np.nanmin(rho_SxS)
     image = axes.imshow(rho_SxS, cmap="cividis", vmin=min(0.5, np.floor(10 * least) / 10), vmax=1.0)
     for i, j in np.ndindex(*rho_SxS.shape):
@@ -179,16 +159,13 @@ def _matrix(fig: Picture, axes: Axes, names: list[str], rho_SxS: np.ndarray) -> 
             axes.text(j, i, f"{rho_SxS[i, j]:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    style.matrix(axes)
     axes.set_title("rank correlation of mixtures")
-    bar = fig.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
-    bar.outline.set_visible(False)
+    style.colorbar(fig, image, axes, fraction=0.045, pad=0.03)
 
 
 def at_one_scale(rows: RunTable) -> RunTable:
-    """The rows of the largest size, and among these of the commonest token count."""
+    """The rows of the largest size and, among these, of the commonest token count."""
     for column in ("n_params", "n_tokens"):
         if column not in rows.frame or rows.frame[column].isna().any():
             continue
@@ -199,7 +176,7 @@ def at_one_scale(rows: RunTable) -> RunTable:
 
 
 def _by_scale(table: RunTable, weights: Mapping[str, float] | None) -> pd.DataFrame:
-    """Objective of each mixture (a row, by its rounded weights) at each scale (a column, from small to large)."""
+    """Objective of each mixture (row) at each scale (column)."""
     frame = table.frame
     scale = [c for c in ("n_params", "n_tokens") if c in frame and frame[c].nunique() > 1]
     if not scale:
@@ -208,7 +185,7 @@ def _by_scale(table: RunTable, weights: Mapping[str, float] | None) -> pd.DataFr
     rows = frame[scale].assign(value=objective(table, weights)[1], mixture=keys)
     values = rows.pivot_table("value", "mixture", scale)
     values.columns = [
-        ", ".join(f"{LETTER[c]} {amount(v)}" for c, v in zip(scale, np.atleast_1d(at), strict=True))
+        ", ".join(f"{style.SCALE[c]} {amount(v)}" for c, v in zip(scale, np.atleast_1d(at), strict=True))
         for at in values.columns
     ]
     return values

@@ -1,7 +1,7 @@
-"""How every figure looks: type, colours that colour-blind readers can tell apart, labels, and reproducible files.
+"""The style of every figure: type, colours that colour-blind readers can distinguish, labels, reproducible files.
 
 Figures are made without pyplot, so that nothing is global, and text is never parsed as mathematics: a domain may be
-called `$HOME`. Knows nothing of laws or reports.
+called `$HOME`. Knows neither laws nor reports.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -38,18 +40,19 @@ LABELS = {
     "unconstrained": "unconstrained", "temperature": "temperature", "class-balanced": "class-balanced",
     "quality": "quality-weighted", "relevance": "relevance-weighted", "unimax": "UniMax", "given": "given",
 }  # fmt: skip
-"""What the compared mixtures are called, in figures, tables and sentences."""
-CMAP = "viridis"
-"""of losses: dark is low, and it reads in grey"""
+"""Names of the compared mixtures in figures, tables and sentences."""
+RUNS = {"fit": ("o", FIT, "fitted"), "left_out": ("o", FIT, "fitted, each left out"),
+        "held_out": ("o", HELD_OUT, "held out"), "verify": ("D", COLOURS["optimum"], "verification")}  # fmt: skip
+"""Marker, colour and name of each kind of run."""
+SCALE = {"n_params": "N", "n_tokens": "D"}
+PERCENT = FuncFormatter(lambda weight, _: f"{100 * weight:g}%")
+CMAP = "viridis"  # of losses: dark is low, and it reads in grey
 STAR = {"marker": "*", "markersize": 11, "color": COLOURS["optimum"], "markeredgecolor": "white",
         "markeredgewidth": 0.7, "linestyle": ""}  # fmt: skip
-"""Look of an optimum."""
-
 MUTED = ("#332288", "#88ccee", "#117733", "#ddcc77", "#cc6677", "#44aa99", "#aa4499", "#999933", "#882255")
 """Paul Tol's `muted` scheme; domains beyond these nine take the colours again, hatched."""
 
-WIDTH = 8.0
-"""inches; a page's text is as wide, so that all type has one size"""
+WIDTH = 8.0  # inches; a page's text is as wide, so that all type has one size
 
 RC = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.color": INK, "text.parse_math": False,
@@ -73,12 +76,12 @@ class Picture(Figure):
 
 
 def picture(height: float, width: float = WIDTH) -> Picture:
-    """An empty figure whose layout keeps labels apart; sizes in inches."""
+    """An empty figure with an automatic layout; sizes in inches."""
     return Picture(figsize=(width, height), layout="constrained")
 
 
 def styled(draw: Callable) -> Callable:
-    """Run a drawing function under the project's style."""
+    """Decorator: runs a drawing function under the project's style."""
 
     @functools.wraps(draw)
     def inner(*args, **kwargs):
@@ -89,7 +92,7 @@ def styled(draw: Callable) -> Callable:
 
 
 def save(figure: Figure, stem: Path, dpi: int = 300) -> list[Path]:
-    """Write `figure` as PNG and PDF beside each other; equal figures give equal files."""
+    """Writes `figure` as PNG and PDF; equal figures give equal files."""
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
     with matplotlib.rc_context(RC):
         with atomic_write(png) as side:
@@ -101,7 +104,7 @@ def save(figure: Figure, stem: Path, dpi: int = 300) -> list[Path]:
 
 
 def panels(fig: Figure, count: int, columns: int, **options) -> Iterator[Axes]:
-    """`count` axes in reading order, on a grid of `columns`; places left over stay empty."""
+    """`count` axes in reading order, on a grid of `columns`."""
     columns = min(columns, count)
     grid = fig.subplots(-(-count // columns), columns, squeeze=False, **options).ravel()
     for spare in grid[count:]:
@@ -121,24 +124,22 @@ def domain_look(count: int) -> list[dict[str, object]]:
 
 
 def line_look(count: int) -> list[dict[str, object]]:
-    """Colour and dashes of each of `count` lines; no two are alike up to 27."""
+    """Colour and dashes of each of `count` lines, different for up to 27."""
     dashes = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
     return [{"color": MUTED[i % 9], "linestyle": dashes[i // 9 % 3]} for i in range(count)]
 
 
 def mixture_look(name: str) -> dict[str, object]:
-    """Marker and colour of a compared mixture."""
     return {"marker": MARKERS[name], "color": COLOURS[name], "linestyle": "", "markersize": 5.5}
 
 
 def stacked(axes: Axes, h_QxK: np.ndarray, width: float) -> None:
-    """Each mixture as a bar of its domains, side by side in the order given."""
     below_Q = np.zeros(len(h_QxK))
     for weight_Q, look in zip(h_QxK.T, domain_look(h_QxK.shape[1]), strict=True):
         axes.bar(np.arange(len(h_QxK)), weight_Q, width, bottom=below_Q, linewidth=0, **look)
         below_Q = below_Q + weight_Q
     axes.set(ylim=(0, 1), ylabel="weight")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda weight, _: f"{100 * weight:g}%"))
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.set_xticks([])
     axes.grid(False, axis="x")
 
@@ -150,18 +151,31 @@ def domain_legend(fig: Figure, domains: Sequence[str]) -> None:
     fig.legend(handles=handles, loc="outside lower left", ncols=min(6, len(handles)), handlelength=1.2)
 
 
-def entry(label: str, **look) -> Line2D:
-    """A line of a legend."""
-    return Line2D([], [], label=label, **look)
+def legend(over: Figure | Axes, looks: Mapping[str, Mapping], loc: str = "outside upper left", **options) -> None:
+    """A legend of lines and markers, from each label to its look."""
+    over.legend(handles=[Line2D([], [], label=label, **look) for label, look in looks.items()], loc=loc, **options)
 
 
-def corner(axes: Axes, text: str, place: str = "lower right") -> None:
-    """Small text in a corner, on an opaque ground."""
-    vertical, horizontal = place.split()
-    x, y = {"left": 0.04, "right": 0.96}[horizontal], {"lower": 0.05, "upper": 0.95}[vertical]
+def corner(axes: Axes, text: str) -> None:
+    """Small text in the lower right corner, on an opaque background."""
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2}
-    va = "bottom" if vertical == "lower" else "top"
-    axes.text(x, y, text, transform=axes.transAxes, ha=horizontal, va=va, fontsize=7, bbox=paper, zorder=9)
+    axes.text(0.96, 0.05, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, bbox=paper, zorder=9)
+
+
+def colorbar(fig: Figure, image: ScalarMappable, axes: Axes, label: str = "", **options) -> Colorbar:
+    """A colour bar without a frame."""
+    bar = fig.colorbar(image, ax=axes, **options)
+    bar.outline.set_visible(False)
+    if label:
+        bar.set_label(label, fontsize=7.5)
+    return bar
+
+
+def matrix(axes: Axes) -> None:
+    """Axes of a coloured matrix: without grid, ticks and frame."""
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def label_decades(axis: Axis, written: Callable[[float], str] = "{:g}".format) -> None:
@@ -173,20 +187,20 @@ def label_decades(axis: Axis, written: Callable[[float], str] = "{:g}".format) -
 
 
 def objective_name(weights: Mapping[str, float] | None, targets: int) -> str:
-    """`weighted mean of the targets` where some targets count for more than others, else `mean of the targets`."""
+    """`weighted mean of the targets` if the weights differ, else `mean of the targets`."""
     given = list((weights or {}).values())
     unequal = bool(given) and (len(given) < targets or not np.allclose(given, given[0]))
     return f"{'weighted ' if unequal else ''}mean of the targets"
 
 
 def short(name: str, longest: int = 22) -> str:
-    """`name` on one line, cut where it would not fit."""
+    """`name` on one line, truncated."""
     line = " ".join(name.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def padded(values: np.ndarray, share: float = 0.06) -> tuple[float, float]:
-    """Limits around the finite `values` with a margin on both sides."""
+    """Limits around the finite `values`, with a margin."""
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
     low, high = float(finite.min()), float(finite.max())

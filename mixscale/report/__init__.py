@@ -1,7 +1,6 @@
 """The report of a folder of runs: numbers, figures, a summary and one page.
 
-`inputs` reads a folder, `analysis` decides on data what is said, `templates/` word it. Reads the run table, the fitted
-law and the optimum, and nothing that trains.
+`inputs` reads a folder, `analysis` decides the content, `templates/` hold the text. It knows nothing that trains.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from mixscale.report.inputs import Inputs, load
 
 __all__ = ["Action", "Analysis", "Inputs", "analyse", "load", "page", "summary", "write"]
 
-LINE = 100
-"""Characters of a line of summary.txt."""
+LINE = 100  # characters of a line of summary.txt
 DPI = 160
 WORDS = {
     "labels": plots.LABELS, "letters": {"n_params": "N", "n_tokens": "D"}, "plots": plots,
@@ -53,10 +51,10 @@ def write(directory: str | Path) -> Path:
 
 
 def page(inputs: Inputs, analysis: Analysis, figures: Path) -> str:
-    """The HTML page: one file without scripts that loads nothing; its figures are saved in the folder `figures`."""
+    """The HTML page, one file without scripts or links; its figures are also saved in the folder `figures`."""
 
     def figure(name: str, drawn: plots.Picture | None) -> str:
-        """Saves a figure and returns it as an image; without one, removes that of an earlier report."""
+        """Saves a figure and returns its HTML; without one, removes that of an earlier report."""
         if drawn is None:
             for suffix in (".png", ".pdf"):
                 (figures / f"{name}{suffix}").unlink(missing_ok=True)
@@ -73,7 +71,7 @@ def page(inputs: Inputs, analysis: Analysis, figures: Path) -> str:
 
 
 def summary(analysis: Analysis) -> str:
-    """The findings as plain text for a terminal: tables of at most 110 and sentences of `LINE` characters."""
+    """The findings as plain text, tables of at most 110 and sentences of `LINE` characters wide."""
     env = environment(html=False)
     env.filters |= {"wrap": _wrap, "bullet": lambda text: _wrap(text, "- ", "  "), "columns": _columns}
     env.filters["tabbed"] = lambda cells: "\t".join(" ".join(str(c).split()) for c in cells)
@@ -85,7 +83,7 @@ def _wrap(text: str, first: str = "", then: str = "") -> str:
 
 
 def _columns(text: str) -> str:
-    """Lines of cells between tabs as a table: the first column to the left, the others to the right."""
+    """Tab-separated lines as a table: the first column to the left, the others to the right."""
     rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     cells = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)

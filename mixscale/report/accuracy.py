@@ -1,4 +1,4 @@
-"""How well the law predicts runs that it was not fitted to, and whether that is good enough."""
+"""Accuracy of the law on runs that it was not fitted to, and whether that is enough."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from mixscale.report.comparison import predicted_rows, seed_name
 from mixscale.report.inputs import Inputs
 from mixscale.report.statistics import NewSeeds, Noise
 
-MIN_SPEARMAN = 0.95
-"""Rank correlation on held-out runs that a law should reach."""
+MIN_SPEARMAN = 0.95  # rank correlation on held-out runs that a law should reach
 MIN_RUNS = 6
 """Held-out runs below which a rank correlation is not judged: of three, one order in six is right by chance."""
 MAX_ERROR = 2.0
@@ -26,10 +25,8 @@ class Score:
 
     spearman: float | None
     mean_absolute_error: float
-    error_over_noise: float | None
-    """the error in units of the seed noise of one run"""
-    coverage: float | None
-    """share of measured values inside the law's interval for a run with its seed"""
+    error_over_noise: float | None  # the error in units of the seed noise of one run
+    coverage: float | None  # share of measured values inside the law's interval for a run with its seed
 
 
 @dataclass(frozen=True)
@@ -38,24 +35,17 @@ class HeldOut:
 
     objective: Score
     targets: dict[str, Score]
-    plain: Score | None
-    """of the mean over targets of equal weight; None where that is the objective"""
+    plain: Score | None  # of the unweighted mean over targets; None if that is the objective
     runs: int
     mixtures: int
-    ranks_met: bool | None
-    """whether the rank correlation reaches MIN_SPEARMAN; None if unknown or of fewer than MIN_RUNS runs"""
-    error_met: bool | None
-    """whether the error stays within MAX_ERROR; None if the seed noise is unknown"""
-    bias: float
-    """mean of predicted minus measured objective"""
+    ranks_met: bool | None  # whether the rank correlation reaches MIN_SPEARMAN; None for fewer than MIN_RUNS runs
+    error_met: bool | None  # whether the error stays within MAX_ERROR; None if the seed noise is unknown
+    bias: float  # mean of predicted minus measured objective
     error_without_bias: float
-    spread: float | None
-    """standard deviation of the measured objective"""
-    parameters: int
-    """of the law, for one target"""
+    spread: float | None  # standard deviation of the measured objective
+    parameters: int  # of the law, for one target
     fitted_mixtures: int
-    shared_seeds: list[str]
-    """seeds of the held-out runs, if fitted runs have all of them; else empty"""
+    shared_seeds: list[str]  # seeds of the held-out runs, if fitted runs have all of them; else empty
 
 
 def held_out(inputs: Inputs, noise: Mapping[str, Noise | None], new: Mapping[str, NewSeeds]) -> HeldOut | None:
@@ -71,7 +61,7 @@ def held_out(inputs: Inputs, noise: Mapping[str, Noise | None], new: Mapping[str
     plain_R = (predicted[0][:, 1:] * inputs.objective.sign_T).mean(axis=1)
     error_R = predicted[0][:, 0] - observed[:, 0]
     fitted = inputs.predictable[inputs.predictable["role"] == "fit"]
-    shared = sorted(set(rows["seed"])) if set(rows["seed"]) <= set(fitted["seed"]) else []
+    seeds = set(rows["seed"])
     ratio, rank = objective.error_over_noise, objective.spearman
     return HeldOut(
         objective=objective,
@@ -86,18 +76,18 @@ def held_out(inputs: Inputs, noise: Mapping[str, Noise | None], new: Mapping[str
         spread=float(observed[:, 0].std(ddof=1)) if len(rows) > 1 else None,
         parameters=inputs.fit.family.n_params(len(inputs.domains)),
         fitted_mixtures=int(inputs.fit.dataset.group_R.max()) + 1,
-        shared_seeds=[seed_name(s) for s in shared],
+        shared_seeds=[seed_name(s) for s in sorted(seeds)] if seeds <= set(fitted["seed"]) else [],
     )
 
 
 def left_out(inputs: Inputs, noise: Mapping[str, Noise | None]) -> dict[str, Score]:
-    """Accuracy of the objective and each target on fitted rows, each predicted by a fit without it."""
+    """Out-of-fold accuracy of the objective and each target on fitted rows."""
     observed, predicted = inputs.left_out()
     return {c: _score(observed[:, i], predicted[:, i], noise=noise[c]) for i, c in enumerate(inputs.columns)}
 
 
 def points(inputs: Inputs, new: Mapping[str, NewSeeds]) -> dict[str, Points]:
-    """Measured and predicted values by kind of run; fitted runs are those left out if nothing was held out."""
+    """Measured and predicted values by kind of run; without held-out runs, out-of-fold values of the fitted ones."""
     found, roles = {}, inputs.predictable["role"]
     for role in ("fit", "held_out", "verify"):
         rows = inputs.predictable[roles == role]
@@ -110,7 +100,7 @@ def points(inputs: Inputs, new: Mapping[str, NewSeeds]) -> dict[str, Points]:
 
 
 def spread(inputs: Inputs, column: str) -> float | None:
-    """Standard deviation of a column over the fitted mixtures, each counted once."""
+    """Standard deviation of a column over the fitted mixtures."""
     rows = inputs.at_scale[inputs.at_scale["role"] == "fit"]
     by_mixture = rows.groupby(inputs.groups_R(rows))[column].mean()
     return float(by_mixture.std()) if len(by_mixture) > 1 else None

@@ -1,9 +1,8 @@
-"""The compared mixtures: what the law predicts, what training measured, and how each differs from the optimum.
+"""The compared mixtures: predictions of the law, measured values, and their differences from the optimum.
 
-Runs of one seed see the same rows in the same order from the same initial weights, so a seed's effect common to all
-mixtures cancels where both were trained with it. The variance of one pair's differences is hardly known from few
-seeds, so it is pooled over all compared mixtures: an additive layout of mixture × seed, whose residual variance has
-(M - 1)(S - 1) degrees of freedom. This assumes that the variance is the same for every mixture.
+Runs of one seed share initial weights and the order of rows, so a seed's effect on all mixtures cancels in paired
+differences. Few seeds determine the variance of one pair badly, so it is pooled over all mixtures, as if it were the
+same for each: an additive layout of mixture × seed has (M - 1)(S - 1) residual degrees of freedom.
 """
 
 from __future__ import annotations
@@ -14,45 +13,29 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mixscale.config import BaselineName
 from mixscale.mixture import Mixture
 from mixscale.report.inputs import SCALE, Inputs, same_mixture
-from mixscale.report.statistics import (
-    UNKNOWN,
-    NewSeeds,
-    Noise,
-    Residual,
-    difference_interval,
-    known_noise_interval,
-    pooled_noise,
-    residual,
-    standard_error,
-)
+from mixscale.report.statistics import UNKNOWN, NewSeeds, Noise, Residual, pooled_noise, residual, t_interval
 
 Interval = tuple[float, float]
 Verdict = Literal["better", "worse", "same mixture", "not significant"]
-TRAINED_ONLY = tuple(name for name in get_args(BaselineName) if name not in ("natural", "uniform"))
-"""Baselines that are compared only if verification trained them."""
+TRAINED_ONLY = (name for name in get_args(BaselineName) if name not in ("natural", "uniform"))
 CANDIDATES = ("optimum", "current", "natural", "uniform", *TRAINED_ONLY, "best", "unconstrained")
-"""Mixtures that are compared, in the order of all tables and figures."""
-SOLVED = ("optimum", "current", "unconstrained")
-"""Those of them that the optimum itself names."""
+"""The compared mixtures, in the order of all tables and figures."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of a mixture: predicted by the law, with intervals, and measured, by seed."""
+    """A value of a mixture: predicted by the law, and measured by seed."""
 
     predicted: float
-    interval: Interval
-    """of the law, for a run with a seed that it was fitted to"""
-    of_run: Interval
-    """for a run with a new seed; that of the law if all trained seeds are `known`"""
-    of_mean: Interval
-    """for the mean over the trained seeds; `of_run` if none was trained"""
-    known: bool
-    """whether the law was fitted to all trained seeds; False if none was trained"""
+    interval: Interval  # of the law, for a run with a seed that it was fitted to
+    of_run: Interval  # for a run with a new seed; that of the law if all trained seeds are `known`
+    of_mean: Interval  # for the mean over the trained seeds; `of_run` if none was trained
+    known: bool  # whether the law was fitted to all trained seeds; False if none was trained
     observed: dict[str, float]
     mean: float | None
     standard_error: float | None
@@ -65,42 +48,36 @@ class Candidate:
     mixture: dict[str, float]
     objective: Estimate
     targets: dict[str, Estimate]
-    above: tuple[float, float, float] | None
-    """by the law, where the optimum was solved: its objective minus that of the optimum, with interval"""
-    violated: list[str]
-    """descriptions of the constraints that it violates"""
+    above: tuple[float, float, float] | None  # its objective minus the optimum's by the law, and the interval
+    violated: list[str]  # descriptions of the constraints that it violates
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Value of a baseline minus that of the optimum: positive where the optimum is better."""
+    """Value of a baseline minus that of the optimum: positive if the optimum is better."""
 
-    differences: dict[str, float]
-    """by seed that both were trained with"""
+    differences: dict[str, float]  # by seed that both were trained with
     mean: float
     interval: Interval | None
-    degrees_of_freedom: int | None
-    """of the variance behind the interval"""
+    degrees_of_freedom: int | None  # of the variance behind the interval
     paired: bool
-    over_noise: float | None
-    """mean difference in units of the seed noise of one run"""
-    verdict: Verdict
-    """of the optimum"""
+    over_noise: float | None  # mean difference in units of the seed noise of one run
+    verdict: Verdict  # of the optimum
 
 
 def seed_noise(inputs: Inputs) -> dict[str, Noise | None]:
-    """Seed noise of the objective, the plain mean and each target, from all runs that differ in their seed only."""
+    """Seed noise of the objective, the plain mean and each target, from runs that differ only in their seed."""
     rows = inputs.at_scale.assign(mixture=inputs.groups_R(inputs.at_scale)).drop_duplicates(["mixture", "seed"])
     groups = rows["mixture"].to_numpy(), rows["seed"].to_numpy()
     return {c: pooled_noise(rows[c].to_numpy(), *groups) for c in (*inputs.columns, "plain")}
 
 
 def new_seeds(inputs: Inputs, noise: Mapping[str, Noise | None]) -> dict[str, NewSeeds]:
-    """What widens intervals for seeds that the law was not fitted to, for the objective and each target."""
+    """How new seeds widen the intervals of the objective and each target."""
     rows = inputs.predictable[inputs.predictable["role"] == "fit"]
     seed_R = np.array(rows["seed"], float)
     unknown_R = seed_R < 0
-    # Unknown seeds count as one seed, except for repeats of a mixture, which had different ones.
+    # Unknown seeds count as one seed, but repeats of a mixture have different ones.
     same = rows[[c for c in SCALE if c in rows]].assign(mixture=inputs.groups_R(rows))[unknown_R]
     seed_R[unknown_R] = UNKNOWN - same.groupby(list(same), dropna=False).cumcount()
     seeds, counts = np.unique(seed_R, return_counts=True)
@@ -111,7 +88,7 @@ def new_seeds(inputs: Inputs, noise: Mapping[str, Noise | None]) -> dict[str, Ne
 def predicted_rows(
     inputs: Inputs, rows: pd.DataFrame, new: Mapping[str, NewSeeds]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Objective and targets predicted for runs, and the ends of their intervals with their seeds, each (R, 1 + T)."""
+    """Objective and targets predicted for runs, and the ends of the intervals for their seeds, each (R, 1 + T)."""
     values = inputs.predict(rows)
     seed_R = rows["seed"].to_numpy(float)
     ends = [new[c].of_rows(seed_R, *(side[:, i] for side in values)) for i, c in enumerate(inputs.columns)]
@@ -120,18 +97,19 @@ def predicted_rows(
 
 
 def candidates(inputs: Inputs, new: Mapping[str, NewSeeds]) -> dict[str, Candidate]:
-    """The compared mixtures that can be known: verified, or else computed from what the table has.
+    """The compared mixtures that are known: verified, or else computed from the table.
 
-    A run counts for a mixture only if it trained that very mixture: a folder may hold verification runs of an earlier
-    optimum.
+    A run counts for a mixture only if it trained exactly that mixture: a folder may hold verification runs of an
+    earlier optimum.
     """
     rows = inputs.at_scale[inputs.at_scale["role"] == "verify"]
     best, found = inputs.optimum, {}
     free = None if best.unconstrained is None or same_mixture(best.unconstrained, best.mixture) else best.unconstrained
+    solved = {"optimum": best.mixture, "current": best.current, "unconstrained": free}
     for name in CANDIDATES:
-        trained = rows if name in SOLVED else rows[has_origin(rows, name)]
-        if name in SOLVED:
-            mixture = {"optimum": best.mixture, "current": best.current, "unconstrained": free}[name]
+        trained = rows if name in solved else rows[has_origin(rows, name)]
+        if name in solved:
+            mixture = solved[name]
         elif len(trained):
             mixture = Mixture.from_array(inputs.domains, inputs.mixtures_RxK(trained)[-1])
         else:
@@ -142,13 +120,13 @@ def candidates(inputs: Inputs, new: Mapping[str, NewSeeds]) -> dict[str, Candida
 
 
 def earlier_optimum(inputs: Inputs) -> bool:
-    """Whether there are verification runs of an optimum, all of a different one than this."""
+    """Whether verification trained an optimum, but not this one."""
     rows = inputs.at_scale[inputs.at_scale["role"] == "verify"]
     return bool(has_origin(rows, "optimum").any()) and not _trained(inputs, rows, inputs.optimum.mixture).any()
 
 
 def has_origin(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Which runs have this origin; one run may have several (`natural+best`)."""
+    """Which runs have this origin; a run may have several (`natural+best`)."""
     return np.array([name in origin.split("+") for origin in rows["origin"]], dtype=bool)
 
 
@@ -168,7 +146,7 @@ def _untrained(inputs: Inputs, name: str) -> Mixture | None:
             return None
         reference = inputs.optimum.problem.reference_at(len(fitted), **inputs.scale_of(fitted))
         y_RxT, h_RxK = fitted[list(inputs.targets)].to_numpy(float), inputs.mixtures_RxK(fitted)
-        return Mixture.from_array(inputs.domains, inputs.objective.best_of_grid(y_RxT, h_RxK, reference)[0])
+        return Mixture.from_array(inputs.domains, inputs.objective.best_of_grid(y_RxT, h_RxK, reference))
     if name != "natural":
         return None
     if len(marked := rows[has_origin(rows, "natural")]):
@@ -198,19 +176,14 @@ def _candidate(
 
 def _estimate(predicted: float, low: float, high: float, by_seed: pd.Series, new: NewSeeds) -> Estimate:
     known = new.knows(by_seed.index)
-    of_run = (low, high) if known else _floats(new.of_run(predicted, low, high))
-    of_mean = _floats(new.of_mean(by_seed.index, predicted, low, high)) if len(by_seed) else of_run
+    of_run = (low, high) if known else new.of_run(predicted, low, high)
+    of_mean = new.of_mean(by_seed.index, predicted, low, high) if len(by_seed) else of_run
     return Estimate(
-        predicted, (low, high), of_run, of_mean, known,
+        predicted, (low, high), tuple(map(float, of_run)), tuple(map(float, of_mean)), known,
         observed={seed_name(s): float(v) for s, v in by_seed.items()},
         mean=float(by_seed.mean()) if len(by_seed) else None,
-        standard_error=standard_error(by_seed.to_numpy()),
+        standard_error=float(stats.sem(by_seed.to_numpy())) if len(by_seed) > 1 else None,
     )  # fmt: skip
-
-
-def _floats(interval) -> Interval:
-    low, high = interval
-    return float(low), float(high)
 
 
 def seed_name(value: float) -> str:
@@ -218,34 +191,28 @@ def seed_name(value: float) -> str:
 
 
 def compare(
-    mixtures: Mapping[str, Mapping[str, float]], values: Mapping[str, dict[str, float]], noise: Noise | None
+    compared: Mapping[str, Candidate], values: Mapping[str, dict[str, float]], noise: Noise | None
 ) -> dict[str, Comparison]:
-    """The optimum against every other mixture that was trained.
+    """The optimum against every other trained mixture.
 
     Args:
-        mixtures: of each candidate. values: of each candidate by seed, lower is better; empty if it was not trained.
-        noise: of a seed, for candidates without common seeds.
+        values: of each candidate by seed, lower is better. noise: for candidates without common seeds.
     """
-    trained = {name: Mixture(mixtures[name]) for name, of in values.items() if of}
-    if "optimum" not in trained:
+    trained = {name: Mixture(compared[name].mixture) for name, of in values.items() if of}
+    best = trained.pop("optimum", None)
+    if best is None:
         return {}
-    left = _left(trained, values)
-    return {
-        name: _comparison(same_mixture(trained["optimum"], other), values["optimum"], values[name], left, noise)
-        for name, other in trained.items()
-        if name != "optimum"
-    }
-
-
-def _left(trained: Mapping[str, Mixture], values: Mapping[str, dict[str, float]]) -> Residual | None:
-    """What neither mixture nor seed explains; candidates of one mixture share its runs and count once."""
-    distinct: list[str] = []
-    for name in trained:
-        if not any(same_mixture(trained[name], trained[other]) for other in distinct):
-            distinct.append(name)
+    distinct: dict[str, Mixture] = {}  # candidates with the same mixture share their runs
+    for name, mixture in {"optimum": best, **trained}.items():
+        if not any(same_mixture(mixture, other) for other in distinct.values()):
+            distinct[name] = mixture
     cells = [(i, s, v) for i, name in enumerate(distinct) for s, v in values[name].items()]
     mixture_R, seed_R, value_R = (np.array(column) for column in zip(*cells, strict=True))
-    return residual(value_R, mixture_R, seed_R)
+    left = residual(value_R, mixture_R, seed_R)
+    return {
+        name: _comparison(same_mixture(best, other), values["optimum"], values[name], left, noise)
+        for name, other in trained.items()
+    }
 
 
 def _comparison(
@@ -259,16 +226,17 @@ def _comparison(
     paired = len(differences) > 1 and left is not None
     if paired:
         mean = float(np.mean(list(differences.values())))
-        interval, degrees = difference_interval(mean, len(differences), left), left.degrees_of_freedom
+        degrees = left.degrees_of_freedom
+        interval = t_interval(mean, left.standard_error(len(differences)), degrees)
     elif noise:
-        interval = known_noise_interval(mean, len(ours), len(theirs), noise)
         degrees = noise.degrees_of_freedom
+        interval = t_interval(mean, noise.sd * np.sqrt(1 / len(ours) + 1 / len(theirs)), degrees)
     over_noise = mean / noise.sd if noise and noise.sd > 0 else None
     return Comparison(differences, mean, interval, degrees, paired, over_noise, verdict(interval))
 
 
 def verdict(interval: Interval | None) -> Verdict:
-    """Of the optimum, from the interval of what a baseline has more than it."""
+    """Of the optimum, from the interval of a baseline's excess."""
     if interval is None or interval[0] <= 0 <= interval[1]:
         return "not significant"
     return "better" if interval[0] > 0 else "worse"

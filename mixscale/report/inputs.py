@@ -1,7 +1,7 @@
-"""`Inputs`: everything a report is made of, read from one folder and brought into one shape.
+"""`Inputs`: everything a report is made of, read from one folder.
 
-A run table may lack every optional column (role, origin, seed, size); they get neutral values here, so that no other
-module has to handle their absence. Losses are those of the last row of each complete run.
+Optional columns of the run table (role, origin, seed, size) get neutral values here, so that no other module handles
+their absence. Losses are those of the last row of each complete run.
 """
 
 from __future__ import annotations
@@ -19,43 +19,32 @@ from mixscale.errors import InputError
 from mixscale.laws import LawFit
 from mixscale.laws.dataset import USED, query_columns
 from mixscale.laws.uncertainty import LEVEL
-from mixscale.mixture import Mixture
+from mixscale.mixture import Mixture, mixture_index
 from mixscale.objective import BoundObjective
 from mixscale.optimization import Optimum
 from mixscale.run_table import RunTable, is_complete, read_frame
 
 SCALE = ("n_params", "n_tokens")
-SAME_SCALE = 0.01
-"""Relative difference of sizes or token counts that count as equal."""
-ROUNDED = 1e-4
-"""To what a weight is rounded before it is trained."""
+SAME_SCALE = 0.01  # relative difference of sizes or token counts that count as equal
+ROUNDED = 1e-4  # rounding of a weight before training
 
 
 @dataclass(frozen=True)
 class Inputs:
     """A run table, the law fitted to it, the optimum of that law, and what else the folder holds.
 
-    Args:
-        table: every run, whatever its status.
-        fit: the law; its domains and targets must be columns of the table.
-        optimum: the solved mixture.
-        experiment: the resolved config as JSON; empty without one.
-        corpus: `store`, `tokenizer`, `context`, `domains` and `statistics`; empty without a corpus.
-        fit_warnings: what the diagnostics of the fit found; None without diagnostics.
-        front: mixtures between two goals, as `optimization.pareto` returns them; None without a front.
-
     Raises:
-        InputError: the fit or the optimum has a domain or target that the table lacks; the optimum or the front was
-            made from another fit.
+        InputError: a domain or target of the fit or the optimum is not in the table; the optimum or the front is of
+            another fit.
     """
 
-    table: RunTable
+    table: RunTable  # every run, whatever its status
     fit: LawFit
     optimum: Optimum
-    experiment: dict[str, Any] = field(default_factory=dict)
-    corpus: dict[str, Any] = field(default_factory=dict)
-    fit_warnings: tuple[str, ...] | None = None
-    front: pd.DataFrame | None = None
+    experiment: dict[str, Any] = field(default_factory=dict)  # the resolved config as JSON
+    corpus: dict[str, Any] = field(default_factory=dict)  # store, tokenizer, context, domains and statistics
+    fit_warnings: tuple[str, ...] | None = None  # of the diagnostics of the fit; None without diagnostics
+    front: pd.DataFrame | None = None  # of `optimization.pareto`
 
     def __post_init__(self):
         for kind, needed, known, command in (
@@ -78,13 +67,11 @@ class Inputs:
         needed = ["first", "second", "first_goal", "second_goal", *(f"mix/{d}" for d in self.domains)]
         if missing := [c for c in needed if c not in front]:
             return f"has no column '{missing[0]}'"
-        cost_QxT = self.costs(self.mixtures_RxK(front))
+        costs = dict(zip(self.fit.targets, self.costs(self.mixtures_RxK(front)).T, strict=True))
         for which in ("first", "second"):
             goal = front[f"{which}_goal"].iloc[0]
-            if goal in self.fit.targets:
-                cost_Q = cost_QxT[:, self.fit.targets.index(goal)]
-                if not np.allclose(front[which], cost_Q, atol=1e-6):
-                    return f"was drawn from another fit or for another size than the optimum (target '{goal}')"
+            if goal in costs and not np.allclose(front[which], costs[goal], atol=1e-6):
+                return f"was drawn from another fit or for another size than the optimum (target '{goal}')"
         return None
 
     def costs(self, h_QxK: np.ndarray) -> np.ndarray:
@@ -92,22 +79,23 @@ class Inputs:
         return self.optimum.problem.costs(self.fit.theta_TxP[None], h_QxK)[0]
 
     @property
-    def title(self) -> str:
-        return str(self.experiment.get("name") or "Data mixture")
-
-    @property
     def domains(self) -> tuple[str, ...]:
-        return tuple(self.fit.domains)
+        return self.fit.domains
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Columns of what the law predicts, in the fit's order; `fit.targets` has them without `loss/` or `score/`."""
-        return tuple(self.fit.dataset.columns)
+        """Columns of the fitted targets; `fit.targets` has them without `loss/` or `score/`."""
+        return self.fit.dataset.columns
 
-    def violated(self, mixture: Mixture) -> list[str]:
-        """Descriptions of the constraints that a mixture violates by more than the rounding of trained weights."""
-        violated = self.optimum.problem.violated(mixture.array(self.domains), 5 * ROUNDED)
-        return [constraint.describe() for constraint in violated]
+    @property
+    def columns(self) -> list[str]:
+        """The objective and every target: columns of `measured`, and of all arrays (R, 1 + T) here."""
+        return ["objective", *self.targets]
+
+    @property
+    def objective(self) -> BoundObjective:
+        """What runs and mixtures are compared by."""
+        return self.optimum.problem.objective
 
     @property
     def scores(self) -> list[str]:
@@ -116,29 +104,29 @@ class Inputs:
 
     @property
     def unit(self) -> str:
-        """Unit of the objective; empty where targets have different ones."""
+        """Unit of the objective; empty if targets have different ones."""
         return "nats per token" if all(t.startswith("loss/") for t in self.targets) else ""
+
+    def violated(self, mixture: Mixture) -> list[str]:
+        """Descriptions of the constraints that a mixture violates by more than the rounding of trained weights."""
+        violated = self.optimum.problem.violated(mixture.array(self.domains), 5 * ROUNDED)
+        return [constraint.description for constraint in violated]
 
     @property
     def known_K(self) -> np.ndarray:
-        """Domains that the law can predict: those that a fitted run used, or all where it ignores weights."""
+        """Domains that a fitted run used, or all if the law ignores weights: those that the law can predict."""
         return ~self.fit.dataset.never_used_K | (not self.fit.family.uses_mixture)
 
     def is_known(self, mixture: Mixture) -> bool:
-        """Whether the law can predict a mixture: a fitted run used each of its domains."""
+        """Whether the law can predict a mixture."""
         known = dict(zip(self.domains, self.known_K, strict=True))
         return all(w <= 0 or known.get(d, not self.fit.family.uses_mixture) for d, w in mixture.items())
-
-    @property
-    def objective(self) -> BoundObjective:
-        """What runs and mixtures are compared by."""
-        return self.optimum.problem.objective
 
     @functools.cached_property
     def measured(self) -> pd.DataFrame:
         """Last rows of complete runs with `role`, `origin` and `seed`; each unknown seed is a negative number.
 
-        `objective` is what runs are compared by, `plain` the unweighted mean of the targets; scores are negated.
+        `objective` is what runs are compared by, `plain` the unweighted mean of the targets, scores negated.
         """
         frame = self.table.final().complete().frame.copy()
         frame["role"] = _filled(frame, "role", "fit")
@@ -152,7 +140,7 @@ class Inputs:
 
     @functools.cached_property
     def scale(self) -> dict[str, float]:
-        """`n_params` and `n_tokens`, where known, at which mixtures are compared: the largest verified, or fitted."""
+        """Known `n_params` and `n_tokens` at which mixtures are compared: the largest verified, or else fitted."""
         verify = self.measured[self.measured["role"] == "verify"]
         rows = verify if len(verify) else self.measured
         columns = [c for c in SCALE if c in rows and rows[c].notna().all()]
@@ -163,7 +151,7 @@ class Inputs:
 
     @functools.cached_property
     def at(self) -> dict[str, Any]:
-        """`scale`, and the unique tokens that the optimum was solved with if it was solved at this scale."""
+        """`scale`, with the optimum's unique tokens if it was solved at this scale."""
         solved = self.optimum.problem.scale
         here = all(solved[c] is None or np.isclose(solved[c], v, rtol=SAME_SCALE) for c, v in self.scale.items())
         return {**self.scale, "unique_tokens": solved["unique_tokens"] if here else None}
@@ -178,13 +166,13 @@ class Inputs:
 
     @functools.cached_property
     def predictable(self) -> pd.DataFrame:
-        """Rows of `measured` that the law can predict: known domains, and for a law without scale those at `scale`."""
+        """Rows of `measured` that the law can predict: known domains, and, for a law without scale, at `scale`."""
         rows = self.measured if self.fit.uses_scale else self.at_scale
         return rows[~self._unknown_RxK(rows).any(axis=1)]
 
     @functools.cached_property
     def unpredictable(self) -> dict[str, int]:
-        """Number of measured runs that use a domain which no fitted run used, by domain."""
+        """For each domain that no fitted run used, the number of measured runs that use it."""
         counts_K = self._unknown_RxK(self.measured).sum(axis=0)
         return {d: int(count) for d, count in zip(self.domains, counts_K, strict=True) if count}
 
@@ -192,24 +180,17 @@ class Inputs:
         return (self.mixtures_RxK(rows) > USED) & ~self.known_K
 
     def mixtures_RxK(self, rows: pd.DataFrame) -> np.ndarray:
-        """Weights of `rows` in the order of the fit's domains."""
         return rows[[f"mix/{d}" for d in self.domains]].to_numpy(float)
 
     def groups_R(self, rows: pd.DataFrame) -> np.ndarray:
-        """Number of each row's mixture, (R,): equal where the mixtures are."""
-        return np.unique(self.mixtures_RxK(rows).round(9), axis=0, return_inverse=True)[1].ravel()
-
-    @property
-    def columns(self) -> list[str]:
-        """The objective and every target: columns of `measured`, and of all arrays (R, 1 + T) here."""
-        return ["objective", *self.targets]
+        return mixture_index(self.mixtures_RxK(rows))
 
     def predict(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`columns` of `rows` by the law at each row's scale, and the ends of their intervals, each (R, 1 + T)."""
         return self._predict(self.mixtures_RxK(rows), self.scale_of(rows))
 
     def predict_at_scale(self, h_QxK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`columns` of mixtures at the compared scale, and the ends of their intervals, each (Q, 1 + T)."""
+        """The same for mixtures at the compared scale, each (Q, 1 + T)."""
         return self._predict(h_QxK, self.at)
 
     def _predict(self, h_QxK: np.ndarray, scale: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -222,26 +203,23 @@ class Inputs:
         return self.optimum.problem.predicted(h_QxK, LEVEL, **self.at)
 
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Measured and predicted values of fitted rows, each (R, 1 + T): the objective, then the targets.
-
-        Each row is predicted by a fit without its fold of the cross-validation.
-        """
-        fit, points = self.fit, self.fit.dataset.points
+        """`columns` of fitted rows, measured and predicted by a fit without the row's fold, each (R, 1 + T)."""
+        fit, points, unit = self.fit, self.fit.dataset.points, self.fit.dataset.scale
         tested_R = np.isfinite(fit.oof_pred_TxR).all(axis=0)
         scale: dict[str, np.ndarray] = {}
         if fit.uses_scale or fit.family.uses_unique:
-            scale = {"n_params": points.n_R * fit.dataset.scale.n, "n_tokens": points.d_R * fit.dataset.scale.d}
+            scale = {"n_params": points.n_R * unit.n, "n_tokens": points.d_R * unit.d}
         if fit.family.uses_unique:
-            scale["unique_tokens"] = points.u_RxK * fit.dataset.scale.d
+            scale["unique_tokens"] = points.u_RxK * unit.d
         scale = {name: values_R[tested_R] for name, values_R in scale.items()}
-        sides = fit.dataset.y_TxR.T[tested_R], fit.oof_pred_TxR.T[tested_R]
+        sides = (y_TxR.T[tested_R] for y_TxR in (fit.dataset.y_TxR, fit.oof_pred_TxR))
         observed, predicted = (
             np.column_stack([self.optimum.problem.observed(y_RxT, **scale), y_RxT]) for y_RxT in sides
         )
         return observed, predicted
 
     def scale_of(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Size, tokens and unique tokens of each row, as the methods of a law take them."""
+        """Size, tokens and unique tokens of each row: keyword arguments of the fit's methods."""
         scale = {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
         if self.fit.family.uses_unique:
             wanted = [f"{kind}/{d}" for kind in ("mix", "unique_tokens") for d in self.domains]
@@ -266,20 +244,17 @@ class Inputs:
         return pd.DataFrame(self.fit.params).rename_axis("parameter").reset_index()
 
     def front_points(self, mixtures: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-        """Values of both goals of the front at the optimum and the current mixture, if the goals are targets."""
-        names = [] if self.front is None else [str(self.front[f"{w}_goal"].iloc[0]) for w in ("first", "second")]
-        if not names or not set(names) <= set(self.fit.targets):
+        """Both goals of the front, if they are targets, at the optimum and the current mixture."""
+        goals = [] if self.front is None else [str(self.front[f"{w}_goal"].iloc[0]) for w in ("first", "second")]
+        if not goals or not set(goals) <= set(self.fit.targets):
             return {}
-        at = [self.fit.targets.index(n) for n in names]
-        found = {}
-        for name in ("optimum", "current"):
-            if name in mixtures:
-                h_1xK = np.array([[mixtures[name].get(d, 0.0) for d in self.domains]])
-                found[name] = tuple(self.fit.signs_T[at] * self.costs(h_1xK)[0, at])
+        at, found = [self.fit.targets.index(goal) for goal in goals], {}
+        for name in (name for name in ("optimum", "current") if name in mixtures):
+            h_1xK = np.array([[mixtures[name].get(d, 0.0) for d in self.domains]])
+            found[name] = tuple(self.fit.signs_T[at] * self.costs(h_1xK)[0, at])
         return found
 
     def statuses(self) -> pd.Series:
-        """Status of every run, by its name."""
         final = self.table.final().frame
         status = _filled(final, "status", "complete").mask(is_complete(final), "complete")
         return pd.Series(status.to_numpy(), index=final["run"].astype(str))
@@ -302,14 +277,18 @@ def load(directory: Path) -> Inputs:
     ):
         if not (directory / path).exists():
             raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
+    corpus, warnings, front = directory / "corpus.json", directory / "fit/diagnostics.txt", directory / "pareto.csv"
+    found = _json(corpus)
+    if found and not (isinstance(found, dict) and isinstance(found.get("domains"), list)):
+        raise InputError(f"'{corpus}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
     return Inputs(
         table=RunTable.read(directory),
         fit=LawFit.load(directory / "fit"),
         optimum=Optimum.load(directory / "optimum.json"),
-        experiment=_json(directory / "experiment.json") or {},
-        corpus=_corpus(directory / "corpus.json"),
-        fit_warnings=_lines(directory / "fit" / "diagnostics.txt"),
-        front=read_frame(directory / "pareto.csv") if (directory / "pareto.csv").is_file() else None,
+        experiment=_json(directory / "experiment.json"),
+        corpus=found,
+        fit_warnings=tuple(warnings.read_text(encoding="utf-8").splitlines()) if warnings.is_file() else None,
+        front=read_frame(front) if front.is_file() else None,
     )
 
 
@@ -324,21 +303,8 @@ def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
     return frame[column].fillna(value).astype(str).replace("", value)
 
 
-def _corpus(path: Path) -> dict[str, Any]:
-    corpus = _json(path) or {}
-    if corpus and not (isinstance(corpus, dict) and isinstance(corpus.get("domains"), list)):
-        raise InputError(f"'{path}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
-    return corpus
-
-
-def _lines(path: Path) -> tuple[str, ...] | None:
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
-
-
 def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
     except ValueError as error:
         raise InputError(f"'{path}' is not JSON: {error}") from error

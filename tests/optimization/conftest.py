@@ -1,4 +1,4 @@
-"""Laws fitted to planted tables, made once a session."""
+"""Laws fitted to planted tables, once a session."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def _planted(name, noise=0.003, seed=0, columns=("loss/code", "loss/web", "loss/
     y_TxR = y_TxR * (1 + noise * rng.standard_normal(y_TxR.shape))
     frame = pd.DataFrame({f"mix/{d}": h_RxK[:, k] for k, d in enumerate(DOMAINS)})
     frame["run"] = np.arange(30)
-    # A score is what the loss leaves of ten, so that the same mixtures are good.
+    # A score is ten minus the loss, so that the same mixtures are good.
     return RunTable(
         frame.assign(**{c: 10 - y if c.startswith("score/") else y for c, y in zip(columns, y_TxR, strict=True)})
     )
@@ -41,7 +41,7 @@ def planted():
 
 
 class _Fits(dict):
-    """Made when they are first asked for."""
+    """Fits on first use."""
 
     def __missing__(self, name):
         self[name] = laws.fit(_planted(name), name, bootstrap=100)
@@ -56,7 +56,7 @@ def fits():
 
 @pytest.fixture(scope="session")
 def exactly(fits):
-    """A fit that holds just the given parameters, in units of the targets, without any doubt."""
+    """A fit with the given parameters, in units of the targets, without uncertainty."""
 
     def make(name, theta_TxP):
         fit = fits[name]

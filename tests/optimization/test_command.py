@@ -1,4 +1,4 @@
-"""`mixscale optimize` understands what a person types, and says what is wrong with the rest."""
+"""The options of `mixscale optimize`, and its errors."""
 
 import json
 
@@ -10,12 +10,12 @@ from mixscale.cli import main
 
 @pytest.fixture(scope="module")
 def folder(fits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("asked")
+    folder = tmp_path_factory.mktemp("command")
     fits["effective"].save(folder / "fit")
     return folder
 
 
-def test_every_constraint_can_be_typed(folder, capsys):
+def test_the_command_accepts_every_constraint(folder, capsys):
     (folder / "prior.json").write_text(json.dumps({"code": 0.2, "web": 0.3, "wiki": 0.3, "news": 0.2}))
     pd.DataFrame({"mix/code": [0.25], "mix/web": [0.25], "mix/wiki": [0.25], "mix/news": [0.25]}).to_csv(
         folder / "now.csv", index=False
@@ -26,12 +26,12 @@ def test_every_constraint_can_be_typed(folder, capsys):
         "--max-tv 0.4 --weights code 2 web 1 --pareto code web --points 3"
     )
     assert main(["optimize", str(folder / "fit"), *typed.split()]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     solved = json.loads((folder / "optimum.json").read_text())
     assert solved["mixture"]["news"] == pytest.approx(0.1)
     assert solved["mixture"]["code"] <= 0.3 + 1e-9
     for text in ("Dual values (shadow prices)", "unconstrained", "current", "Expected regret", "Gain over"):
-        assert text in told
+        assert text in printed
     front = pd.read_csv(folder / "pareto.csv")
     assert len(front) == 3
     assert front["mix/news"].tolist() == pytest.approx([0.1] * 3)

@@ -1,4 +1,4 @@
-"""Constraints are kept, tight where they hold, named where they contradict, and no random draw does better."""
+"""Optima satisfy their constraints and beat random draws; contradictions are named."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("law", "name"), [*(("effective", name) for name in CASES), ("linear", "group"), ("linear", "all")]
 )
-def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
+def test_optimum_satisfies_constraints_and_beats_random_draws(fits, law, name):
     options, excess = CASES[name]
     fit = fits[law]
     best = optimize(fit, constraints=Constraints(**options), n_tokens=1e11, current=PRIOR)
@@ -56,8 +56,8 @@ def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
              check_QxK[:, 1] - 0.35], axis=0,
         )  # fmt: skip
     if name in ("keep", "all"):
-        room = options["keep"]["web"]
-        over_Q = np.maximum(over_Q, (fit.predict(check_QxK) - fit.predict(PRIOR_K[None]))[:, 1] - room)
+        tolerance = options["keep"]["web"]
+        over_Q = np.maximum(over_Q, (fit.predict(check_QxK) - fit.predict(PRIOR_K[None]))[:, 1] - tolerance)
     if name == "group":
         over_Q = np.maximum(over_Q, 0.3 - check_QxK[:, 2:].sum(axis=1))
     keeps_Q = over_Q[:-1] <= 0
@@ -72,7 +72,7 @@ def test_kept_tight_and_never_worse_than_random_draws(fits, law, name):
         assert over_Q[-1] >= -1e-5
 
 
-def test_fixed_tied_and_repeated_constraints_leave_what_they_say(fits):
+def test_fixed_tied_and_near_prior_constraints_hold(fits):
     tied = Constraints(prior=PRIOR, groups={"text": Group(("web", "news"), tied=True)}, fixed={"wiki": 0.25})
     best = optimize(fits["effective"], constraints=tied)
     assert best.mixture["wiki"] == pytest.approx(0.25, abs=1e-9)
@@ -91,15 +91,15 @@ def test_fixed_tied_and_repeated_constraints_leave_what_they_say(fits):
     assert pulled[1].distance(Mixture(PRIOR)) < 0.5 * pulled[0].distance(Mixture(PRIOR))
 
 
-def test_a_domain_that_the_prior_has_not_stays_out(fits):
+def test_a_domain_outside_the_prior_gets_no_weight(fits):
     without = {"code": 0.0, "web": 0.5, "wiki": 0.2, "news": 0.3}
     best = optimize(fits["effective"], constraints=Constraints(prior=without, max_kl=0.3))
     assert best.mixture["code"] == 0
     assert best.convex
 
 
-def test_nothing_worse_than_at_the_best_mixture_leaves_that_mixture(fits):
-    """At a Pareto optimum all targets can be kept only there; the interior is empty and the answer is still found."""
+def test_keeping_all_targets_at_the_optimum_leaves_that_mixture(fits):
+    """At a Pareto optimum only that mixture keeps all targets, so the interior is empty."""
     fit = fits["effective"]
     now = optimize(fit).mixture
     again = optimize(fit, constraints=Constraints(keep=dict.fromkeys(fit.targets, 0.0)), current=now)
@@ -107,25 +107,25 @@ def test_nothing_worse_than_at_the_best_mixture_leaves_that_mixture(fits):
     assert (fit.predict(again.mixture.array()) <= fit.predict(now.array()) + 1e-6).all()
 
 
-def test_a_region_doubts_what_keeps_a_target_as_well(fits):
-    """With one weight free and held by the target, mixtures that the fitted law allows would all be the same."""
+def test_regions_include_the_uncertainty_of_kept_targets(fits):
+    """With one free weight, which the target limits, the fitted law alone would give a region of one point."""
     fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
     others, weights = {"wiki": 0.2, "news": 0.1}, {"code": 1.0}
     best = optimize(fit, weights=weights, constraints=Constraints(keep={"web": 0.02}, fixed=others), current=now)
-    [price] = [p for p in best.solved if p.name == "keep web"]
-    assert price.binding
+    [solved] = [p for p in best.solved if p.name == "keep web"]
+    assert solved.binding
     low, high = best.interval["code"]
     assert low + 1e-4 < best.mixture["code"] < high - 1e-4
     web_SxN = fit.draws(np.concatenate([now.array()[None], best.samples_SxK]))[..., 1]
     np.testing.assert_allclose(np.diag(web_SxN[:, 1:]), web_SxN[:, 0] + 0.02, atol=1e-5)
 
 
-@pytest.mark.parametrize("room", [0.08, 0.1])
-def test_only_bootstrap_laws_that_a_limit_moves_are_solved_again(fits, monkeypatch, room):
-    """All of them solved under their own limits end at the same mixtures."""
+@pytest.mark.parametrize("tolerance", [0.08, 0.1])
+def test_only_bootstrap_laws_that_a_limit_moves_are_solved_again(fits, monkeypatch, tolerance):
+    """The result equals that of solving all of them under their own limits."""
     fit = fits["effective"]
     now, objective = optimize(fit).mixture, Objective({"code": 2, "web": 1, "wiki": 1})
-    problem = build_problem(fit, objective, Constraints(keep={"web": room}), now)
+    problem = build_problem(fit, objective, Constraints(keep={"web": tolerance}), now)
     theta_Sx1xTxP, own = fit.theta_SxTxP[:, None], problem.limits_by(fit.theta_SxTxP)
     each = solution.Job(problem, theta_Sx1xTxP, problem.starts(np.random.default_rng(0)), problem.limits)
     [alike], [whole] = solution.solve_jobs(each), solution.solve_jobs(dataclasses.replace(each, limits=own))
@@ -137,10 +137,10 @@ def test_only_bootstrap_laws_that_a_limit_moves_are_solved_again(fits, monkeypat
     np.testing.assert_allclose(found.value_B, whole.value_B, atol=1e-7)
     moved = int((np.abs(whole.h_BxK - alike.h_BxK).max(axis=1) > 1e-4).sum())
     assert moved <= sum(len(job.theta_BxSxTxP) for job in solved) < 100
-    assert (moved > 0) == (room == 0.08)
+    assert (moved > 0) == (tolerance == 0.08)
 
 
-def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_counted(fits):
+def test_bootstrap_laws_without_a_feasible_mixture_are_left_out_and_counted(fits):
     fit, now = fits["exponential"], Mixture({"code": 0.3, "web": 0.4, "wiki": 0.1, "news": 0.2})
     most_K = np.array([0.3, 0.4, 0.2, 0.1])
     worse = fit.predict(most_K[None])[0, 1] - fit.predict(now.array()[None])[0, 1]
@@ -153,13 +153,13 @@ def test_resamples_that_cannot_keep_a_target_are_left_out_of_the_region_and_coun
     assert f"by {lost} of 100 bootstrap laws no mixture keeps every target; regions leave them out" in best.notes
 
 
-def test_a_law_with_two_valleys_keeps_its_constraints(fits):
-    def two_valleys(theta, x):
+def test_a_law_with_two_minima_satisfies_constraints(fits):
+    def two_minima(theta, x):
         first_R = ((x.h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
         second_R = ((x.h_RxK - np.array([0.0, 0.0, 0.1, 0.9])) ** 2).sum(-1)
         return 3 + theta[0] * 0 - 0.5 * np.e ** (-20 * first_R) - np.e ** (-20 * second_R)
 
-    law = dataclasses.replace(LAWS["linear"], name="two valleys", f=two_valleys, convex=False, linear=False)
+    law = dataclasses.replace(LAWS["linear"], name="two minima", f=two_minima, convex=False, linear=False)
     fit = dataclasses.replace(fits["linear"], family=law)
     best = optimize(fit, constraints=Constraints(groups={"rare": Group(("wiki", "news"), 0.0, 0.5)}))
     assert not best.convex
@@ -196,15 +196,17 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("options", "named", "unnamed"), CONTRADICTIONS)
-@pytest.mark.parametrize("goal", [Objective(), Objective(kind="worst")])
-def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unnamed, goal):
+@pytest.mark.parametrize("objective", [Objective(), Objective(kind="worst")])
+def test_contradictions_name_a_smallest_set(fits, options, named, unnamed, objective):
     current = {"code": 0.5, "web": 0.2, "wiki": 0.2, "news": 0.1}
-    with pytest.raises(InputError, match="no mixture satisfies") as told:
-        optimize(fits["effective"], constraints=Constraints(**options), n_tokens=1e11, current=current, objective=goal)
+    with pytest.raises(InputError, match="no mixture satisfies") as caught:
+        optimize(
+            fits["effective"], constraints=Constraints(**options), n_tokens=1e11, current=current, objective=objective
+        )
     for text in named:
-        assert text in str(told.value)
+        assert text in str(caught.value)
     for text in unnamed:
-        assert text not in str(told.value)
+        assert text not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -235,15 +237,15 @@ def test_contradictions_are_named_by_a_smallest_set(fits, options, named, unname
         ({"prior": PRIOR}, "constraints.prior has no effect without"),
     ],
 )
-def test_what_cannot_be_meant_gets_a_sentence(fits, options, message):
+def test_invalid_constraints_raise_input_errors(fits, options, message):
     with pytest.raises(InputError, match=message):
         optimize(fits["effective"], constraints=Constraints(**options))
 
 
-def test_saying_something_twice_is_refused(fits):
-    with pytest.raises(InputError, match="upper is given beside constraints"):
+def test_options_given_twice_are_rejected(fits):
+    with pytest.raises(InputError, match="upper is given together with constraints"):
         optimize(fits["effective"], upper={"code": 0.1}, constraints=Constraints())
-    with pytest.raises(InputError, match="weights is given beside objective"):
+    with pytest.raises(InputError, match="weights is given together with objective"):
         optimize(fits["effective"], weights={"code": 1}, objective=Objective())
     with pytest.raises(InputError, match="no option 'uper'; did you mean 'upper'"):
         optimize(fits["effective"], uper={"code": 0.1})

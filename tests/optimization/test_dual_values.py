@@ -1,4 +1,4 @@
-"""A shadow price is what a finite change of the bound does to the optimum; tokens are worth what more of them do."""
+"""Dual values equal finite differences of the optimum by the bound or by tokens."""
 
 import dataclasses
 
@@ -42,32 +42,36 @@ CASES += [(Objective(kind="worst", relative_to="current"), kind) for kind in ("u
 CASES += [(Objective(robust="worst"), kind) for kind in ("lower news", "max_tv", "keep web")]
 
 
-@pytest.mark.parametrize(("goal", "name"), CASES, ids=[f"{kind}, {goal.describe()}" for goal, kind in CASES])
-def test_price_is_the_finite_difference(fits, goal, name):
+@pytest.mark.parametrize(
+    ("objective", "name"), CASES, ids=[f"{kind}, {objective.describe()}" for objective, kind in CASES]
+)
+def test_dual_values_equal_finite_differences(fits, objective, name):
     def value(by):
-        return optimize(fits["effective"], objective=goal, constraints=changed(name, by), current=PRIOR, n_tokens=1e11)
+        return optimize(
+            fits["effective"], objective=objective, constraints=changed(name, by), current=PRIOR, n_tokens=1e11
+        )
 
     step = 1e-4
     ahead, behind, best = value(step), value(-step), value(0.0)
     width = step if name == "fixed news" else 2 * step
     measured = (ahead.value - behind.value) / width
-    price = {p.name: p for p in best.solved}[name]
-    assert price.dual_value == pytest.approx(measured, rel=0.02, abs=2e-4)
-    if name == "available code" and price.binding:
-        assert price.per_unique_token == pytest.approx(price.dual_value * 10 / 1e11)
+    solved = {p.name: p for p in best.solved}[name]
+    assert solved.dual_value == pytest.approx(measured, rel=0.02, abs=2e-4)
+    if name == "available code" and solved.binding:
+        assert solved.per_unique_token == pytest.approx(solved.dual_value * 10 / 1e11)
 
 
-def test_a_tie_costs_what_its_members_would_gain_apart(fits):
+def test_the_dual_value_of_a_tie_is_the_gain_without_it(fits):
     tied = Constraints(prior=PRIOR, groups={"text": Group(("web", "news"), tied=True)})
     best = optimize(fits["effective"], constraints=tied)
-    price = best.solved[0]
-    assert price.name == "tie text"
+    solved = best.solved[0]
+    assert solved.name == "tie text"
     moved_K = best.mixture.array() + 1e-5 * np.array([0, 1, 0, -1])
     slope = (fits["effective"].predict(moved_K[None]).mean() - best.mean[0]) / 1e-5
-    assert price.dual_value == pytest.approx(-abs(slope), rel=0.01)
+    assert solved.dual_value == pytest.approx(-abs(slope), rel=0.01)
 
 
-def test_what_does_not_hold_costs_nothing(fits):
+def test_constraints_that_do_not_bind_have_dual_value_zero(fits):
     best = optimize(fits["effective"], constraints=Constraints(upper={"code": 0.9}, lower={"web": 0.01}))
     assert [p.dual_value for p in best.solved] == [0, 0]
     assert best.cost_of_constraints == pytest.approx(0, abs=1e-8)
@@ -95,26 +99,26 @@ def scaled():
     )
 
 
-def test_tokens_are_worth_what_more_of_them_save(scaled):
+def test_tokens_save_as_much_as_the_bound(scaled):
     at = {"n_params": 2e8, "n_tokens": 1e10}
     best = optimize(scaled, upper={"code": 0.2}, **at)
-    [price] = best.solved
+    [solved] = best.solved
     h_1xK = best.mixture.array()[None]
     more = scaled.predict(h_1xK, n_params=2e8, n_tokens=1e10 + 1e7).mean()
     less = scaled.predict(h_1xK, n_params=2e8, n_tokens=1e10 - 1e7).mean()
-    assert price.tokens == pytest.approx(0.01 * abs(price.dual_value) / ((less - more) / 2e7), rel=1e-3)
-    assert f"worth {price.tokens:.3g} training tokens" in best.summary()
+    assert solved.tokens == pytest.approx(0.01 * abs(solved.dual_value) / ((less - more) / 2e7), rel=1e-3)
+    assert f"worth {solved.tokens:.3g} training tokens" in best.summary()
 
 
-def test_everything_told_survives_a_file(scaled, tmp_path):
-    asked = Constraints(
+def test_a_saved_optimum_has_the_same_summary(scaled, tmp_path):
+    constraints = Constraints(
         upper={"code": 0.2}, prior=PRIOR, max_kl=0.3, groups={"a": Group(("wiki", "news"), 0.1, 0.6)},
         available={"wiki": 1e9}, keep={"code": 0.5},
     )  # fmt: skip
     best = optimize(
         scaled,
         objective=Objective({"code": 2, "web": 1}, kind="worst"),
-        constraints=asked,
+        constraints=constraints,
         current=PRIOR,
         n_params=2e8,
         n_tokens=1e10,

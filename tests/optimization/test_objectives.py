@@ -1,4 +1,4 @@
-"""Every goal is the number it says, no draw is better, and the front between two goals only ever trades."""
+"""Values of all objectives, their optima against random draws, and Pareto fronts."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,18 @@ def draws_QxK():
     return np.random.default_rng(2).dirichlet(np.full(4, 1.5), 20_000)
 
 
-def by_hand(fit, goal, h_QxK, best_T=None):
-    """The goal at mixtures, from the fit's public predictions."""
+def by_hand(fit, objective, h_QxK, best_T=None):
+    """The objective at mixtures, from the fit's public predictions."""
     # Of worst targets only the first resamples are averaged.
-    first = 50 if goal.kind != "mean" and goal.robust in ("mean", "quantile") else 100
-    loss_SxQxT = fit.predict(h_QxK)[None] if goal.robust == "point" else fit.draws(h_QxK)[:first]
-    if goal.kind == "mean":
+    first = 50 if objective.kind != "mean" and objective.robust in ("mean", "quantile") else 100
+    loss_SxQxT = fit.predict(h_QxK)[None] if objective.robust == "point" else fit.draws(h_QxK)[:first]
+    if objective.kind == "mean":
         value_SxQ = loss_SxQxT.mean(axis=2)
     else:
-        now_SxT = (fit.predict(NOW_K[None]) if goal.robust == "point" else fit.draws(NOW_K[None])[:first, 0])[:, None]
-        since = {None: 0.0, "current": now_SxT.reshape(len(loss_SxQxT), 1, 3), "best": best_T}[goal.relative_to]
+        now_SxT = (fit.predict(NOW_K[None]) if objective.robust == "point" else fit.draws(NOW_K[None])[:first, 0])[
+            :, None
+        ]
+        since = {None: 0.0, "current": now_SxT.reshape(len(loss_SxQxT), 1, 3), "best": best_T}[objective.relative_to]
         value_SxQ = (loss_SxQxT - since).max(axis=2)
     ordered = np.sort(value_SxQ, axis=0)[::-1]
     return {
@@ -36,25 +38,27 @@ def by_hand(fit, goal, h_QxK, best_T=None):
         "mean": value_SxQ.mean(axis=0),
         "worst": ordered[0],
         "quantile": ordered[: first // 10].mean(axis=0),
-    }[goal.robust]
+    }[objective.robust]
 
 
 @pytest.mark.parametrize("robust", ["point", "mean", "quantile", "worst"])
 @pytest.mark.parametrize("kind", ["mean", "worst"])
-def test_the_value_is_what_it_says_and_no_draw_is_better(fits, draws_QxK, kind, robust):
-    goal = Objective(kind=kind, robust=robust, relative_to="current" if (kind, robust) == ("worst", "mean") else None)
+def test_the_value_is_the_objective_and_beats_random_draws(fits, draws_QxK, kind, robust):
+    objective = Objective(
+        kind=kind, robust=robust, relative_to="current" if (kind, robust) == ("worst", "mean") else None
+    )
     fit = fits["effective"]
-    best = optimize(fit, objective=goal, current=NOW)
-    assert best.value == pytest.approx(by_hand(fit, goal, best.mixture.array()[None])[0], abs=1e-7)
-    assert best.value <= by_hand(fit, goal, draws_QxK).min() + 1e-7
+    best = optimize(fit, objective=objective, current=NOW)
+    assert best.value == pytest.approx(by_hand(fit, objective, best.mixture.array()[None])[0], abs=1e-7)
+    assert best.value <= by_hand(fit, objective, draws_QxK).min() + 1e-7
     assert best.convex
 
 
-def test_the_worst_targets_are_equal_where_weight_can_be_traded(fits):
+def test_minimax_equalizes_the_targets(fits):
     fit = fits["effective"]
     for relative_to in ("current", "best"):
-        goal = Objective(kind="worst", relative_to=relative_to)
-        best = optimize(fit, objective=goal, current=NOW)
+        objective = Objective(kind="worst", relative_to=relative_to)
+        best = optimize(fit, objective=objective, current=NOW)
         since_T = fit.predict(NOW_K[None])[0] if relative_to == "current" else None
         if since_T is None:
             since_T = [optimize(fit, weights={t: 1}).mean[0] for t in fit.targets]
@@ -62,7 +66,7 @@ def test_the_worst_targets_are_equal_where_weight_can_be_traded(fits):
         np.testing.assert_allclose(above_T, best.value, atol=1e-5)
 
 
-def test_a_robust_goal_costs_little_and_guards_more(fits):
+def test_the_robust_optimum_lowers_the_worst_case(fits):
     fit = fits["effective"]
     plain, robust = optimize(fit), optimize(fit, objective=Objective(robust="worst"))
     of = {name: fit.draws(b.mixture.array()[None])[:, 0].mean(axis=1) for name, b in (("p", plain), ("r", robust))}
@@ -71,7 +75,7 @@ def test_a_robust_goal_costs_little_and_guards_more(fits):
     assert plain.mean[0] <= robust.mean[0] + 1e-9
 
 
-def test_mean_of_the_tail_counts_the_last_value_in_part():
+def test_tail_mean_counts_the_last_value_in_part():
     value_Sx1 = np.arange(5.0)[:, None]
     assert tail_mean(value_Sx1, 1)[0] == 4
     assert tail_mean(value_Sx1, 1.5)[0] == pytest.approx((4 + 0.5 * 3) / 1.5)
@@ -131,16 +135,16 @@ def test_regret_and_gain(fits):
     )
 
 
-def test_a_front_only_trades_and_holds_both_ends(fits):
+def test_a_front_is_monotone_and_contains_both_optima(fits):
     fit = fits["effective"]
     constraints = Constraints(groups={"rare": Group(("news", "wiki"), 0.2, 0.9)}, keep={"wiki": 0.3})
     front = pareto(fit, "code", "web", constraints, points=7, current=NOW)
     assert len(front) == 7
     assert (np.diff(front["first"]) >= -1e-6).all()
     assert (np.diff(front["second"]) <= 1e-6).all()
-    for goal, end in (("code", 0), ("web", 6)):
-        alone = optimize(fit, objective=Objective({goal: 1}), constraints=constraints, current=NOW)
-        assert front["first" if goal == "code" else "second"][end] == pytest.approx(alone.mean[0], abs=1e-4)
+    for target, end in (("code", 0), ("web", 6)):
+        alone = optimize(fit, objective=Objective({target: 1}), constraints=constraints, current=NOW)
+        assert front["first" if target == "code" else "second"][end] == pytest.approx(alone.mean[0], abs=1e-4)
     h_QxK = np.random.default_rng(4).dirichlet(np.ones(4), 50_000)
     loss_QxT = fit.predict(h_QxK)
     keeps_Q = (h_QxK[:, 2:].sum(axis=1) >= 0.2) & (h_QxK[:, 2:].sum(axis=1) <= 0.9)
@@ -169,6 +173,6 @@ def test_a_front_only_trades_and_holds_both_ends(fits):
         (lambda fit: pareto(fit, "cod", "web"), "target 'cod' was not fitted; did you mean 'code'"),
     ],
 )
-def test_goals_that_cannot_be_meant_get_a_sentence(fits, call, message):
+def test_invalid_objectives_raise_input_errors(fits, call, message):
     with pytest.raises(InputError, match=message):
         call(fits["effective"])

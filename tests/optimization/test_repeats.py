@@ -1,4 +1,4 @@
-"""A law that counts repeats is solved with the text there is, with and without a cap on it."""
+"""Optima of laws that count repeats, with and without a cap on epochs."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def fit():
     return laws.fit(RunTable(pd.DataFrame(frame)), law.name, bootstrap=10)
 
 
-def test_scarce_text_is_repeated_as_far_as_it_pays_and_capped_where_asked(fit):
+def test_scarce_text_is_repeated_while_that_helps_or_until_the_cap(fit):
     at = {"n_params": 2e8, "n_tokens": 1e9}
     plenty = optimize(fit, **at).mixture
     scarce = Constraints(available={"code": 1e7}, epochs=np.inf)
@@ -49,19 +49,19 @@ def test_scarce_text_is_repeated_as_far_as_it_pays_and_capped_where_asked(fit):
 
 
 @pytest.mark.parametrize("epochs", [4.0, 60.0])
-def test_price_of_text_counts_what_repeats_less(fit, epochs):
+def test_the_dual_value_of_text_includes_fewer_repeats(fit, epochs):
     def best(code):
         at = {"n_params": 2e8, "n_tokens": 1e9}
         return optimize(fit, constraints=Constraints(available={"code": code}, epochs=epochs), **at)
 
-    [price] = best(1e7).solved
+    [solved] = best(1e7).solved
     measured = (best(1.01e7).value - best(0.99e7).value) / 2e5
-    assert price.binding == (epochs == 4)
-    assert price.per_unique_token == pytest.approx(measured, rel=0.02)
-    assert price.per_unique_token < 0
+    assert solved.binding == (epochs == 4)
+    assert solved.per_unique_token == pytest.approx(measured, rel=0.02)
+    assert solved.per_unique_token < 0
 
 
-def test_text_of_which_nothing_is_said_is_that_of_the_table(fit):
+def test_unique_tokens_default_to_those_of_the_table(fit):
     points = fit.dataset.points._replace(u_RxK=np.tile([0.1, 0.2, 0.3], (80, 1)))
     alike = dataclasses.replace(fit, dataset=dataclasses.replace(fit.dataset, points=points))
     h_1xK, at = np.array([[0.5, 0.3, 0.2]]), {"n_params": 2e8, "n_tokens": 1e9}

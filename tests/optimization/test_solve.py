@@ -1,4 +1,4 @@
-"""The optimum of a planted law is found, keeps its bounds, beats random search and is as sure as the data are."""
+"""Optima of planted laws: location, bounds, regions, regret, files."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ DOMAINS = ("code", "web", "wiki", "news")
 
 @pytest.mark.parametrize("name", ["linear", "exponential", "effective", "additive"])
 @pytest.mark.parametrize("bounded", [False, True])
-def test_never_worse_than_random_search(fits, name, bounded):
+def test_optimum_beats_random_search(fits, name, bounded):
     lower, upper = ({"news": 0.1, "web": 0.2}, {"code": 0.25, "wiki": 0.4}) if bounded else ({}, {})
     best = optimize(fits[name], lower=lower, upper=upper)
     low_K = np.array([lower.get(d, 0.0) for d in DOMAINS])
@@ -61,33 +61,33 @@ def test_regions_hold_the_true_optimum(planted, exactly, truth):
     assert 0.8 <= np.mean(inside) <= 1
 
 
-def test_regions_are_as_wide_as_left_out_runs_fall_far(fits):
-    """Runs that miss the law by more than the draws know of widen the region and the regret, not the optimum."""
+def test_regions_widen_with_the_errors_on_held_out_runs(fits):
+    """Large out-of-fold errors widen the region and the regret but do not move the optimum."""
     fit = fits["effective"]
     seen_TxR = fit.dataset.y_TxR
     astray = dataclasses.replace(fit, oof_pred_TxR=seen_TxR + 9 * (fit.oof_pred_TxR - seen_TxR))
-    best, doubtful = optimize(fit), optimize(astray)
-    factor = astray.widening(doubtful.mixture.array()[None])
+    best, uncertain = optimize(fit), optimize(astray)
+    factor = astray.widening(uncertain.mixture.array()[None])
     assert fit.widening(best.mixture.array()[None]) < 1.5 < 2 < factor
     for domain, (lo, hi) in best.interval.items():
-        assert doubtful.mixture[domain] == best.mixture[domain]
-        low, high = doubtful.interval[domain]
+        assert uncertain.mixture[domain] == best.mixture[domain]
+        low, high = uncertain.interval[domain]
         assert 0 <= low <= lo
         assert hi <= high <= 1
         assert hi == best.mixture[domain] or high - low > 1.3 * (hi - lo) or low == 0
-    (_, lo, hi), (_, low, high) = (b.regret(Mixture.uniform(DOMAINS)) for b in (best, doubtful))
+    (_, lo, hi), (_, low, high) = (b.regret(Mixture.uniform(DOMAINS)) for b in (best, uncertain))
     assert high - low > 1.3 * (hi - lo)
 
 
-def test_law_that_is_not_convex_is_followed_from_many_starts(fits):
-    """A law with two valleys, of which the deeper one is far from the first guess of a local search."""
+def test_a_law_that_is_not_convex_is_solved_from_many_starts(fits):
+    """The deeper of two minima is far from the first start."""
 
-    def two_valleys(theta, x):
+    def two_minima(theta, x):
         first_R = ((x.h_RxK - np.array([0.8, 0.2, 0.0, 0.0])) ** 2).sum(-1)
         second_R = ((x.h_RxK - np.array([0.0, 0.0, 0.1, 0.9])) ** 2).sum(-1)
         return 3 + theta[0] * 0 - 0.5 * np.e ** (-20 * first_R) - np.e ** (-20 * second_R)
 
-    law = dataclasses.replace(LAWS["linear"], name="two valleys", f=two_valleys, convex=False, linear=False)
+    law = dataclasses.replace(LAWS["linear"], name="two minima", f=two_minima, convex=False, linear=False)
     best = optimize(dataclasses.replace(fits["linear"], family=law))
     assert not best.convex
     np.testing.assert_allclose(best.mixture.array(), [0, 0, 0.1, 0.9], atol=1e-3)
@@ -127,6 +127,13 @@ def test_regret_is_paired_and_positive(fits):
 
 def test_same_seed_gives_the_same_optimum(fits):
     np.testing.assert_array_equal(optimize(fits["additive"]).samples_SxK, optimize(fits["additive"]).samples_SxK)
+
+
+def test_the_summary_has_no_negative_zero(fits):
+    best = optimize(fits["effective"], upper={"code": 0.9})
+    text = dataclasses.replace(best, cost_of_constraints=-1e-9).summary()
+    assert "Cost of all constraints together: 0.0000 (" in text
+    assert "-0.0000" not in text
 
 
 def test_optimum_is_saved_and_loaded(fits, tmp_path):
@@ -174,6 +181,6 @@ def test_optimum_is_saved_and_loaded(fits, tmp_path):
         ({"seed": -1}, "seed is -1; seeds are not negative"),
     ],
 )
-def test_constraints_that_cannot_be_kept_get_a_sentence(fits, options, message):
+def test_invalid_options_raise_input_errors(fits, options, message):
     with pytest.raises(InputError, match=message):
         optimize(fits["effective"], **options)

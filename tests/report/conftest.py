@@ -1,5 +1,4 @@
-"""A planted directory: losses from a known law, a real fit, a real optimum, and verification runs whose
-differences were written down beforehand."""
+"""A planted directory: losses from a known law, its fit and optimum, and verification runs with known differences."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from mixscale.run_table import RunTable
 
 SEEDS = (11, 12, 13)
 SEED_EFFECT = {11: 0.010, 12: -0.004, 13: 0.001}
-"""Shared by all mixtures of a seed: it must cancel in paired differences."""
+"""Shared by all mixtures of a seed, so it cancels in paired differences."""
 LIFT = {
     "optimum": (0.0, 0.0, 0.0),
     "uniform": (0.050, 0.053, 0.047),
@@ -37,7 +36,7 @@ class Planted:
 
 
 def true_losses(h_RxK: np.ndarray) -> np.ndarray:
-    """Each target falls with its own domain and little with the others, (R, K)."""
+    """Each target falls mostly with its own domain, (R, K)."""
     count = h_RxK.shape[1]
     t_KxK = -0.3 * np.ones((count, count)) - 1.7 * np.eye(count)
     return 2.0 + np.linspace(1.0, 1.4, count) * np.exp(h_RxK @ t_KxK)
@@ -90,7 +89,7 @@ def _row(rng, domains, h_K, seed, role, origin) -> dict:
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory) -> Planted:
-    """Three domains, one of which tries to be a script and another mathematics."""
+    """Three domains, one named like a script and one like mathematics."""
     return plant(tmp_path_factory.mktemp("planted"), ("<script>alert(1)</script>", "$code$", "books & 'more'"))
 
 

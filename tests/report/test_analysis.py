@@ -1,4 +1,4 @@
-"""The analysis is the planted truth: differences, recommendation, accuracy and seed noise."""
+"""The analysis of planted runs: differences, recommendation, accuracy and seed noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mixscale.run_table import RunTable
 
 
 def without(inputs: Inputs, *columns: str, rows=None) -> Inputs:
-    """The same inputs with columns taken out of their table, or with some rows of it."""
+    """The same inputs without some columns, or with some rows only."""
     frame = inputs.table.complete().frame
     frame = frame if rows is None else frame[rows(frame)]
     return Inputs(RunTable(frame.drop(columns=list(columns))), inputs.fit, inputs.optimum)
@@ -44,7 +44,7 @@ def test_planted_differences_are_found(found, planted, baseline, verdict):
     assert c.over_noise == pytest.approx(c.mean / found.noise.sd)
 
 
-def test_observed_losses_are_those_of_the_table(found, planted):
+def test_observed_losses_equal_the_table(found, planted):
     rows = planted.frame[planted.frame["origin"] == "uniform"]
     expected = rows[[f"loss/{d}" for d in planted.domains]].mean(axis=1)
     estimate = found.candidates["uniform"].objective
@@ -74,7 +74,7 @@ def test_seed_noise_pools_every_mixture_trained_twice(found, planted):
     assert found.noise.sd == pytest.approx(np.sqrt(sum((len(g) - 1) * g.var() for g in groups) / freedom))
 
 
-def test_the_planted_loss_leads_the_summary(found):
+def test_the_summary_starts_with_the_planted_difference(found):
     r, text = found.recommendation, " ".join(summary(found).split())
     assert (r.action, r.trained, r.baseline, r.seeds, r.better) == (Action.REJECT, True, "natural", 3, ["natural"])
     assert r.difference == pytest.approx(-0.05)
@@ -105,7 +105,7 @@ def test_one_seed_without_seed_noise_claims_nothing(inputs):
     assert found.target_baseline is None
 
 
-def test_a_table_of_somebody_elses_gives_what_it_can(inputs):
+def test_a_table_without_optional_columns_is_analysed(inputs):
     found = analyse(without(inputs, "role", "origin", "seed", "status", "n_params", "n_tokens"))
     assert found.held_out is None
     assert not found.comparisons
@@ -176,7 +176,7 @@ def test_the_best_of_the_grid_is_the_best_over_seeds(inputs):
     np.testing.assert_allclose(list(analyse(best).candidates["best"].mixture.values()), expected, atol=1e-9)
 
 
-def test_the_summary_words_every_way_to_meet_or_miss_the_bar(found):
+def test_the_summary_describes_every_result_of_validation(found):
     held = found.held_out
 
     def text(score: dict, **changes) -> str:
@@ -197,7 +197,7 @@ def test_the_summary_words_every_way_to_meet_or_miss_the_bar(found):
 
 
 @pytest.mark.parametrize(("rho", "error", "met"), [(0.95, 2.0, True), (0.949, 2.001, False)])
-def test_the_bar_lies_where_it_should(inputs, monkeypatch, rho, error, met):
+def test_validation_thresholds(inputs, monkeypatch, rho, error, met):
     monkeypatch.setattr(accuracy, "_score", lambda *_, **__: Score(rho, 0.1, error, 0.9))
     held = analyse(inputs).held_out
     assert (held.ranks_met, held.error_met) == (met, met)
@@ -211,7 +211,7 @@ def test_seeds_that_held_out_runs_share_with_fitted_ones_are_known(found, inputs
     assert analyse(without(inputs, "seed")).held_out.shared_seeds == []
 
 
-def test_unequal_weights_are_shown_and_the_plain_mean_is_told_beside_them(found, inputs, planted):
+def test_unequal_weights_add_the_accuracy_of_the_plain_mean(found, inputs, planted):
     weights = dict(zip(inputs.fit.targets, (3, 1, 1), strict=True))
     weighted = analyse(Inputs(inputs.table, inputs.fit, optimize(inputs.fit, weights=weights)))
     held, rows = weighted.held_out, planted.frame[planted.frame["role"] == "held_out"]
@@ -229,7 +229,7 @@ def test_unequal_weights_are_shown_and_the_plain_mean_is_told_beside_them(found,
 
 
 @pytest.mark.parametrize(("count", "rest"), [(8, "d7"), (9, "d8"), (10, "6.0% in 2 other domains")])
-def test_one_domain_left_over_is_named(found, count, rest):
+def test_a_single_remaining_domain_is_named(found, count, rest):
     weights = {f"d{i}": w for i, w in enumerate([0.15] * 6 + [0.04] * 2 + [0.04] + [0.02])}
     kept = dict(list(weights.items())[:count])
     text = " ".join(
@@ -316,19 +316,19 @@ def test_bounds_and_the_mixtures_that_violate_them_are_named(planted, tmp_path):
     assert constraint.description in summary(found)
 
 
-def test_an_optimum_that_lost_when_trained_is_rejected(found):
+def test_an_optimum_that_verification_contradicts_is_rejected(found):
     def action(verdict: str, violated: list[str]) -> Action:
         comparisons = {name: dataclasses.replace(c, verdict=verdict) for name, c in found.comparisons.items()}
         compared = {name: dataclasses.replace(c, violated=violated) for name, c in found.candidates.items()}
         return recommend(compared, comparisons, None, supported=True).action
 
     assert action("worse", []) == Action.REJECT
-    assert action("worse", ["docs at most 1%"]) != Action.REJECT  # what violates the constraints may be better
+    assert action("worse", ["docs at most 1%"]) != Action.REJECT  # a mixture that violates constraints may be better
     assert action("better", []) == Action.USE
     assert action("not significant", []) == Action.UNCLEAR
 
 
-def test_a_choice_that_the_runs_do_not_support_is_not_recommended_unless_verified(planted, tmp_path):
+def test_an_unsupported_optimum_is_not_recommended_unless_verified(planted, tmp_path):
     folder = tmp_path / "noise"
     folder.mkdir()
     table = RunTable.read(planted.folder)

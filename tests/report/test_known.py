@@ -1,4 +1,4 @@
-"""A report asks the law only of domains that it knows, and with the text that each run had."""
+"""A report predicts only domains that the law knows, with the unique tokens of each run."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
 
 def test_a_domain_that_no_fitted_run_used_is_left_out_and_named(folder):
     page = report.write(folder).read_text()
-    told = json.loads((folder / "result.json").read_text())
-    assert told["held_out"]["runs"] == 7
-    assert told["unpredictable"] == {"wiki": 1}
+    result = json.loads((folder / "result.json").read_text())
+    assert result["held_out"]["runs"] == 7
+    assert result["unpredictable"] == {"wiki": 1}
     assert "1 run with wiki" in page
 
 

@@ -1,4 +1,4 @@
-"""`write` leaves a whole report: numbers, every figure, and a page that needs nothing else."""
+"""`write` makes a complete report: numbers, figures, and a page without links."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def written(planted):
 
 
 class Balanced(HTMLParser):
-    """Fails on a tag that is closed in the wrong place; collects what the page would load."""
+    """Fails on a misplaced closing tag; collects what the page would load."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ def test_the_page_is_whole_and_loads_nothing(written):
     assert not re.search(r"url\(|@import", text)
 
 
-def test_names_from_data_stay_text(written):
+def test_names_from_data_are_escaped(written):
     parser = Balanced()
     text = written.read_text(encoding="utf-8")
     parser.feed(text)
@@ -70,7 +70,7 @@ def test_names_from_data_stay_text(written):
     assert "quick &lt;b&gt;start&lt;/b&gt;" in text
 
 
-def test_the_page_leads_with_the_answer_then_the_picture_then_the_numbers(written):
+def test_the_page_shows_the_recommendation_then_the_figure_then_the_numbers(written):
     text = written.read_text(encoding="utf-8")
     order = ['class="lead no"', "0.0500 ± 0.0097 nats per token", "<img", 'class="tiles"', "<table>", "<h2>Findings"]
     places = [text.index(part) for part in order]
@@ -80,7 +80,7 @@ def test_the_page_leads_with_the_answer_then_the_picture_then_the_numbers(writte
         assert part in text
 
 
-def test_result_json_holds_what_the_page_says(written, planted):
+def test_result_json_has_the_numbers_of_the_page(written, planted):
     result = json.loads((written.parent / "result.json").read_text(encoding="utf-8"))
     assert result["law"] == "exponential"
     assert set(result["optimum"]) == set(planted.domains) == set(result["optimum_interval"])
@@ -117,7 +117,7 @@ def test_runs_are_in_the_order_that_the_page_states(written, planted):
 
 
 def data_section(inputs: report.Inputs) -> str:
-    """The page's section on the text, without the cost of figures."""
+    """The page's section on data, without drawing figures."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("weights", "verification", "front", "agreement", "slices", "interaction", "noise", "swarm"):
             patch.setattr(plots, name, lambda *_, **__: None)
@@ -137,9 +137,9 @@ def test_the_domains_are_those_that_a_sweep_wrote(written, tmp_path, small, stor
     assert all(str(part) in text for part in (store.id, store.vocab_size, store.context))
 
 
-def test_what_cleaning_left_out_and_what_domains_share_is_shown(written):
-    told = {"documents": 1234, "damaged": 0, "removed": {"near copy": 17}, "shared": {"code": 0.25}}
-    found = {"code": told | {"shared": {}}, "fiction": told | {"removed": {"copy": 5}, "damaged": 3}}
+def test_the_page_shows_removed_and_shared_documents(written):
+    counts = {"documents": 1234, "damaged": 0, "removed": {"near copy": 17}, "shared": {"code": 0.25}}
+    found = {"code": counts | {"shared": {}}, "fiction": counts | {"removed": {"copy": 5}, "damaged": 3}}
     inputs = dataclasses.replace(report.load(written.parent), corpus={"domains": [], "statistics": found})
     text = data_section(inputs)
     assert '<td>fiction</td><td class="n">1,234</td><td class="n">3</td>' in text
@@ -148,9 +148,9 @@ def test_what_cleaning_left_out_and_what_domains_share_is_shown(written):
     assert "25.0%" in text
 
 
-def test_no_table_is_shown_of_what_did_not_happen(written):
-    told = {"documents": 1234, "damaged": 0, "removed": {}, "shared": {}}
-    inputs = dataclasses.replace(report.load(written.parent), corpus={"domains": [], "statistics": {"code": told}})
+def test_the_page_has_no_empty_table_of_removed_documents(written):
+    counts = {"documents": 1234, "damaged": 0, "removed": {}, "shared": {}}
+    inputs = dataclasses.replace(report.load(written.parent), corpus={"domains": [], "statistics": {"code": counts}})
     assert "1,234" not in data_section(inputs)
 
 
@@ -170,7 +170,7 @@ def again(written, tmp_path_factory):
     optimize(report.load(folder).fit, weights={"$code$": 3, "books & 'more'": 1}).save(folder / "optimum.json")
     before = {path: path.stat().st_ino for path in folder.rglob("*") if path.suffix in (".html", ".txt", ".png")}
     before[folder / "result.json"] = (folder / "result.json").stat().st_ino
-    kept = folder / "kept"  # a second name for each, so that no inode is given out again
+    kept = folder / "kept"  # hard links, so that no inode is reused
     kept.mkdir()
     for path in before:
         (kept / path.name).hardlink_to(path)
@@ -208,7 +208,7 @@ def test_a_foreign_table_makes_a_page(written, tmp_path):
 @pytest.mark.parametrize(
     ("missing", "command"), [("runs.parquet", "sweep"), ("fit", "fit"), ("optimum.json", "optimize")]
 )
-def test_what_is_missing_names_the_command_that_makes_it(written, tmp_path, missing, command):
+def test_a_missing_file_names_the_command_that_makes_it(written, tmp_path, missing, command):
     folder = tmp_path / "part"
     shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns(missing, "figures"))
     with pytest.raises(InputError, match=rf"{missing}.*`mixscale {command} "):

@@ -1,4 +1,4 @@
-"""The report's figures show what these runs have, and their legends name no more than that."""
+"""The figures of a report and their legends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixscale.run_table import RunTable
 
 @pytest.fixture(scope="module")
 def foreign(inputs) -> Inputs:
-    """The fitted runs alone, of which nothing but mixture and losses is known."""
+    """The fitted runs, with mixture and losses only."""
     frame = inputs.table.complete().frame.query("role == 'fit'")
     frame = frame.drop_duplicates(list(frame.filter(like="mix/")))
     known = ["run", *(c for c in frame if c.startswith(("mix/", "loss/")))]
@@ -46,7 +46,7 @@ def test_unknown_seed_noise_has_no_mark(found, foreign):
 
 
 @pytest.mark.parametrize("shown", [True, False])
-def test_a_bar_is_in_the_legend_where_one_is_drawn(found, shown):
+def test_the_legend_has_an_interval_if_one_is_drawn(found, shown):
     figure = plots.weights(found.mixtures, found.optimum_interval if shown else None)
     assert ("90% interval" in labels(figure)) == shown
     assert any(line.get_linewidth() == 7 for line in figure.axes[0].lines) == shown
@@ -73,7 +73,7 @@ def agreement(found: Analysis):
     return plots.agreement(found.points, list(found.spread))
 
 
-def test_runs_close_together_are_enlarged(inputs, foreign, found):
+def test_an_inset_enlarges_runs_that_are_close_together(inputs, foreign, found):
     frame = inputs.table.frame.query("role != 'verify' or origin == 'optimum'")
     near = Inputs(RunTable(frame), inputs.fit, inputs.optimum)
     [inner] = agreement(analyse(near)).axes[0].child_axes
@@ -84,7 +84,7 @@ def test_runs_close_together_are_enlarged(inputs, foreign, found):
     assert not agreement(found).axes[0].child_axes
 
 
-def test_fitted_runs_are_predicted_without_them_where_none_was_held_out(foreign):
+def test_without_held_out_runs_fitted_runs_are_predicted_out_of_fold(foreign):
     figure = agreement(analyse(foreign))
     observed, predicted = foreign.left_out()
     [points] = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
@@ -92,7 +92,7 @@ def test_fitted_runs_are_predicted_without_them_where_none_was_held_out(foreign)
     assert "fitted, each left out" in labels(figure)
 
 
-def test_the_bar_beside_verification_runs_is_that_of_their_mean(found):
+def test_the_bar_of_verification_runs_is_the_interval_of_their_mean(found):
     apart = dataclasses.replace(
         found.candidates["optimum"].objective, interval=(2.4, 2.6), of_mean=(2.3, 2.7), of_run=(2.2, 2.8)
     )

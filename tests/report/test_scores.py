@@ -1,4 +1,4 @@
-"""A report on scores counts them negatively in its means, as the law's objective does."""
+"""A report negates scores in the objective."""
 
 import json
 
@@ -48,8 +48,8 @@ def test_means_agree_with_the_objective(folder):
 def test_the_worst_target_counts_a_score_negatively(folder):
     inputs = load(folder)
     now = {"web": 0.4, "code": 0.3, "wiki": 0.3}
-    goal = Objective(kind="worst", relative_to="current")
-    worst = Inputs(inputs.table, inputs.fit, optimize(inputs.fit, objective=goal, current=now))
+    objective = Objective(kind="worst", relative_to="current")
+    worst = Inputs(inputs.table, inputs.fit, optimize(inputs.fit, objective=objective, current=now))
     loss, score = inputs.fit.predict(worst.optimum.current.array(inputs.domains)[None])[0]
     rows = worst.measured
     np.testing.assert_allclose(rows["objective"], np.maximum(rows["loss/web"] - loss, score - rows["score/qa"]))

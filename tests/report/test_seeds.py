@@ -1,4 +1,4 @@
-"""Intervals hold runs of seeds that the law was not fitted to."""
+"""Intervals for runs with seeds that the law was not fitted to."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mixscale.report.statistics import UNKNOWN, NewSeeds, Noise
 from mixscale.run_table import RunTable
 
 SHARED, OWN = 0.02, 0.015
-"""Standard deviation of what a seed does to all mixtures alike, and to each alone."""
+"""Standard deviation of a seed's effect on all mixtures, and on each."""
 KNOWN = Noise(np.hypot(SHARED, OWN), 10**6, np.sqrt(2) * OWN, 10**6)
 
 
 @pytest.mark.parametrize("shared", [SHARED, 0.005])
 @pytest.mark.parametrize(("fitted", "seeds"), [(1, 1), (1, 5), (3, 1), (3, 5), (14, 3), (100, 1), (100, 5)])
-def test_intervals_hold_their_share_of_runs_with_new_seeds(fitted, seeds, shared):
+def test_intervals_cover_runs_with_new_seeds(fitted, seeds, shared):
     rng = np.random.default_rng(0)
     draws = 20_000
-    # The law knows the truth but for the mean of what its seeds share; its interval was sized on runs of these.
+    # The law is exact but for the mean effect of its seeds, and its interval fits runs of these.
     shared_SxF = rng.normal(0, shared, (draws, fitted))
     law_S = shared_SxF.mean(axis=1)
     half = stats.norm.ppf(0.5 + LEVEL / 2) * np.std(shared_SxF[:, 0] - law_S + rng.normal(0, OWN, draws))
@@ -33,7 +33,7 @@ def test_intervals_hold_their_share_of_runs_with_new_seeds(fitted, seeds, shared
     law = NewSeeds(known, dict.fromkeys(map(float, range(fitted)), 7))
     low_S, high_S = law.of_mean(1000.0 + np.arange(seeds), law_S, law_S - half, law_S + half)
     assert ((low_S <= new_S) & (new_S <= high_S)).mean() == pytest.approx(LEVEL, abs=0.015)
-    both = min(fitted, seeds)  # a mean over seeds that were fitted, as far as there are so many
+    both = min(fitted, seeds)  # as many fitted seeds as possible
     own_S = (shared_SxF[:, :both] + rng.normal(0, OWN, (draws, both))).mean(axis=1)
     low_S, high_S = law.of_mean(np.arange(both), law_S, law_S - half, law_S + half)
     assert ((low_S <= own_S) & (own_S <= high_S)).mean() == pytest.approx(LEVEL, abs=0.015)
@@ -42,9 +42,9 @@ def test_intervals_hold_their_share_of_runs_with_new_seeds(fitted, seeds, shared
 @pytest.mark.parametrize("freedom", [2, 8])
 def test_few_replicates_do_not_make_intervals_too_narrow(freedom):
     rng = np.random.default_rng(0)
-    draws, doubt = 3_000, 0.01
-    law_S = rng.normal(0, SHARED, (draws, 14)).mean(axis=1) + rng.normal(0, doubt, draws)
-    half = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(doubt**2 + SHARED**2 * 13 / 14 + OWN**2)
+    draws, law_sd = 3_000, 0.01
+    law_S = rng.normal(0, SHARED, (draws, 14)).mean(axis=1) + rng.normal(0, law_sd, draws)
+    half = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(law_sd**2 + SHARED**2 * 13 / 14 + OWN**2)
     new_S = rng.normal(0, np.hypot(SHARED, OWN), (draws, 3)).mean(axis=1)
     inside = 0
     for law, new, times in zip(law_S, new_S, np.sqrt(rng.chisquare(freedom, draws) / freedom), strict=True):
@@ -54,7 +54,7 @@ def test_few_replicates_do_not_make_intervals_too_narrow(freedom):
     assert inside / draws > LEVEL
 
 
-def test_seeds_that_were_not_written_down_may_all_have_been_one(planted):
+def test_unknown_seeds_count_as_one(planted):
     inputs = load(planted.folder)
     fitted = planted.frame["role"] == "fit"
     unknown = planted.frame.assign(seed=planted.frame["seed"].where(~fitted))
@@ -64,7 +64,7 @@ def test_seeds_that_were_not_written_down_may_all_have_been_one(planted):
         new_seeds(Inputs(RunTable(rows), inputs.fit, inputs.optimum), noise)["objective"] for rows in (alone, unknown)
     )
     assert list(one.fitted) == [UNKNOWN]
-    # Five mixtures were trained twice, so these runs at least had another seed.
+    # Five mixtures were trained twice, so these runs had another seed.
     assert several.fitted == {UNKNOWN: one.fitted[UNKNOWN], UNKNOWN - 1: 5}
     assert one.knows([-7.0])
     assert not one.knows([-7.0, -8.0])
@@ -74,7 +74,7 @@ def test_seeds_that_were_not_written_down_may_all_have_been_one(planted):
     assert low_R[1] < -0.04
 
 
-def test_nothing_is_added_that_is_not_known_or_held_already():
+def test_intervals_do_not_change_without_noise_or_for_fitted_seeds():
     ends = np.array([1.0]), np.array([0.9]), np.array([1.2])
     for new in (NewSeeds(None, {0: 5}), NewSeeds(dataclasses.replace(KNOWN, sd=0.0, paired_sd=0.0), {0: 5})):
         np.testing.assert_array_equal(new.of_mean([9.0], *ends), (ends[1], ends[2]))
@@ -84,7 +84,7 @@ def test_nothing_is_added_that_is_not_known_or_held_already():
     assert high_R[1] > 1.2
 
 
-def test_verification_runs_are_judged_with_the_noise_of_their_seeds(planted):
+def test_intervals_of_verification_runs_include_seed_noise(planted):
     inputs = load(planted.folder)
     best = analyse(inputs).candidates["optimum"]
     for estimate in (best.objective, *best.targets.values()):

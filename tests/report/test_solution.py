@@ -1,4 +1,4 @@
-"""The report shows the whole solution: objective, constraints and their dual values, and whether to change."""
+"""The report shows objective, constraints, dual values and the recommendation."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mixscale.run_table import RunTable
 
 @pytest.fixture(scope="module")
 def bound(inputs) -> Inputs:
-    """The worst target above the natural mixture, which is in use, under constraints of several kinds."""
+    """The worst target relative to the natural mixture, which is in use, under several kinds of constraints."""
     first, second, third = inputs.domains
     current = {first: 1 / 6, second: 2 / 6, third: 3 / 6}
     constraints = Constraints(
         upper={first: 0.9}, groups={"pair": Group((first, second), 0.0, 0.45)}, keep={third: 0.01}
     )
-    goal = Objective(weights={first: 2, second: 1, third: 1}, kind="worst", relative_to="current")
+    objective = Objective(weights={first: 2, second: 1, third: 1}, kind="worst", relative_to="current")
     return Inputs(
-        inputs.table, inputs.fit, optimize(inputs.fit, objective=goal, constraints=constraints, current=current)
+        inputs.table, inputs.fit, optimize(inputs.fit, objective=objective, constraints=constraints, current=current)
     )
 
 
-def test_runs_are_compared_by_the_goal_that_was_solved_for(bound, planted):
+def test_runs_are_compared_by_the_solved_objective(bound, planted):
     rows = planted.frame[planted.frame["origin"] == "uniform"]
     current_T = bound.fit.predict(np.array([list(bound.optimum.current.values())]))[0]
     above_RxT = rows[[f"loss/{d}" for d in planted.domains]].to_numpy() - current_T
@@ -45,7 +45,7 @@ def test_runs_are_compared_by_the_goal_that_was_solved_for(bound, planted):
     assert len(found.candidates["current"].objective.observed) == 3  # the natural mixture was trained
 
 
-def test_the_predicted_goal_is_the_optimums_own_and_lies_in_its_interval(bound):
+def test_the_predicted_objective_is_that_of_the_optimum_and_in_its_interval(bound):
     best = analyse(bound).candidates["optimum"].objective
     assert best.predicted == pytest.approx(bound.optimum.value, abs=1e-6)
     assert best.interval[0] <= best.predicted < best.interval[1]
@@ -87,7 +87,7 @@ def test_a_change_is_recommended_only_if_the_gain_is_significant(inputs):
 
 
 @pytest.mark.parametrize("supported", [True, False])
-def test_training_decides_against_the_law(inputs, supported):
+def test_verification_overrules_the_law(inputs, supported):
     """The natural mixture, which was trained and won, is the current one."""
     natural = dict(zip(inputs.domains, (1 / 6, 2 / 6, 3 / 6), strict=True))
     found = analyse(Inputs(inputs.table, inputs.fit, optimize(inputs.fit, current=natural)))
@@ -101,7 +101,7 @@ def test_training_decides_against_the_law(inputs, supported):
     assert action("better") == (Action.USE, True)
     assert action("worse") == (Action.REJECT, True)
     assert action("not significant") == (Action.KEEP, True)
-    # With one seed nothing is known, so the law decides.
+    # With one seed the law decides.
     assert action("not significant", None) == (Action.USE if supported else Action.KEEP, False)
 
 
@@ -115,13 +115,13 @@ def test_what_was_not_trained_is_compared_by_the_law(inputs):
 
 
 @pytest.mark.parametrize("relative_to", ["current", "best"])
-def test_a_saved_optimum_answers_as_it_did(bound, inputs, tmp_path, relative_to):
-    asked = bound.optimum
-    goal = dataclasses.replace(asked.objective, relative_to=relative_to)
-    solved = optimize(inputs.fit, objective=goal, constraints=asked.constraints, current=asked.current)
+def test_a_saved_optimum_gives_the_same_regret(bound, inputs, tmp_path, relative_to):
+    given = bound.optimum
+    objective = dataclasses.replace(given.objective, relative_to=relative_to)
+    solved = optimize(inputs.fit, objective=objective, constraints=given.constraints, current=given.current)
     solved.save(tmp_path / "optimum.json")
     again = Optimum.load(tmp_path / "optimum.json")
-    assert again.constraints == asked.constraints
+    assert again.constraints == given.constraints
     uniform = dict.fromkeys(inputs.domains, 1 / 3)
     assert again.of(inputs.fit).regret(uniform) == pytest.approx(solved.regret(uniform))
 
@@ -160,7 +160,7 @@ def test_a_front_of_another_fit_is_refused(inputs, planted):
         dataclasses.replace(inputs, front=front.drop(columns="first_goal"))
 
 
-def test_page_and_summary_hold_all_of_it(bound, planted, tmp_path):
+def test_page_and_summary_show_the_whole_solution(bound, planted, tmp_path):
     folder = tmp_path / "bound"
     shutil.copytree(planted.folder, folder, ignore=shutil.ignore_patterns("figures"))
     bound.optimum.save(folder / "optimum.json")

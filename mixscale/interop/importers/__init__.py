@@ -1,8 +1,7 @@
 """Run tables from what other tools write: RegMix, olmix, Weights & Biases, TensorBoard, or any wide table.
 
-`columns` gives the columns of a foreign table their names in a run table; every format is a function in `IMPORTERS`,
-with the options and the help of `mixscale import FORMAT`. Columns are found by name, never by position; what was
-changed or left out is in `RunTable.notes`. This package knows nothing of training or of laws.
+Every format is a function in `IMPORTERS`, for `mixscale import FORMAT`. `columns` finds columns by name, never by
+position. `RunTable.notes` tells what was changed or left out.
 """
 
 from mixscale.interop.importers.columns import Columns

@@ -1,7 +1,4 @@
-"""Gives the columns of a foreign table their names in a run table, by patterns or one by one.
-
-It reads no file. Every column that it leaves out and every value that it computes is in a note.
-"""
+"""Renames the columns of a foreign table to those of a run table, by patterns or one by one; notes every change."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ from mixscale.run_table import NUMERIC, NUMERIC_PREFIXES, SCORE, TARGETS, is_com
 
 KNOWN = ("run", "status", "role", "origin", "size", *NUMERIC)
 COUNTS = ("n_params", "n_params_total", "n_tokens")
-UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
-"""Factor of the letter in `90M` or `3B`."""
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}  # Factor of the letter in `90M` or `3B`.
 COUNT = re.compile(r"\s*((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([KMBGT]?)\s*", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{\w*\}")
 
@@ -33,41 +29,42 @@ class Columns:
     (`eval/{target}/loss`). A column that several patterns match belongs to the longest of them.
     """
 
-    mix: str = "mix/"
-    """pattern of the columns with the weights of the domains, such as w_ or {domain}_share"""
-    loss: str = "loss/"
-    """pattern of the losses (nats per token), such as loss_ or eval/{target}/loss"""
-    metric: str = "metric/"
-    """pattern of other measurements; lower is better unless --higher-is-better names them"""
-    run: tuple[str, ...] = ()
-    """column that identifies a run, or several columns that do so together"""
-    number_rows: bool = False
-    """each row is a run of its own without a name: number the rows"""
+    mix: str = "mix/"  # pattern of the columns with the weights of the domains, such as w_ or {domain}_share
+    loss: str = "loss/"  # pattern of the losses (nats per token), such as loss_ or eval/{target}/loss
+    metric: str = "metric/"  # pattern of other measurements; lower is better unless --higher-is-better names them
+    run: tuple[str, ...] = ()  # column that identifies a run, or several columns that do so together
+    number_rows: bool = False  # each row is a run of its own without a name: number the rows
     rename: dict[str, str] = field(default_factory=dict)
     """single columns and their names in a run table, such as --rename tokens n_tokens share_a mix/web"""
     constant: dict[str, str] = field(default_factory=dict)
     """columns with the same value in every row, such as --constant n_params 90M mix/c4 1"""
     higher_is_better: tuple[str, ...] = ()
     """targets that are better when higher, such as accuracies; * and ? are wildcards, as in 'acc*'"""
-    normalize: bool = False
-    """weights are percentages, token counts or relative: divide each row by its sum"""
-    drop_missing: bool = False
-    """leave out complete rows that lack a weight or a target"""
+    normalize: bool = False  # weights are percentages, token counts or relative: divide each row by its sum
+    drop_missing: bool = False  # leave out complete rows that lack a weight or a target
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that you chose to identify a run."""
+        return (*self.run, *(old for old, new in self.rename.items() if new == "run"))
 
 
 def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
-    """The columns that a run table knows, under its names, and notes on what was changed; unchecked.
+    """The columns of a run table, under their names but unchecked, and notes.
 
     Raises:
-        InputError: a column, pattern or name does not exist, is unknown to a run table, or is used twice; nothing
-            identifies runs; complete rows lack values.
+        InputError: a column or pattern matches nothing, a name is no column of a run table or is used twice, no column
+            identifies runs, or complete rows lack values.
     """
     names = as_scores(_matched([str(c) for c in frame.columns], columns), columns.higher_is_better)
     found = renamed(frame, names)
     run_R = _runs(frame, columns, found)
-    found = _with_constants(found.drop(columns="run", errors="ignore"), columns.constant)
+    for column in columns.constant:
+        _check_known(column, "--constant")
+        if column in found and column != "run":
+            raise InputError(f"--constant names '{column}', which is a column of the table; use one of the two")
+    found = found.drop(columns="run", errors="ignore").assign(**columns.constant)
     found.insert(0, "run", run_R)
-    # What a run is comes first, then its mixture, then its measurements.
     found = found[sorted(found, key=lambda c: 1 + NUMERIC_PREFIXES.index(_prefix(c)) if _prefix(c) else 0)]
     left_out = [str(c) for c in frame.columns if str(c) not in {*names, *columns.run}]
     notes = [f"columns without a meaning were not imported: {listed(left_out)}"] if left_out else []
@@ -78,17 +75,13 @@ def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str
 
 
 def target_tags(names: Sequence[str], columns: Columns) -> list[str]:
-    """Those of `names` that are targets: by a pattern, or by renaming."""
+    """The `names` that are targets, by a pattern or by renaming."""
     patterns = [_expression(kind, getattr(columns, kind)) for kind in ("loss", "metric")]
     return [n for n in names if columns.rename.get(n, "").startswith(TARGETS) or any(p.fullmatch(n) for p in patterns)]
 
 
 def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """The columns in `names` (old to new) under their new names.
-
-    Raises:
-        InputError: two would have the same name.
-    """
+    """The columns in `names` (old to new) under their new names; raises InputError if two are the same."""
     old_of: dict[str, str] = {}
     for old, new in names.items():
         if new in old_of:
@@ -98,7 +91,7 @@ def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
 
 
 def as_scores(names: dict[str, str], globs: Sequence[str]) -> dict[str, str]:
-    """`names` (old to new) in which the targets that match a glob, by old or new name, are called `score/...`.
+    """`names` (old to new), with `score/...` for targets whose old or new name matches a glob.
 
     Raises:
         InputError: a glob matches no target.
@@ -116,7 +109,7 @@ def as_scores(names: dict[str, str], globs: Sequence[str]) -> dict[str, str]:
 
 
 def _matched(present: list[str], columns: Columns) -> dict[str, str]:
-    """Old names to new: the renamed columns, those that a pattern matches, and those that a run table knows."""
+    """Old names to new: renamed columns, those that a pattern matches, and columns of a run table."""
     for old, new in columns.rename.items():
         _check_present(old, present, "--rename")
         _check_known(new, "--rename")
@@ -152,12 +145,11 @@ def _check_known(name: str, option: str) -> None:
 
 
 def _prefix(column: str) -> str:
-    """The prefix of `mix/web` and its like; empty for other columns."""
+    """`mix/` for `mix/web`, empty for a column without such a prefix."""
     return next((p for p in NUMERIC_PREFIXES if column.startswith(p)), "")
 
 
 def _runs(frame: pd.DataFrame, columns: Columns, found: pd.DataFrame) -> pd.Series:
-    """The name of each row's run, shape (R,)."""
     if columns.number_rows:
         return pd.Series([f"row-{i}" for i in range(len(frame))], index=frame.index, dtype=object)
     present = [str(c) for c in frame.columns]
@@ -173,16 +165,8 @@ def _runs(frame: pd.DataFrame, columns: Columns, found: pd.DataFrame) -> pd.Seri
     )
 
 
-def _with_constants(frame: pd.DataFrame, constant: dict[str, str]) -> pd.DataFrame:
-    for column in constant:
-        _check_known(column, "--constant")
-        if column in frame:
-            raise InputError(f"--constant names '{column}', which is a column of the table; use one of the two")
-    return frame.assign(**constant)
-
-
 def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers for sizes and token counts written as `90M` or `3B`; the run table refuses other texts."""
+    """Sizes and token counts written as `90M` or `3B`, as numbers."""
 
     def count(value: object) -> object:
         found = COUNT.fullmatch(str(value))
@@ -194,9 +178,9 @@ def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _with_blanks(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Zero for missing weights if the others sum to one."""
-    mix = _weights(frame)
+    mix, weights = _weights(frame)
     blank_RxK = frame[mix].isna().to_numpy()
-    sums_R = frame[mix].apply(pd.to_numeric, errors="coerce").sum(axis=1).to_numpy(dtype=np.float64)
+    sums_R = weights.sum(axis=1).to_numpy(dtype=np.float64)
     filled_R = blank_RxK.any(axis=1) & (np.abs(sums_R - 1) <= ROUNDING)
     if not filled_R.any():
         return frame
@@ -207,9 +191,9 @@ def _with_blanks(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _normalized(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Weights over their sum in each row; rows with impossible weights stay, for the run table to refuse."""
-    mix = _weights(frame)
-    weights_RxK = frame[mix].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    """Weights over their sum in each row; the run table rejects rows with impossible weights."""
+    mix, weights = _weights(frame)
+    weights_RxK = weights.to_numpy(dtype=np.float64)
     sums_R = weights_RxK.sum(axis=1)
     usable_R = (np.isfinite(weights_RxK) & (weights_RxK >= 0)).all(axis=1) & (sums_R > 0)
     moved_R = usable_R & (np.abs(sums_R - 1) > ROUNDING)
@@ -224,7 +208,7 @@ def _normalized(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _without_gaps(frame: pd.DataFrame, drop_missing: bool, notes: list[str]) -> pd.DataFrame:
-    """The rows without complete rows that lack a weight or a target; an error unless these may be left out."""
+    """Drops complete rows that lack a weight or a target; an error unless `drop_missing`."""
     needed = [c for c in frame if c.startswith(("mix/", *TARGETS))]
     lacking_RxC = frame[needed].isna()
     lacking_R = lacking_RxC.any(axis=1) & is_complete(frame)
@@ -240,5 +224,7 @@ def _without_gaps(frame: pd.DataFrame, drop_missing: bool, notes: list[str]) -> 
     return frame[~lacking_R]
 
 
-def _weights(frame: pd.DataFrame) -> list[str]:
-    return [c for c in frame if c.startswith("mix/")]
+def _weights(frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    """Columns of the weights, and their numbers; NaN for other texts."""
+    mix = [c for c in frame if c.startswith("mix/")]
+    return mix, frame[mix].apply(pd.to_numeric, errors="coerce")

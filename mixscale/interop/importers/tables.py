@@ -1,7 +1,6 @@
-"""Formats that are tables: a wide table of your own, Weights & Biases, RegMix and olmix.
+"""Formats that are tables: your own wide table, Weights & Biases, RegMix and olmix.
 
-Each function reads files into a checked `RunTable`. Its docstring and annotations are also the help and the options of
-`mixscale import`; every format, here and in the other modules, is in `IMPORTERS`.
+Each function reads files into a checked `RunTable`; docstring and signature are the help of `mixscale import`.
 """
 
 from __future__ import annotations
@@ -29,13 +28,11 @@ REGMIX_DOMAIN = re.compile(r"(?:train_)?(?:the_pile_)?(.+)")
 REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val_loss|/cross_entropy.*)?")
 """RegMix's names: train_the_pile_arxiv and metric/the_pile_arxiv_val_loss are the domain and target `arxiv`."""
 OLMIX_OTHER = ("run", "name", "index")
-INSPECTED_LINES = 100
-"""Lines from which the separator and the decimal sign are inferred."""
+INSPECTED_LINES = 100  # lines from which the separator and the decimal sign are inferred
 STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
     ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
 )
-"""Status for each state of Weights & Biases; a run that was still running is cut short at the export."""
-
+"""Status for each state of Weights & Biases; the export cuts short a run that is still running."""
 
 Options = OmitArgPrefixes[Columns]
 Table = Annotated[Path, arg(metavar="TABLE")]
@@ -62,7 +59,7 @@ def csv(table: Table, /, columns: Options = Columns()) -> RunTable:  # noqa: B00
     Raises:
         InputError: the file cannot be read, a column that is named does not exist, or the rows are no run table.
     """
-    return checked(*named(read_table(table, ("run", *columns.run, *_renamed_to_run(columns))), columns))
+    return checked(*named(read_table(table, ("run", *columns.identity)), columns))
 
 
 @IMPORTERS.register("wandb")
@@ -82,14 +79,14 @@ def wandb(export: Export, /, columns: Options = Columns()) -> RunTable:  # noqa:
         InputError: the file cannot be read or is the export of a chart, a state is unknown, a column that is named
             does not exist, or the rows are no run table.
     """
-    frame = read_table(export, ("run", "ID", "Name", *columns.run, *_renamed_to_run(columns)))
+    frame = read_table(export, ("run", "ID", "Name", *columns.identity))
     if any(str(c).endswith("__MIN") for c in frame):
         raise InputError(
             f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
             "download, CSV), with the config of the mixture and the losses among its columns"
         )
     identity = next((c for c in ("run", "ID", "Name") if c in frame), None)
-    if identity and not (columns.run or columns.number_rows or _renamed_to_run(columns)):
+    if identity and not (columns.identity or columns.number_rows):
         columns = replace(columns, run=(identity,))
     rename = dict(columns.rename)
     if "State" in frame and "State" not in rename and "status" not in frame:
@@ -163,7 +160,7 @@ def olmix(
 
 
 def read_table(path: str | Path, text: Sequence[str]) -> pd.DataFrame:
-    """The rows of a file, its separator and decimal sign inferred; columns in `text` stay as written."""
+    """The rows of a file, with inferred separator and decimal sign; columns in `text` stay text."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"table '{path}' {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
@@ -183,7 +180,7 @@ def read_table(path: str | Path, text: Sequence[str]) -> pd.DataFrame:
 
 
 def unique(frame: pd.DataFrame, path: str | Path, key: str) -> pd.DataFrame:
-    """The table, if it has a column `key` and no value of it twice; an error otherwise."""
+    """The table; an error if it has no column `key`, or a value of it twice."""
     if key not in frame:
         raise InputError(f"table '{path}' has no column '{key}' to join on{did_you_mean(key, frame.columns)}")
     if (again_R := frame[key].duplicated()).any():
@@ -192,21 +189,21 @@ def unique(frame: pd.DataFrame, path: str | Path, key: str) -> pd.DataFrame:
 
 
 def checked(frame: pd.DataFrame, notes: list[str]) -> RunTable:
-    """The run table of these rows, with notes before its own."""
+    """The run table of these rows, with `notes` first."""
     table = RunTable(frame)
     table.notes[:0] = notes
     return table
 
 
 def _decimal(lines: Sequence[str], sign: str) -> str:
-    """The comma if some number is written with one and none with a point, as in half of Europe."""
+    """The comma if some number has one and none has a point."""
     cells = [cell.strip() for line in lines for cell in line.split(sign)] if sign != "," else []
     with_comma, with_point = (any(re.fullmatch(rf"-?\d+\{s}\d+", c) for c in cells) for s in ",.")
     return "," if with_comma and not with_point else "."
 
 
 def _values(frame: pd.DataFrame, other: Sequence[str]) -> list[str]:
-    """Columns that hold weights or measurements: all but the `other` ones and those without a name."""
+    """All columns but the `other` ones and those without a name."""
     return [c for c in frame if c not in other and not c.startswith("Unnamed: ")]
 
 
@@ -217,7 +214,7 @@ def _joined(
     n_params: float | None,
     n_tokens: float | None,
 ) -> RunTable:
-    """Rows of one key of two files, each given as (file, rows, names old to new)."""
+    """Two files joined on `key`, each given as (file, rows, names old to new)."""
     parts = [renamed(unique(frame, path, key), {key: "run"} | names) for path, frame, names in (left, right)]
     notes = []
     for (path, *_), part, other in ((left, *parts), (right, *parts[::-1])):
@@ -231,7 +228,3 @@ def _joined(
             )
     scale = {k: v for k, v in (("n_params", n_params), ("n_tokens", n_tokens)) if v is not None}
     return checked(parts[0].assign(**scale).merge(parts[1], on="run", validate="one_to_one"), notes)
-
-
-def _renamed_to_run(columns: Columns) -> list[str]:
-    return [old for old, new in columns.rename.items() if new == "run"]

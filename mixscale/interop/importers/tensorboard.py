@@ -1,7 +1,7 @@
-"""TensorBoard logs as a run table: one run for each folder, its mixture from a config or a table next to the logs.
+"""TensorBoard logs as a run table: one run per folder, its mixture from a config or a table.
 
-Event files are read with tensorboardX's messages, without TensorFlow. A file is a sequence of records, each with its
-length and checksums. A killed run leaves half a record at the end; reading stops there, with a note.
+Reads event files with tensorboardX's messages, without TensorFlow. A file is a sequence of records with lengths and
+checksums. A killed run leaves half a record at the end; reading stops there, with a note.
 """
 
 from __future__ import annotations
@@ -21,13 +21,10 @@ from mixscale.interop.importers.columns import Columns, named, target_tags
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked, read_table, unique
 from mixscale.run_table import RunTable
 
-PREFIX = "config."
-"""Before the name of each value of a run's config, or of its hyperparameters; dots separate levels."""
-MAX_VALUES, MAX_CHARACTERS = 100_000, 10_000_000
-"""Most values of a config, and most characters of all their flat names."""
+PREFIX = "config."  # of the names of config values and hyperparameters; dots separate levels
+MAX_VALUES, MAX_CHARACTERS = 100_000, 10_000_000  # of a config: values, and characters of all their flat names
 HEADER, CHECKSUM = struct.Struct("<QI"), struct.Struct("<I")
-MAX_RECORD = 2**28
-"""Most bytes of a record; a larger length is a damaged one."""
+MAX_RECORD = 2**28  # most bytes of a record; a larger length is a damaged one
 NUMBERS = {1: "<f", 2: "<d", 3: "<i", 9: "<q"}
 """How a number of each of TensorFlow's dtypes (float, double, int32, int64) is packed."""
 
@@ -61,7 +58,12 @@ def tensorboard(
         InputError: there are no logs, no scalar is a target, a config cannot be read, or the rows are no run table.
     """
     logs = Path(logs)
-    found = {folder: _read_folder(folder) for folder in _folders(logs)}
+    if not logs.is_dir():
+        raise InputError(f"'{logs}' is no folder; give the one on which TensorBoard is started")
+    folders = sorted({file.parent for file in logs.rglob("*tfevents*") if file.is_file()})
+    if not folders:
+        raise InputError(f"folder '{logs}' and those below it hold no event files (*tfevents*)")
+    found = {folder: _read_folder(folder) for folder in folders}
     tags = sorted({tag for logged in found.values() for tag in logged.scalars})
     targets = target_tags(tags, columns)
     if not targets:
@@ -72,7 +74,7 @@ def tensorboard(
     parts, notes = [], []
     for folder, logged in found.items():
         rows = _rows(logged, targets, others)
-        if len(rows) == 0:
+        if rows.empty:
             continue
         if not every_step:
             whole = rows.dropna(subset=[t for t in targets if t in rows])
@@ -85,24 +87,20 @@ def tensorboard(
     damaged = [folder / name for folder, logged in found.items() for name in logged.damaged]
     notes += [f"the end of {path} is damaged; the part before it was read" for path in damaged]
     frame = pd.concat(parts, ignore_index=True)
-    notes += _unequal(frame)
+    last = frame.groupby("run")["step"].max()
+    if len(short := last[last < last.max()]):
+        notes.append(
+            f"{len(short)} of {len(last)} runs end before the last step, {last.max()}: {listed(list(short.index))}; "
+            "drop those that were cut short, or name a column for n_tokens"
+        )
     if mixtures is not None:
         frame = frame.merge(_mixtures(mixtures, frame), on="run", validate="many_to_one")
     imported, more = named(frame, columns)
     return checked(imported, [*notes, *more])
 
 
-def _folders(logs: Path) -> list[Path]:
-    if not logs.is_dir():
-        raise InputError(f"'{logs}' is no folder; give the one on which TensorBoard is started")
-    folders = sorted({file.parent for file in logs.rglob("*tfevents*") if file.is_file()})
-    if not folders:
-        raise InputError(f"folder '{logs}' and those below it hold no event files (*tfevents*)")
-    return folders
-
-
 def _rows(logged: Logged, targets: list[str], others: list[str]) -> pd.DataFrame:
-    """One row for each step at which a target was logged; other scalars keep their last value."""
+    """One row per step at which a target was logged; other scalars keep their last value."""
     wanted = [tag for tag in (*targets, *others) if tag in logged.scalars]
     rows = pd.DataFrame({tag: pd.Series(logged.scalars[tag], dtype="float64") for tag in wanted}).sort_index()
     measured = [tag for tag in targets if tag in rows]
@@ -113,13 +111,11 @@ def _rows(logged: Logged, targets: list[str], others: list[str]) -> pd.DataFrame
 
 
 def _config(folder: Path, logs: Path, name: str, found: Mapping[Path, Logged]) -> dict[str, object]:
-    """The values of a run's config under flat names: of its file, and of the hyperparameters in its logs.
-
-    PyTorch's writer puts hyperparameters into a folder of their own below that of the run.
-    """
+    """The values of a run's config file and of the hyperparameters in its logs, under flat names."""
     above = [p for p in (folder, *folder.parents) if p == logs or logs in p.parents]
     path = next((p / name for p in above if (p / name).is_file()), None)
     values = {} if path is None else _read_config(path)
+    # PyTorch's writer puts hyperparameters into a folder below that of the run.
     for place in (*(f for f in found if f.parent == folder), folder):
         values |= found[place].hparams
     return _flat(values)
@@ -139,12 +135,7 @@ def _read_config(path: Path) -> dict[str, object]:
 
 
 def _flat(values: Mapping) -> dict[str, object]:
-    """Numbers and texts of nested dicts, with dots between the levels.
-
-    Raises:
-        InputError: there are more of them than a config has, or longer names; aliases of YAML can make millions in a
-            few lines, and one that contains itself never ends.
-    """
+    """Numbers and texts of nested dicts, with dots between levels; limited, as YAML aliases can be circular."""
     found: dict[str, object] = {}
     waiting, count, characters = [(PREFIX, values)], 0, 0
     while waiting:
@@ -165,23 +156,11 @@ def _flat(values: Mapping) -> dict[str, object]:
 
 
 def _mixtures(path: str | Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table of mixtures, which must have every run."""
+    """The rows of a table of mixtures; an error if it lacks a run."""
     table = unique(read_table(path, ("run",)), path, "run")
     if missing := sorted(set(frame["run"]) - set(table["run"])):
         raise InputError(f"table '{path}' has no mixture of run {listed(missing)}; a run has the name of its folder")
     return table.drop(columns=[c for c in table if c in frame and c != "run"])
-
-
-def _unequal(frame: pd.DataFrame) -> list[str]:
-    """A note on runs that end before the others; the logs do not show whether that is intended."""
-    last = frame.groupby("run")["step"].max()
-    short = last[last < last.max()]
-    if len(short) == 0:
-        return []
-    return [
-        f"{len(short)} of {len(last)} runs end before the last step, {last.max()}: {listed(list(short.index))}; "
-        "drop those that were cut short, or name a column for n_tokens"
-    ]
 
 
 # ------------------------------------------------------------------ event files
@@ -191,17 +170,15 @@ def _unequal(frame: pd.DataFrame) -> list[str]:
 class Logged:
     """Content of one folder of event files."""
 
-    scalars: dict[str, dict[int, float]] = field(default_factory=dict)
-    """value by step, by tag"""
+    scalars: dict[str, dict[int, float]] = field(default_factory=dict)  # value by step, by tag
     hparams: dict[str, object] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
-    """files with an unreadable end"""
+    damaged: list[str] = field(default_factory=list)  # files with an unreadable end
 
 
 def _read_folder(folder: Path) -> Logged:
-    """All scalars of the event files in `folder`, not of those below it.
+    """Scalars and hyperparameters of the event files in `folder`.
 
-    A restarted run writes another file; its steps replace those of the earlier file from its first step on.
+    A restarted run writes another file; from its first step on, its steps replace those of the earlier file.
     """
     from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
@@ -226,11 +203,7 @@ def _read_folder(folder: Path) -> Logged:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """The records of an event file.
-
-    Raises:
-        EOFError: the file ends within a record, or a length or a checksum is damaged.
-    """
+    """The records of an event file; EOFError if the file ends within one, or a length or checksum is damaged."""
     from tensorboardX.record_writer import masked_crc32c
 
     with path.open("rb") as stream:
@@ -248,7 +221,6 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def _hparams(value) -> dict[str, object]:
-    """The hyperparameters in a summary value of TensorBoard's plugin for them."""
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
     found = HParamsPluginData.FromString(value.metadata.plugin_data.content).session_start_info.hparams
@@ -256,7 +228,7 @@ def _hparams(value) -> dict[str, object]:
 
 
 def _number(value) -> float | None:
-    """A scalar as old writers store it, or as a tensor of one number, as TensorFlow 2 does."""
+    """A simple value, or a tensor of one number, as TensorFlow 2 writes it."""
     kind = value.WhichOneof("value")
     if kind == "simple_value":
         return value.simple_value

@@ -1,4 +1,4 @@
-"""Figures of an answer: the optimum beside its baselines, what verification measured, and a front of two goals."""
+"""Figures of the result: the optimum and its baselines, their verification, and a Pareto front."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
 
 from mixscale.formatting import percent
 from mixscale.plots import style
@@ -25,8 +24,7 @@ def weights(
     """Weight of each domain in the optimum, with its interval, and in the baselines.
 
     Args:
-        mixtures: by name as in `style.LABELS`; 'optimum' must be among them and its domains are shown.
-        interval: of the optimum's weights, by domain; bars are drawn where it is given.
+        mixtures: by name as in `style.LABELS`, with 'optimum'. interval: of the optimum's weights.
     """
     best = mixtures["optimum"]
     order = sorted(best, key=best.__getitem__)
@@ -44,7 +42,7 @@ def weights(
     axes.set_yticks(range(len(order)), [style.short(d) for d in order])
     axes.set(ylim=(-0.6, len(order) - 0.4), xlabel="weight in the mixture")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda weight, _: f"{100 * weight:g}%"))
+    axes.xaxis.set_major_formatter(style.PERCENT)
     axes.grid(True, axis="y", linestyle=":")
     first, *others = reversed(axes.get_legend_handles_labels()[0])
     bars = [Patch(label=f"{percent(level)} interval", linewidth=0, **bar)] if interval else []
@@ -57,13 +55,11 @@ def weights(
 def verification(
     estimates: Mapping[str, Any], comparisons: Mapping[str, Any], noise: float | None, objective: str, unit: str = ""
 ) -> Picture | None:
-    """The objective of each seed, where the law expects it, and the differences to the optimum; None without runs.
+    """The objective by seed, its prediction, and the differences to the optimum; None without runs.
 
     Args:
-        estimates: of each compared mixture, with `predicted`, `of_run`, `of_mean`, `observed` (by seed) and `mean`.
-        comparisons: of each baseline with the optimum: `differences` (by seed), `mean`, `interval` and `verdict`.
-        noise: standard deviation between seeds of one mixture, where it is known.
-        objective, unit: the name of the values and what they are counted in.
+        estimates: `report.comparison.Estimate` of each mixture. comparisons: `Comparison` of each baseline.
+        noise: standard deviation between seeds. objective, unit: of the values.
     """
     trained = {name: e for name, e in estimates.items() if e.observed}
     if not trained:
@@ -94,7 +90,7 @@ def _measured(axes: Axes, x: int, e: Any, colour: str) -> None:
 
 
 def _differences(axes: Axes, comparisons: Mapping[str, Any], noise: float | None, objective: str) -> None:
-    """Baseline minus optimum: points by seed, the mean, and its interval against zero."""
+    """Baseline minus optimum by seed, with mean and interval."""
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     axes.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
     if noise:
@@ -124,12 +120,12 @@ def front(
     scores: Sequence[str] = (),
     level: float = 0.9,
 ) -> Picture | None:
-    """Values of two goals along their Pareto front with intervals, and the mixture at each of its points.
+    """Two objectives along their Pareto front, with intervals, and the mixture at each point.
 
     Args:
-        table: as `optimization.pareto` returns it; None draws nothing.
-        points: values of both goals at mixtures to mark, by name as in `style.LABELS`.
-        scores: goals for which higher is better, whose columns hold negated values.
+        table: of `optimization.pareto`; None draws nothing.
+        points: values of both objectives at mixtures to mark, by name as in `style.LABELS`.
+        scores: objectives of which higher is better; their columns are negated.
     """
     if table is None:
         return None
