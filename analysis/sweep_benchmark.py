@@ -29,14 +29,7 @@ from mixscale.errors import Unfinished
 from mixscale.run_table import Status
 from mixscale.sweeps.directory import open_directory, run_directory, write_rows
 from mixscale.sweeps.plan import Planned, plan, save_plan
-from mixscale.sweeps.run_state import (
-    ATTEMPTS,
-    RunProgress,
-    Stage,
-    claimed,
-    record_failure,
-    write_progress,
-)  # fmt: skip
+from mixscale.sweeps.run_state import ATTEMPTS, RunProgress, Stage, claimed, record_failure
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
 HELD_OUT = 8
@@ -101,7 +94,7 @@ def set_up(directory: Path, planned: list[Planned], claims: ExitStack) -> dict[s
         write_rows(directory, path.name, [row])
     for path in paths[half : half + held]:
         claims.enter_context(claimed(path))
-        write_progress(path, RunProgress(60, 100, 1000, 10, time.time() - 60, time.time()))
+        RunProgress(60, 100, 1000, 10, time.time() - 60, time.time()).write(path)
     for path in paths[half + held : half + held + failed]:
         path.mkdir(parents=True)
         for _ in range(ATTEMPTS):

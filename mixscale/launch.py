@@ -48,10 +48,15 @@ def show_plan(experiment: Experiment) -> None:
     print(f"{describe(populations(planned, experiment.machine, store), experiment.machine, store)}\n")
     total = costs["seconds"].sum() / workers
     basis = "from measured speed" if known else "a rough guess until a run is finished"
+    names, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
+    later = (
+        f"up to {(len(names) + 2) * seeds} runs later to verify the optimum: optimum, {', '.join(names)} and the best "
+        f"fitted mixture, {seeds} seeds each"
+    )
     print(
         f"{len(planned)} runs now, {costs['D'].sum() / 1e6:.1f}M tokens, {costs['flops'].sum():.3g} FLOPs; "
         f"{workers} at a time: about {total / 60:.0f} minutes ({basis}), {workers * costs['MB'].max():.0f} MB\n"
-        f"{_verification(experiment)}"
+        f"{later if seeds else 'no runs to verify the optimum, because verify.seeds is empty'}"
     )
 
 
@@ -67,17 +72,6 @@ def sweep(experiment: Experiment) -> None:
     """Trains the runs of the design that have not ended, and writes the run table."""
     table = train_design(experiment, build_corpus(experiment))
     print(f"{len(table.final())} runs in {experiment.directory / RUNS_CSV}")
-
-
-def _verification(experiment: Experiment) -> str:
-    """A sentence about the runs that `mixscale run` trains after the design."""
-    names, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
-    if not seeds:
-        return "no runs to verify the optimum, because verify.seeds is empty"
-    return (
-        f"up to {(len(names) + 2) * seeds} runs later to verify the optimum: optimum, {', '.join(names)} and the best "
-        f"fitted mixture, {seeds} seeds each"
-    )
 
 
 def train_design(experiment: Experiment, store: TokenStore, planned: list[Planned] | None = None) -> RunTable:

@@ -32,7 +32,8 @@ console = Console()
 
 def run_all(experiment: Experiment) -> None:
     """From text to a verified mixture and a report."""
-    check_constraints(experiment)
+    linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
+    polytope(linear, len(experiment.corpus.domains))  # raises InputError if constraints contradict each other
     parameters = law_parameters(experiment)
     with _step("corpus"):
         store = build_corpus(experiment)
@@ -54,12 +55,6 @@ def run_all(experiment: Experiment) -> None:
         page = report.write(experiment.directory)
         print((experiment.directory / SUMMARY_FILE).read_text())
     console.print(f"[bold]open {page}[/bold]")
-
-
-def check_constraints(experiment: Experiment) -> None:
-    """Raises InputError if constraints contradict each other."""
-    linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
-    polytope(linear, len(experiment.corpus.domains))
 
 
 def law_parameters(experiment: Experiment) -> int:

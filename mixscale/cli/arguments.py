@@ -12,6 +12,7 @@ import functools
 import inspect
 import io
 import itertools
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,6 @@ from mixscale.errors import InputError
 
 MIXTURES = ("current", "prior", "natural")  # options that are a mixture and may be a file
 TOLERANCES = ("keep",)  # options in which a name without a number has the number 0
-TIED = "tied"
 REGISTRY = ConstructorRegistry()
 
 
@@ -67,19 +67,17 @@ def parse_groups(words: Sequence[str]) -> dict[str, Group]:
     """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, `NAME=DOMAIN+DOMAIN:tied` or both, `...:LOW:HIGH:tied`."""
     found: dict[str, Group] = {}
     for text in words:
-        name, equals, rest = text.partition("=")
-        domains, *limits = rest.split(":")
-        tied = limits[-1:] == [TIED]
-        numbers = [_number(v) for v in (limits[:-1] if tied else limits)]
-        if not (name and equals and domains) or None in numbers or len(numbers) not in ((0, 2) if tied else (2,)):
+        match = re.fullmatch(r"([^=]+)=([^:]+)(?::([^:]+):([^:]+))?(:tied)?", text)
+        limits = [_number(limit) for limit in match.group(3, 4) if limit] if match else []
+        if not match or None in limits or not (limits or match[5]):
             raise InputError(
                 f"group '{text}' cannot be read; write NAME=DOMAIN+DOMAIN:LOW:HIGH, for example "
-                f"text=web+wiki:0.2:0.5, or NAME=DOMAIN+DOMAIN:{TIED}"
+                f"text=web+wiki:0.2:0.5, or NAME=DOMAIN+DOMAIN:tied"
             )
-        low, high = typing.cast("tuple[float, float]", numbers or (0.0, 1.0))
-        group = Group(tuple(domains.split("+")), low, high, tied)
-        if found.setdefault(name, group) != group:
-            raise InputError(f"group '{name}' has two values; give one")
+        low, high = typing.cast("tuple[float, float]", limits or (0.0, 1.0))
+        group = Group(tuple(match[2].split("+")), low, high, tied=bool(match[5]))
+        if found.setdefault(match[1], group) != group:
+            raise InputError(f"group '{match[1]}' has two values; give one")
     return found
 
 
@@ -213,9 +211,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         if not isinstance(value, Mapping):
             return [] if value is None else [f"{value:g}"]
         if item is Group:
-            return [
-                f"{name}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" + f":{TIED}" * g.tied for name, g in value.items()
-            ]
+            return [f"{n}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" + ":tied" * g.tied for n, g in value.items()]
         return [w for name, number in value.items() for w in (name, str(number))]
 
     return PrimitiveConstructorSpec(

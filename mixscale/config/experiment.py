@@ -70,11 +70,8 @@ class Experiment(Validated):
                 raise InputError(f"{where} {baseline}, which needs baselines.{field}; set it in the config")
 
     def expand_constraints(self) -> tuple[Constraint, ...]:
-        """The constraints on the mixture, those on kept targets without their limits, which need a fit.
-
-        Raises:
-            InputError: a name is unknown, a bound is impossible, or the current mixture is needed and missing.
-        """
+        """The constraints on the mixture, without the limits of kept targets, which need a fit; raises InputError if a
+        name is unknown, a bound is impossible, or the current mixture is missing."""
         domains = tuple(self.corpus.domains)
         columns = [f"loss/{d}" for d in domains]
         current_K = as_array(self.current, domains, "current") if self.current else None
@@ -82,18 +79,15 @@ class Experiment(Validated):
         return self.constraints.expand(domains, self.train.tokens, current_K, (), domains, columns, costs_T)
 
     def _check_seeds(self) -> None:
-        """Runs that share a seed are the same run, so replicates and verification need seeds of their own."""
+        """Replicates and verification need seeds of their own: runs with the same seed are the same run."""
+        seeds = [("seed", self.seed)]
+        seeds += [("design.replicate_seeds", seed) for seed in self.design.replicate_seeds]
+        seeds += [("verify.seeds", seed) for seed in self.verify.seeds]
         used: dict[int, str] = {}
-        groups = {
-            "seed": (self.seed,),
-            "design.replicate_seeds": self.design.replicate_seeds,
-            "verify.seeds": self.verify.seeds,
-        }
-        for name, seeds in groups.items():
-            for seed in seeds:
-                if seed in used:
-                    raise InputError(f"seed {seed} is both in {used[seed]} and in {name}; use every seed once")
-                used[seed] = name
+        for name, seed in seeds:
+            if seed in used:
+                raise InputError(f"seed {seed} is both in {used[seed]} and in {name}; use every seed once")
+            used[seed] = name
 
     def _check_names(self) -> None:
         """Targets and inputs of baselines are named after domains."""
@@ -109,11 +103,7 @@ class Experiment(Validated):
 
 
 def load(path: str | Path) -> Experiment:
-    """The `experiment` that the Python file at `path` binds.
-
-    Raises:
-        InputError: there is no such file, it fails, or it binds no `experiment`.
-    """
+    """The `experiment` of the Python file at `path`; raises InputError if the file fails or has none."""
     file = Path(path)
     if not file.is_file():
         raise InputError(f"config '{file}' does not exist; give a Python file such as configs/quickstart.py")

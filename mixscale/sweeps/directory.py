@@ -102,14 +102,6 @@ def write_rows(directory: Path, run: str, rows: Rows) -> None:
     write_json(run_directory(directory, run) / "rows.json", {"rows": rows})
 
 
-def write_manifest(directory: Path, name: str, runs: Rows) -> bool:
-    """Saves `LABELS`, seed and FLOPs of a plan's runs; returns whether it replaces a different plan of that name."""
-    path = directory / "plan" / f"{name}.json"
-    before = read_json(path)["runs"] if path.exists() else runs
-    write_json(path, {"runs": runs})
-    return [[run[name] for name in LABELS] for run in before] != [[run[name] for name in LABELS] for run in runs]
-
-
 def remove_manifest(directory: Path, name: str) -> None:
     """Removes a plan's runs from the table, not their folders."""
     (directory / "plan" / f"{name}.json").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from mixscale.mixtures import baselines
 from mixscale.mixtures.designs import draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters, flops_per_token
-from mixscale.sweeps.directory import read_json, write_json, write_manifest
+from mixscale.sweeps.directory import LABELS, read_json, write_json
 from mixscale.training.run import Run, segments, steps_of
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _run(experiment: Experiment, store: TokenStore, schedule: Schedule, size: st
 
 def save_plan(directory: Path, name: str, planned: list[Planned], store: TokenStore) -> bool:
     """Writes the manifest of a plan; returns whether it replaces a different plan of that name."""
+    path = directory / "plan" / f"{name}.json"
     runs = [
         {
             "run": item.run.id,
@@ -114,7 +115,9 @@ def save_plan(directory: Path, name: str, planned: list[Planned], store: TokenSt
         }
         for item in planned
     ]
-    return write_manifest(directory, name, runs)
+    before = read_json(path)["runs"] if path.exists() else runs
+    write_json(path, {"runs": runs})
+    return [[run[name] for name in LABELS] for run in before] != [[run[name] for name in LABELS] for run in runs]
 
 
 def flops(run: Run, store: TokenStore) -> float:

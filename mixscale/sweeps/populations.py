@@ -20,7 +20,7 @@ import numpy as np
 
 from mixscale.config import Machine, content_hash
 from mixscale.sweeps.directory import population_directory, read_json, run_directory, write_json
-from mixscale.sweeps.run_state import clear_progress, read_failure
+from mixscale.sweeps.run_state import Failure, RunProgress
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
@@ -54,7 +54,7 @@ class Population:
 
     def keeps_failing(self, directory: Path) -> bool:
         """Whether it failed too often without progress of any of its runs."""
-        found = [read_failure(run_directory(directory, run)) for run in self.runs]
+        found = [Failure.read(run_directory(directory, run)) for run in self.runs]
         return len(found) > 1 and all(f is not None and f.exhausted and f.together == len(found) for f in found)
 
     def split(self, directory: Path) -> None:
@@ -62,7 +62,7 @@ class Population:
         self.save(directory, split=True)
         shutil.rmtree(population_directory(directory, self.id) / "checkpoints", ignore_errors=True)
         for run in self.runs:
-            clear_progress(run_directory(directory, run))
+            RunProgress.clear(run_directory(directory, run))
 
     def alone(self, machine: Machine) -> list[Population]:
         return [Population((item,), along_runs(machine)) for item in self.planned]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mixscale.errors import InputError, Interrupted, Unfinished, os_message
 from mixscale.sweeps.directory import ended, read_json, run_directory, write_json
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3  # failures in a row without progress after which a run is given up
 NOTE_SECONDS = 5.0  # between two writes of a run's progress
-PROGRESS, FAILURE = "progress.json", "failure.json"
 
 
 class Stage(StrEnum):
@@ -35,9 +34,31 @@ class Stage(StrEnum):
     ENDED = "ended"  # complete or diverged
 
 
+class Record:
+    """A dataclass that is saved in a run's folder, as `file`."""
+
+    file: ClassVar[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        try:
+            return cls(**read_json(path / cls.file))
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: Path) -> None:
+        write_json(path / self.file, asdict(self))
+
+    @classmethod
+    def clear(cls, path: Path) -> None:
+        (path / cls.file).unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
-class RunProgress:
+class RunProgress(Record):
     """Progress of the process that trains a run, in optimizer steps of all segments."""
+
+    file = "progress.json"
 
     done: int
     total: int
@@ -52,8 +73,10 @@ class RunProgress:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(Record):
     """What last stopped a run or a worker."""
+
+    file = "failure.json"
 
     kind: str  # `input`, `unfinished`, or `defect`, which has its stack trace in `why`
     why: str
@@ -108,14 +131,14 @@ def run_states(directory: Path, runs: Iterable[str]) -> Iterator[RunState]:
             yield RunState(run, Stage.ENDED)
         else:
             path = run_directory(directory, run)
-            failure, held, progress = read_failure(path), holder(path), read_progress(path)
+            failure, held, progress = Failure.read(path), holder(path), RunProgress.read(path)
             stage = Stage.RUNNING if held else Stage.FAILED if failure and failure.final else Stage.WAITING
             yield RunState(run, stage, held, progress, failure)
 
 
 def can_train(directory: Path, run: str) -> bool:
     """Whether the run has neither ended nor been given up."""
-    failure = read_failure(run_directory(directory, run))
+    failure = Failure.read(run_directory(directory, run))
     return not ended(directory, run) and not (failure and failure.final)
 
 
@@ -147,40 +170,20 @@ def record_failure(path: Path, error: Exception, together: int = 1) -> None:
     """
     if isinstance(error, Interrupted):
         return
-    before, now = read_failure(path), read_progress(path)
+    before, now = Failure.read(path), RunProgress.read(path)
     done, times = now.done if now else 0, 1
     if before is not None and before.together == together:
         times = before.times + 1 if done <= before.done else 1
         done = max(done, before.done)
     with suppress(OSError):  # on a full disk, `error` itself names the reason
-        write_json(path / FAILURE, asdict(Failure.of(error, times, done, together)))
-
-
-def read_failure(path: Path) -> Failure | None:
-    return _read(path / FAILURE, Failure)
-
-
-def clear_failure(path: Path) -> None:
-    (path / FAILURE).unlink(missing_ok=True)
+        Failure.of(error, times, done, together).write(path)
 
 
 def allow_retry(path: Path) -> None:
     """Forgets the failure of a run that was given up; failures of a population still split it."""
-    failure = read_failure(path)
+    failure = Failure.read(path)
     if failure and (failure.final or failure.together == 1):
-        clear_failure(path)
-
-
-def read_progress(path: Path) -> RunProgress | None:
-    return _read(path / PROGRESS, RunProgress)
-
-
-def write_progress(path: Path, progress: RunProgress) -> None:
-    write_json(path / PROGRESS, asdict(progress))
-
-
-def clear_progress(path: Path) -> None:
-    (path / PROGRESS).unlink(missing_ok=True)
+        Failure.clear(path)
 
 
 class ProgressWriter:
@@ -194,7 +197,7 @@ class ProgressWriter:
     def __call__(self, message: Progress | dict[str, Any]) -> None:
         self._report(message)
         if isinstance(message, dict):
-            clear_progress(run_directory(self._directory, message["run"]))
+            RunProgress.clear(run_directory(self._directory, message["run"]))
             return
         now = time.time()
         progress = self._progress.get(message.run)
@@ -205,14 +208,4 @@ class ProgressWriter:
         self._progress[message.run] = progress
         if now - self._written.get(message.run, 0.0) >= NOTE_SECONDS:
             self._written[message.run] = now
-            write_progress(run_directory(self._directory, message.run), progress)
-
-
-T = TypeVar("T", RunProgress, Failure)
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    try:
-        return kind(**read_json(path))
-    except FileNotFoundError:
-        return None
+            progress.write(run_directory(self._directory, message.run))

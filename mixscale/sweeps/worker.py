@@ -25,7 +25,7 @@ from mixscale.sweeps.directory import (
     write_rows,
 )
 from mixscale.sweeps.populations import Population, along_runs, resumed_populations
-from mixscale.sweeps.run_state import can_train, claimed, clear_failure
+from mixscale.sweeps.run_state import Failure, can_train, claimed
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
@@ -148,7 +148,7 @@ def _end_population(directory: Path, measured: Path) -> None:
 
 def _end(directory: Path, run: str, rows: Rows) -> None:
     write_rows(directory, run, rows)
-    clear_failure(run_directory(directory, run))
+    Failure.clear(run_directory(directory, run))
 
 
 def too_large(experiment: Experiment, population: Population) -> str:

@@ -15,13 +15,7 @@ import pytest
 
 from mixscale.errors import InputError, Interrupted, Unfinished
 from mixscale.sweeps import queue
-from mixscale.sweeps.run_state import (
-    Failure,
-    RunProgress,
-    claimed,
-    read_failure,
-    write_progress,
-)  # fmt: skip
+from mixscale.sweeps.run_state import Failure, RunProgress, claimed
 
 RACER = """
 import errno, fcntl, sys, time
@@ -135,10 +129,10 @@ def test_a_killed_process_releases_its_claim_at_once_and_the_failure_is_recorded
     assert queue.holder(tmp_path) is None
     with claimed(tmp_path) as free:
         assert free
-        failure = read_failure(tmp_path)
+        failure = Failure.read(tmp_path)
         assert (failure.kind, failure.times) == ("unfinished", 1)
         assert str(process.pid) in failure.why
-    assert read_failure(tmp_path).times == 1, "nothing failed since"
+    assert Failure.read(tmp_path).times == 1, "nothing failed since"
 
 
 def test_a_claim_of_another_machine_holds_until_its_lease_expires(tmp_path):
@@ -169,16 +163,16 @@ def test_errors_inside_a_claim_are_recorded_but_interrupts_are_not(tmp_path):
 
     fail(ValueError("no such number"))
     fail(ValueError("no such number"))
-    assert read_failure(tmp_path).times == 2
-    assert "no such number" in read_failure(tmp_path).why
-    assert not read_failure(tmp_path).final
+    assert Failure.read(tmp_path).times == 2
+    assert "no such number" in Failure.read(tmp_path).why
+    assert not Failure.read(tmp_path).final
     fail(Interrupted(signal.SIGTERM))
-    assert read_failure(tmp_path).times == 2
+    assert Failure.read(tmp_path).times == 2
     fail(Unfinished("the devices failed"))
-    assert read_failure(tmp_path).why == "the devices failed"
-    assert read_failure(tmp_path).final
+    assert Failure.read(tmp_path).why == "the devices failed"
+    assert Failure.read(tmp_path).final
     fail(InputError("no such domain"))
-    assert read_failure(tmp_path).final
+    assert Failure.read(tmp_path).final
 
 
 def test_a_short_outage_of_the_file_server_does_not_end_the_heartbeat(tmp_path):
@@ -196,18 +190,18 @@ def test_a_short_outage_of_the_file_server_does_not_end_the_heartbeat(tmp_path):
 
 def test_deaths_count_only_without_progress_in_between(tmp_path):
     def die_at(step: int) -> Failure:
-        write_progress(tmp_path, RunProgress(step, 1000, 0, 0, 0.0, 0.0))
+        RunProgress(step, 1000, 0, 0, 0.0, 0.0).write(tmp_path)
         # As of this machine: its lock is free, so it is dead.
         newest = max(tmp_path.glob("claim.*"), key=lambda lease: int(lease.suffix[1:]))
         os.utime(newest)
         with claimed(tmp_path) as free:
             assert free
-        return read_failure(tmp_path)
+        return Failure.read(tmp_path)
 
     with claimed(tmp_path):
         pass
     assert [die_at(step).times for step in (100, 200, 300, 400)] == [1, 1, 1, 1]
-    assert [(die_at(step).times, read_failure(tmp_path).final) for step in (400, 350)] == [(2, False), (3, True)]
+    assert [(die_at(step).times, Failure.read(tmp_path).final) for step in (400, 350)] == [(2, False), (3, True)]
     # Further than 350, but not further than ever.
     assert die_at(390).times == 4
 

@@ -21,7 +21,7 @@ from mixscale.config import Design, Experiment, Mesh, Slurm, Train
 from mixscale.errors import InputError, Unfinished
 from mixscale.sweeps.directory import ended, read_json, run_directory
 from mixscale.sweeps.plan import plan
-from mixscale.sweeps.run_state import ATTEMPTS, Stage, read_failure, run_states
+from mixscale.sweeps.run_state import ATTEMPTS, Failure, Stage, run_states
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -153,7 +153,7 @@ def test_a_run_that_fails_is_given_up_and_the_others_are_trained(slurm, small, s
     (bad / "tensorboard").write_text("a file where a folder must be")
     with pytest.raises(Unfinished, match=f"1 of {len(good) + 1} runs failed.*{bad.name}"):
         trained(there, tmp_path)
-    assert read_failure(bad).times == ATTEMPTS
+    assert Failure.read(bad).times == ATTEMPTS
     assert all(ended(there.directory, path.name) for path in good)
 
 

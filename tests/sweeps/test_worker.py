@@ -20,7 +20,7 @@ from mixscale.sweeps.directory import open_directory, population_directory, read
 from mixscale.sweeps.launchers import Job
 from mixscale.sweeps.plan import Planned, plan
 from mixscale.sweeps.populations import populations, resumed_populations
-from mixscale.sweeps.run_state import ATTEMPTS, Stage, clear_failure, read_failure, record_failure, run_states
+from mixscale.sweeps.run_state import ATTEMPTS, Failure, Stage, record_failure, run_states
 from mixscale.training import Progress, Run
 
 
@@ -59,7 +59,7 @@ def test_only_the_bad_run_of_a_population_is_given_up(planned_in_threes, store, 
     job(experiment, store, planned)()
     states = {s.run: s.stage for s in run_states(experiment.directory, runs)}
     assert states == {run: Stage.FAILED if run == bad else Stage.ENDED for run in runs}
-    failed = read_failure(run_directory(experiment.directory, bad))
+    failed = Failure.read(run_directory(experiment.directory, bad))
     assert (failed.times, failed.together) == (ATTEMPTS, 1)
     assert trained == [runs[3:], runs[:1], runs[2:3]]
 
@@ -77,7 +77,7 @@ def test_a_run_trained_with_a_bad_one_resumes_from_its_own_checkpoint(planned_in
     job(experiment, store, planned[:2])()
     states = [s.stage for s in run_states(experiment.directory, [good.name, bad.name])]
     assert states == [Stage.ENDED, Stage.FAILED]
-    assert read_failure(good) is None, "what failed before it ended is forgotten"
+    assert Failure.read(good) is None, "what failed before it ended is forgotten"
     steps = [m.done for m in messages if isinstance(m, Progress) and m.run == good.name]
     assert steps.count(4) == 1, "it never started again"
     alone = replace(experiment.machine, population=1)
@@ -118,8 +118,8 @@ def test_a_population_with_one_run_that_makes_progress_is_not_split(planned_in_t
             folder.mkdir(parents=True, exist_ok=True)
             record_failure(folder, Unfinished("the devices failed"), together=3)
     assert population.keeps_failing(experiment.directory)
-    assert not read_failure(folders[0]).final
-    clear_failure(folders[1])
+    assert not Failure.read(folders[0]).final
+    Failure.clear(folders[1])
     assert not population.keeps_failing(experiment.directory)
 
 
@@ -154,4 +154,4 @@ def test_a_run_whose_devices_keep_failing_is_given_up(planned_in_threes, store, 
     assert found.stage is Stage.FAILED
     assert "device 0 is lost" in found.failure.why
     job(experiment, store, planned[:1])()
-    assert read_failure(run_directory(experiment.directory, planned[0].run.id)).times == ATTEMPTS
+    assert Failure.read(run_directory(experiment.directory, planned[0].run.id)).times == ATTEMPTS

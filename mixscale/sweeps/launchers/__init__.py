@@ -20,16 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from mixscale.config import Experiment
 from mixscale.errors import Unfinished
 from mixscale.sweeps.directory import read_rows, run_directory
-from mixscale.sweeps.run_state import (
-    Failure,
-    ProgressWriter,
-    RunState,
-    Stage,
-    allow_retry,
-    can_train,
-    read_failure,
-    run_states,
-)  # fmt: skip
+from mixscale.sweeps.run_state import Failure, ProgressWriter, RunState, Stage, allow_retry, can_train, run_states
 from mixscale.sweeps.status import SweepProgress
 from mixscale.sweeps.worker import unfinished, work
 
@@ -101,7 +92,7 @@ class Job:
             left = [item for item in left if can_train(directory, item.run.id)]
 
     def _failures(self, left: list[Planned]) -> dict[str, Failure | None]:
-        return {item.run.id: read_failure(run_directory(self.experiment.directory, item.run.id)) for item in left}
+        return {item.run.id: Failure.read(run_directory(self.experiment.directory, item.run.id)) for item in left}
 
 
 class Jobs(Protocol):

@@ -6,9 +6,9 @@ tasks of a job over several hosts have a placement group, one bundle per host.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,35 +22,24 @@ from mixscale.sweeps.status import SweepProgress
 
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
     """Trains what is left on the cluster; raises InputError if there is none, and as `supervise`."""
-    assert isinstance(experiment.launcher, Ray)
-    with _connected(experiment.launcher.address):
-        jobs = RayJobs(experiment, experiment.launcher, store_path)
-        try:
-            supervise(experiment.directory, jobs, experiment.launcher.jobs, left, progress)
-        finally:
-            jobs.cancel()
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """Connects to the cluster, unless this process is connected."""
+    launcher = experiment.launcher
+    assert isinstance(launcher, Ray)
     try:
         import ray
+
+        connected = nullcontext() if ray.is_initialized() else ray.init(launcher.address, log_to_driver=False)
     except ImportError as error:
         raise InputError("launcher Ray needs Ray on every node; `pip install 'mixscale[ray]'`") from error
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        ray.init(address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise InputError(
-            f"no Ray cluster at launcher.address '{address}' ({error}); `ray start --head` starts one"
+            f"no Ray cluster at launcher.address '{launcher.address}' ({error}); `ray start --head` starts one"
         ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with connected:
+        jobs = RayJobs(experiment, launcher, store_path)
+        try:
+            supervise(experiment.directory, jobs, launcher.jobs, left, progress)
+        finally:
+            jobs.cancel()
 
 
 @dataclass

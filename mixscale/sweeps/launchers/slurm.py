@@ -7,7 +7,6 @@ job numbers in `slurm/jobs.json`.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
@@ -15,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,16 +56,19 @@ class SlurmJobs:
         self.numbers: list[str] = read_json(self._file)["numbers"] if self._file.exists() else []
 
     def submit(self, planned: Sequence[Planned], count: int) -> None:
-        from submitit.core.utils import UncompletedJobError
+        import submitit
 
         experiment, launcher = self._experiment, self._launcher
         if launcher.hosts > 1:
             experiment = replace(experiment, machine=replace(experiment.machine, hosts=Hosts("auto")))
         job = Job(experiment, self._store_path, list(planned), Path.cwd(), launcher.cpus == 1)
+        config = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
         try:
-            with _clean_environment():
+            # A driver that is a job itself must not pass its limits on.
+            with submitit.helpers.clean_env():
+                os.environ.update(config)
                 queued = self._executor(count).map_array(_run, [job] * count)
-        except UncompletedJobError as error:
+        except submitit.core.utils.UncompletedJobError as error:
             raise InputError(f"SLURM rejects the jobs of launcher Slurm: {error}") from error
         self.numbers.append(queued[0].job_id.split("_")[0])
         write_json(self._file, {"numbers": self.numbers})
@@ -103,18 +105,6 @@ class SlurmJobs:
             additional_parameters={"requeue": True, **launcher.options},
         )
         return executor
-
-
-@contextlib.contextmanager
-def _clean_environment() -> Iterator[None]:
-    """Keeps the limits of a driver that is a job itself from the jobs that it queues."""
-    import submitit
-
-    config = os.environ.get("SLURM_CONF")
-    with submitit.helpers.clean_env():
-        if config is not None:
-            os.environ["SLURM_CONF"] = config
-        yield
 
 
 def _run(job: Job) -> None:
