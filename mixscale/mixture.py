@@ -127,8 +127,8 @@ def mixture_index(h_RxK: np.ndarray, decimals: int = 9) -> np.ndarray:
     return np.unique(np.round(h_RxK, decimals), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def unknown_domain(what: str, name: str, domains: Sequence[str]) -> InputError:
+def unknown_domain(what: str, name: str, domains: Iterable[str]) -> InputError:
     """The error for a domain that does not exist; it begins with `what`, such as an option."""
-    close = did_you_mean(name, domains)
-    hint = close if "did you mean" in close else ""
+    hint = did_you_mean(name, domains)
+    hint = hint if hint.startswith(";") else ""
     return InputError(f"{what} names '{name}', which is not a domain; the domains are {listed(list(domains))}{hint}")

@@ -16,13 +16,13 @@ from mixscale.errors import InputError, Unfinished, did_you_mean, os_message
 # Commands whose argument is a config: the function that they call with it, and their description.
 WITH_CONFIG = {
     "run": ("pipeline", "run_all", "every step in order, from text to a verified mixture and a report"),
-    "corpus": (
-        "launch",
-        "build_corpus",
-        "tokenize the text; print domains, documents, unique tokens and tokenizer",
-    ),
+    "corpus": ("launch", "build_corpus", "tokenize the text; print domains, documents, unique tokens, tokenizer"),
     "mixtures": ("launch", "show_mixtures", "print the baseline mixtures: natural, uniform, temperature, UniMax ..."),
-    "plan": ("launch", "show_plan", "print every run with its mixture, N, D, FLOPs, epochs, time and memory"),
+    "plan": (
+        "launch",
+        "show_plan",
+        "print runs with mixture, N, D, FLOPs, epochs, time and memory; train nothing",
+    ),
     "sweep": ("launch", "sweep", "train the runs; rerun the same command to resume"),
 }
 COMMANDS = (

@@ -77,7 +77,7 @@ def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | 
     Args:
         run: folder of the run, DIR/runs/ID.
         out: folder to write.
-        step: name of the checkpoint's folder in checkpoints/, a number of optimizer steps with those of branches that
+        step: number of the checkpoint's folder in checkpoints/: optimizer steps, including those of branches that
             decayed for earlier measurements; by default the newest.
         store: folder of the token store, if it is not in the cache that the run names.
     """
@@ -241,7 +241,8 @@ def design(
       mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
 
     The most informative run comes first. The column `uncertainty` is the share of the variance that remains after
-    each run; with a fit, `standard_error` is that of the objective near the optimum. Start with about 3 (K + 1) runs.
+    each run; with a fit, `standard_error` is that of the objective near the optimum. For K domains, start with about
+    3 (K + 1) runs.
 
     Args:
         fit: folder written by `mixscale fit`; leave it out before there is a table.
@@ -251,7 +252,8 @@ def design(
         sizes: N that can be run; by default those of the table.
         tokens: D that can be run; by default those of the table.
         candidates: CSV or Parquet file with columns mix/DOMAIN to choose from; by default any mixture.
-        natural: without a fit, the mixture around which the design spreads: `--natural web 0.7 code 0.3`, or a file.
+        natural: without a fit, the mixture around which the design spreads: `--natural web 0.7 code 0.3`, or a JSON or
+            CSV file.
         weights: with a fit, weight of each target in the objective.
         lower: least weight of a domain, as in `--lower code 0.1`.
         upper: greatest weight of a domain, as in `--upper code 0.5`.
@@ -329,7 +331,7 @@ def export(
             domain that has several.
         mean_tokens: mean tokens in an example of each domain, for trainers that draw examples (maxtext, torchtitan,
             hf): `--mean-tokens web 900 code 2400`.
-        epochs: how often text may be repeated (olmo-core, olmix).
+        epochs: how often text may be repeated; olmo-core and olmix refuse more.
         out: file to write; by default standard output.
     """
     from mixscale.interop.exporters import export, parse_paths

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mixscale.errors import InputError, did_you_mean
+from mixscale.errors import InputError
+from mixscale.mixture import unknown_domain
 from mixscale.validation import Validated, setting
 
 Value = str | int | float | bool  # what a field is compared with
@@ -201,5 +202,4 @@ class Corpus(Validated, section="corpus"):
                     f"'_', '-' and '.'"
                 )
         for domain in set(self.cleaning.quality) - {"*", *self.domains}:
-            hint = did_you_mean(domain, self.domains)
-            raise InputError(f"corpus.cleaning.quality names '{domain}', which is not a domain{hint}")
+            raise unknown_domain("corpus.cleaning.quality", domain, self.domains)

@@ -22,7 +22,8 @@ from mixscale.config.design import Baselines, Design, Verify
 from mixscale.config.machine import Launcher, Local, Machine
 from mixscale.config.training import Model, Optimizer, Train
 from mixscale.constraints import Constraint, Constraints, as_array
-from mixscale.errors import InputError, did_you_mean
+from mixscale.errors import InputError
+from mixscale.mixture import unknown_domain
 from mixscale.objective import Objective
 from mixscale.validation import Validated, setting
 
@@ -98,8 +99,7 @@ class Experiment(Validated):
         for where, names in named:
             for name in names:
                 if name.removeprefix("loss/") not in self.corpus.domains:
-                    hint = did_you_mean(name, self.corpus.domains)
-                    raise InputError(f"{where} names '{name}', which is not a domain{hint}")
+                    raise unknown_domain(where, name, self.corpus.domains)
 
 
 def load(path: str | Path) -> Experiment:

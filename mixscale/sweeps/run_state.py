@@ -164,9 +164,10 @@ def claimed(path: Path, together: int = 1) -> Iterator[bool]:
 
 
 def record_failure(path: Path, error: Exception, together: int = 1) -> None:
-    """Counts a failure of the run in folder `path` that was trained with `together` - 1 others; an interrupt is none.
+    """Counts a failure of the run in folder `path` that was trained with `together` - 1 others, and marks the error.
 
-    Only failures without progress in between add up, so a run that is often killed completes if it makes progress.
+    Only failures without progress in between add up, so a run that is often killed completes if it makes progress. An
+    interrupt is no failure.
     """
     if isinstance(error, Interrupted):
         return
@@ -177,6 +178,7 @@ def record_failure(path: Path, error: Exception, together: int = 1) -> None:
         done = max(done, before.done)
     with suppress(OSError):  # on a full disk, `error` itself names the reason
         Failure.of(error, times, done, together).write(path)
+        error.recorded = True  # type: ignore[attr-defined]
 
 
 def allow_retry(path: Path) -> None:

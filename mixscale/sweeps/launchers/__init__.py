@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from mixscale.config import Experiment
 from mixscale.errors import Unfinished
 from mixscale.sweeps.directory import read_rows, run_directory
-from mixscale.sweeps.run_state import Failure, ProgressWriter, RunState, Stage, allow_retry, can_train, run_states
+from mixscale.sweeps.run_state import ProgressWriter, RunState, Stage, allow_retry, can_train, run_states
 from mixscale.sweeps.status import SweepProgress
 from mixscale.sweeps.worker import unfinished, work
 
@@ -77,22 +77,17 @@ class Job:
         directory = self.experiment.directory
         writer, left = ProgressWriter(directory), self.planned
         while left:
-            before = self._failures(left)
             try:
                 work(self.experiment, self.store_path, left, writer)
                 return
             except Unfinished:
                 raise
-            except Exception:
-                # A failure that was recorded belongs to a run, which is retried or given up; otherwise the job
-                # itself is broken. The hosts of one job must have the same runs left, which only a new job ensures.
-                recorded = any(f and f != before[run] for run, f in self._failures(left).items())
-                if self.experiment.machine.hosts.coordinator or not recorded:
+            except Exception as error:
+                # A recorded failure belongs to a run, which is retried or given up; otherwise the job itself is
+                # broken. The hosts of one job must have the same runs left, which only a new job ensures.
+                if self.experiment.machine.hosts.coordinator or not getattr(error, "recorded", False):
                     raise
             left = [item for item in left if can_train(directory, item.run.id)]
-
-    def _failures(self, left: list[Planned]) -> dict[str, Failure | None]:
-        return {item.run.id: Failure.read(run_directory(self.experiment.directory, item.run.id)) for item in left}
 
 
 class Jobs(Protocol):
