@@ -32,13 +32,13 @@ class Where(Validated, section="where"):
 class Cap(Validated, section="cap"):
     """The most that is read of a domain, in whole documents from its start; None: no limit."""
 
-    documents: int | None = setting(None, least=1)  # whole documents, counted before cleaning, without empty ones
+    documents: int | None = setting(None, least=1)  # non-empty documents, counted before cleaning
     bytes: int | None = setting(None, least=1)  # UTF-8 bytes of text, counted in the same way
     tokens: int | None = setting(None, least=1)  # training tokens after cleaning, with the end of each document
 
 
 class Source(Validated):
-    """Where the text of one domain comes from; kinds of sources are dataclasses with some of these as fields."""
+    """Where the text of one domain comes from; a kind of source is a dataclass with some of these fields."""
 
     field: str = "text"
     where: tuple[Where, ...] = ()
@@ -52,7 +52,7 @@ class Source(Validated):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Source):
-    """A source of records with fields, of which conditions select some."""
+    """A source of records with fields; conditions select some of them."""
 
     where: tuple[Where, ...] = ()  # conditions that a record must meet, all of them, to belong to the domain
     cap: Cap = Cap()

@@ -69,7 +69,7 @@ class Baselines(Validated, section="baselines"):
     weights: dict[str, float] = setting(factory=dict, least=0)  # given: the weight of each domain; they sum to one
 
     def missing(self, baseline: str) -> str:
-        """The empty field without which this baseline cannot be made; an empty string if it can be made."""
+        """The field that this baseline needs and that is empty; an empty string if there is none."""
         needed = NEEDED.get(baseline, "")
         return "" if not needed or getattr(self, needed) else needed
 

@@ -45,7 +45,7 @@ class Optimizer(Validated, section="optimizer"):
     b1: float = setting(0.9, least=0, below=1)  # decay rate of AdamW's mean gradient
     b2: float = setting(0.95, least=0, below=1)  # decay rate of AdamW's mean squared gradient
     momentum: float = setting(0.95, least=0, below=1)  # momentum of Muon's hidden matrices
-    weight_decay: float = setting(0.1, least=0)  # decoupled, of matrices; times the rate without its width scale
+    weight_decay: float = setting(0.1, least=0)  # decoupled, of matrices; not scaled with the width
     clip: float = setting(1.0, above=0)  # largest norm of the gradient
     ema: float = setting(0.0, least=0, below=1)  # decay of a weight average; if set, held-out losses use it
 

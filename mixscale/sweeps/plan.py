@@ -46,7 +46,7 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     """Every run of the design: sizes × (fitted and held-out mixtures, replicates with other seeds, staged schedules).
 
     Raises:
-        InputError: the design or a baseline cannot be made.
+        InputError: the design or a baseline is impossible.
     """
     design = experiment.design
     drawn = draw(design, store.natural(), baselines.prior(experiment, store))

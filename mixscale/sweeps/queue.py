@@ -1,10 +1,10 @@
 """The queue of runs: a process claims a run's folder before it trains the run. Knows nothing of training.
 
-A claim has two parts. The operating system's lock on `lock` serves processes of one machine; it is released however
-its holder dies. A lease serves machines that share a file system, to which such locks may not extend: the file
-`claim.N` names the holder, who touches it while it lives. The next holder creates `claim.N+1` once `claim.N` was
-released, or not touched for `LEASE` seconds: by a hard link, so of several processes one succeeds. No number is used
-twice, so no process takes over a claim that another has already taken over.
+A claim has two parts. The operating system's lock on `lock` serves processes of one machine; it is released when its
+holder exits, even after SIGKILL. A lease serves machines that share a file system, to which such locks may not extend:
+the file `claim.N` names the holder, which touches it as a heartbeat. The next holder creates `claim.N+1` once
+`claim.N` was released, or not touched for `LEASE` seconds: by a hard link, so of several processes one succeeds. No
+number is used twice, so no process takes over a claim that another has already taken over.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Holder:
 @dataclass(frozen=True)
 class Claim:
     lease: Path
-    dead: Holder | None  # the holder before, where it died without releasing its claim
+    dead: Holder | None  # the holder before, if it died without releasing its claim
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a person sees of a sweep: a bar or log lines in the process that trains it, and a table of any sweep's folder.
 
-The table is made from the folder alone and does not load JAX, so it works on any machine that sees the folder.
+The table needs only the folder and no JAX, so any machine that sees the folder can show it.
 """
 
 from __future__ import annotations

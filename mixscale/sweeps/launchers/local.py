@@ -1,7 +1,7 @@
 """The launcher for this machine: worker processes, and one process that watches them and shows progress.
 
-On a CPU, small models train fastest with one worker per core; on an accelerator one worker uses it all. Workers end
-with their parent, however it ends.
+On a CPU, small models train fastest with one worker per core; on an accelerator one worker uses it all. Workers exit
+when their parent does.
 """
 
 from __future__ import annotations

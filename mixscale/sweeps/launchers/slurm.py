@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mixscale.config import Experiment, Hosts, Slurm
 from mixscale.errors import InputError, Unfinished
@@ -26,7 +25,7 @@ from mixscale.sweeps.launchers import Job, supervise
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.status import SweepProgress
 
-REPEAT_SECONDS = 1.0  # between two requests to stop
+REPEAT_SECONDS = 1.0  # between two SIGTERMs
 
 
 def launch(experiment: Experiment, store_path: Path, left: list[Planned], progress: SweepProgress) -> None:
@@ -62,12 +61,28 @@ class SlurmJobs:
         if launcher.hosts > 1:
             experiment = replace(experiment, machine=replace(experiment.machine, hosts=Hosts("auto")))
         job = Job(experiment, self._store_path, list(planned), Path.cwd(), launcher.cpus == 1)
+        executor = submitit.SlurmExecutor(folder=self._folder)
+        executor.update_parameters(
+            job_name=f"mixscale-{experiment.name}",
+            time=launcher.minutes,
+            signal_delay_s=launcher.warning_seconds,
+            nodes=launcher.hosts,
+            ntasks_per_node=1,
+            cpus_per_task=launcher.cpus,
+            gpus_per_node=launcher.gpus or None,
+            mem=f"{round(launcher.memory_gb * 1024)}M",
+            partition=launcher.partition or None,
+            account=launcher.account or None,
+            setup=list(launcher.setup),
+            array_parallelism=count,
+            additional_parameters={"requeue": True, **launcher.options},
+        )
         config = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
         try:
             # A driver that is a job itself must not pass its limits on.
             with submitit.helpers.clean_env():
                 os.environ.update(config)
-                queued = self._executor(count).map_array(_run, [job] * count)
+                queued = executor.map_array(_run, [job] * count)
         except submitit.core.utils.UncompletedJobError as error:
             raise InputError(f"SLURM rejects the jobs of launcher Slurm: {error}") from error
         self.numbers.append(queued[0].job_id.split("_")[0])
@@ -84,63 +99,35 @@ class SlurmJobs:
             return f"no job wrote a log to {self._folder}, which every node must see"
         return f"{logs[-1]} ends with: " + " / ".join(logs[-1].read_text().splitlines()[-3:])
 
-    def _executor(self, count: int) -> Any:
-        import submitit
-
-        launcher = self._launcher
-        executor = submitit.SlurmExecutor(folder=self._folder)
-        executor.update_parameters(
-            job_name=f"mixscale-{self._experiment.name}",
-            time=launcher.minutes,
-            signal_delay_s=launcher.warning_seconds,
-            nodes=launcher.hosts,
-            ntasks_per_node=1,
-            cpus_per_task=launcher.cpus,
-            gpus_per_node=launcher.gpus or None,
-            mem=f"{round(launcher.memory_gb * 1024)}M",
-            partition=launcher.partition or None,
-            account=launcher.account or None,
-            setup=list(launcher.setup),
-            array_parallelism=count,
-            additional_parameters={"requeue": True, **launcher.options},
-        )
-        return executor
-
 
 def _run(job: Job) -> None:
     import submitit
 
-    stop = _StopRequest()
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) == 1:
+            threading.Thread(target=_keep_stopping, daemon=True).start()
+
     # Replaces submitit's own handlers, which end the process before anything is saved.
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, stop.receive)
+        signal.signal(number, stop)
     try:
         job()
     except Unfinished:
-        if not stop.warned:
+        if signal.SIGUSR2 not in received:  # after a preemption SLURM requeues the job
             raise
         job_environment = submitit.JobEnvironment()
         if job_environment.global_rank == 0:
             subprocess.run(["scontrol", "requeue", job_environment.job_id], check=True)
 
 
-class _StopRequest:
-    """Repeats a signal to training as SIGTERM, until the process ends.
+def _keep_stopping() -> None:
+    """Sends SIGTERM to this process until it ends: training handles it between a run's first step and its last.
 
-    Training handles SIGTERM only between a run's first step and its last. An exception raised in the handler instead
-    could occur in a library's import and be swallowed there.
+    An exception raised in the signal handler instead could occur in a library's import and be swallowed there.
     """
-
-    warned = False  # the job must requeue itself; after a preemption SLURM does that
-    _received = False
-
-    def receive(self, number: int, frame: object) -> None:
-        self.warned |= number == signal.SIGUSR2
-        if not self._received:
-            self._received = True
-            threading.Thread(target=self._repeat, daemon=True).start()
-
-    def _repeat(self) -> None:
-        while True:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(REPEAT_SECONDS)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(REPEAT_SECONDS)
