@@ -33,26 +33,16 @@ SPEED_SECONDS = 1.0  # of training before the speed is shown
 
 
 class SweepStatus:
-    """The states of all planned runs of an experiment's folder.
-
-    Attributes:
-        planned: the manifest's entry of each run.
-        counts: runs by size and state, one of `COUNTED`.
-        spent: training FLOPs by size.
-        speeds: FLOP/s of the runs that have ended, by size.
-
-    Raises:
-        InputError: the folder holds no plan.
-    """
+    """The states of all planned runs of an experiment's folder; raises InputError if it holds no plan."""
 
     def __init__(self, directory: Path):
-        self.planned = {run["run"]: run for run in read_manifests(directory)}
+        self.planned = {run["run"]: run for run in read_manifests(directory)}  # the manifest's entry of each run
         if not self.planned:
             raise InputError(f"'{directory}' holds no plan of a sweep; give an experiment's folder, such as runs/NAME")
         self.runs = list(run_states(directory, self.planned))
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.spent: dict[str, float] = defaultdict(float)
-        self.speeds: dict[str, list[float]] = defaultdict(list)
+        self.counts: Counter[tuple[str, str]] = Counter()  # runs by size and state, one of `COUNTED`
+        self.spent: dict[str, float] = defaultdict(float)  # training FLOPs by size
+        self.speeds: dict[str, list[float]] = defaultdict(list)  # FLOP/s of the runs that have ended, by size
         for run in self.runs:
             size, state, flops = self.size_of(run), str(run.stage), self._done(run)
             if run.stage is Stage.ENDED:
@@ -312,13 +302,9 @@ class SweepProgress:
 
 
 class Pace:
-    """How much of a sweep's work is done, and how long what is left takes at the speed so far.
+    """How much of a sweep's work is done, and how long what is left takes at the speed so far."""
 
-    Args:
-        work: of each run that is left, in any unit.
-    """
-
-    def __init__(self, work: Mapping[str, float]):
+    def __init__(self, work: Mapping[str, float]):  # of each run that is left, in any unit
         self._work, self._total = work, sum(work.values())
         self._share: dict[str, float] = {}
         self._at_start: dict[str, float] = {}
