@@ -160,7 +160,7 @@ def too_large(experiment: Experiment, population: Population) -> str:
             f"give --machine.population {max(along, population.places // 2 // along * along)}"
         )
     return (
-        f"a run of size {run.size} does not fit in the devices' memory; give --machine.remat True, "
+        f"a run of size {run.size} does not fit in the devices' memory; give --machine.remat, "
         f"--machine.accumulate {2 * machine.accumulate} (batch {run.train.batch} in parts), or more devices along "
         "mesh.fsdp"
     )
