@@ -7,9 +7,11 @@ the intervals, and `result` is what a caller gets. This package reads run tables
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
+from rich.progress import Progress
 
 from mixscale.errors import InputError
 from mixscale.laws import catalogue, cross_validation, stacking, uncertainty
@@ -59,7 +61,8 @@ def fit(
     dataset, laws, notes = catalogue.candidate_laws(fit_rows(table), law, targets)
     split = cross_validation.make_split(dataset, holdout, seed)
     total = len(laws) + uncertainty.bootstrap_fits(bootstrap, split, len(dataset.targets))
-    with _progress(progress, total) as advance:
+    with Progress() if progress else nullcontext() as bar:
+        advance = partial(bar.advance, bar.add_task("fitting", total=total)) if bar else lambda fits: None
         candidates = []
         for family in laws:
             candidates.append(cross_validation.cross_validate(family, dataset, split, seed))
@@ -98,16 +101,3 @@ def fit(
         seed=seed,
         notes=notes,
     )
-
-
-@contextmanager
-def _progress(shown: bool, total: int):
-    """Yields a function that advances a progress bar, or does nothing."""
-    if not shown:
-        yield lambda done: None
-        return
-    from rich.progress import Progress
-
-    with Progress() as bar:
-        task = bar.add_task("fitting", total=total)
-        yield lambda done: bar.update(task, advance=done)

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from mixscale.errors import InputError, did_you_mean
 from mixscale.laws import fitting
-from mixscale.laws.dataset import Dataset, levels
+from mixscale.laws.dataset import SCALES, Dataset, levels
 from mixscale.laws.families import Law, Points
 
 FOLDS = 10
@@ -61,16 +61,16 @@ def make_split(dataset: Dataset, holdout: str, seed: int) -> Split:
     if holdout not in HOLDOUTS:
         raise InputError(f"holdout '{holdout}' is unknown{did_you_mean(holdout, HOLDOUTS)}")
     if holdout == "larger-d":
-        return _larger(_token_level(dataset.points), "token count", "n_tokens")
+        return _larger(_token_level(dataset.points), "n_tokens")
     if holdout == "larger-n":
-        return _larger(_coarse_levels(dataset.points.n_R), "size", "n_params")
+        return _larger(_coarse_levels(dataset.points.n_R), "n_params")
     by_mixture = split_mixtures(dataset.group_R, seed)
-    first_G, group_R = np.unique(dataset.group_R, return_index=True, return_inverse=True)[1:]
+    first_G = np.unique(dataset.group_R, return_index=True)[1]
     count_G = hull_weights(dataset.points.h_RxK[first_G], by_mixture.fold_R[first_G])
-    by_mixture = dataclasses.replace(by_mixture, count_R=count_G[group_R])
+    by_mixture = dataclasses.replace(by_mixture, count_R=count_G[dataset.group_R])
     if holdout == "mixtures":
         return by_mixture
-    return _crossed(_larger(_coarse_levels(dataset.points.n_R), "size", "n_params"), by_mixture)
+    return _crossed(_larger(_coarse_levels(dataset.points.n_R), "n_params"), by_mixture)
 
 
 def split_mixtures(group_R: np.ndarray, seed: int) -> Split:
@@ -104,14 +104,14 @@ def _token_level(points: Points) -> np.ndarray:
     return np.unique(higher_R, return_inverse=True)[1].reshape(-1)
 
 
-def _larger(level_R: np.ndarray, what: str, column: str) -> Split:
+def _larger(level_R: np.ndarray, column: str) -> Split:
     """One fold for each of the highest levels, fitted to the rows below it; the highest first."""
     top = int(level_R.max())
     steps = [v for v in range(top, 0, -1) if (level_R < v).mean() >= MIN_TRAIN][:MAX_LEVELS]
     if not steps:
         raise InputError(
-            f"predictions at a larger {what} cannot be tested: the table has too few rows below its largest {column}; "
-            "hold out mixtures instead (--holdout mixtures)"
+            f"predictions at a larger {SCALES[column]} cannot be tested: the table has too few rows below its largest "
+            f"{column}; hold out mixtures instead (--holdout mixtures)"
         )
     fold_R = np.full(len(level_R), -1)
     for fold, level in enumerate(steps):
@@ -202,17 +202,14 @@ def mixture_oof_predictions(chosen: Candidate, dataset: Dataset, seed: int) -> n
 
     None where the candidate's own out-of-fold predictions are these; NaN where the table has only one mixture.
     """
-    split, all_G = chosen.split, np.arange(int(dataset.group_R.max()) + 1)
-    kept_FxG, tested_FxG = (
-        np.stack([np.isin(all_G, dataset.group_R[of_R]) for of_R in of_FxR])
-        for of_FxR in (split.kept_FxR > 0, split.fold_R == np.arange(len(split.kept_FxR))[:, None])
-    )
-    if not chosen.law.uses_mixture or not (kept_FxG & tested_FxG).any():
+    split, group_R, y_TxR = chosen.split, dataset.group_R, dataset.y_scaled_TxR
+    folds = enumerate(split.kept_FxR > 0)
+    mixed = any(np.isin(group_R[split.fold_R == fold], group_R[kept_R]).any() for fold, kept_R in folds)
+    if not (mixed and chosen.law.uses_mixture):
         return None
-    y_TxR = dataset.y_scaled_TxR
-    if len(all_G) < 2:
+    if group_R.max() == 0:
         return np.full(y_TxR.shape, np.nan)
-    by_mixture = split_mixtures(dataset.group_R, seed)
+    by_mixture = split_mixtures(group_R, seed)
     theta_TxFxP = fitting.leave_out(
         chosen.law, dataset.points, y_TxR, by_mixture.kept_FxR, chosen.sigma_T, chosen.theta_TxP
     )

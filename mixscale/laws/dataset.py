@@ -140,8 +140,8 @@ def build_dataset(
     """Arrays for a law that uses, or does not use, scale, the mixture and unique tokens.
 
     Raises:
-        InputError: scale or unique tokens are used but not in the table; a target is unknown or constant; for a law
-            that uses the mixture, all rows have one mixture, or a domain has the same weight above zero in all rows.
+        InputError: scale or unique tokens are used but not in the table; a target is unknown or constant; the mixture
+            is used, but all rows have one mixture or the same weight above zero of a domain.
     """
     notes = list(rows.notes)
     rows = rows.complete() if uses_scale else _one_scale(rows, notes)
@@ -165,13 +165,13 @@ def build_dataset(
             raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave out a constant target")
     n_R, n0 = _scaled(rows, "n_params") if sizes else (None, 1.0)
     d_R, d0 = _scaled(rows, "n_tokens") if uses_scale or uses_unique else (None, 1.0)
-    scaled = (n_R, d_R) if uses_scale else (None, None)
+    scaled = (n_R, d_R) if uses_scale else ()
     offset_T, unit_T = _units(y_TxR, np.array([sign_of(c) for c in columns]))
     return Dataset(
         rows.domains,
         columns,
         tuple(c.split("/", 1)[1] for c in columns),
-        Points.of(h_RxK, *scaled, _row_unique(rows, d0) if uses_unique else None),
+        Points.of(h_RxK, *scaled, u_RxK=_row_unique(rows, d0) if uses_unique else None),
         y_TxR,
         group_R if group_R.max() > 0 else run_R,
         run_R,
@@ -192,11 +192,8 @@ def _columns(rows: RunTable, targets: Sequence[str] | None) -> tuple[str, ...]:
 
 def levels(value_R: np.ndarray) -> np.ndarray:
     """Number of each row's level, ascending; values within a percent are one."""
-    order_R = np.argsort(value_R, kind="stable")
-    sorted_R = value_R[order_R]
-    rank_R = np.empty(len(value_R), dtype=int)
-    rank_R[order_R] = np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])
-    return rank_R
+    sorted_R, of_R = np.unique(value_R, return_inverse=True)
+    return np.concatenate([[0], np.cumsum(sorted_R[1:] > 1.01 * sorted_R[:-1])])[of_R]
 
 
 def _check_scale(sizes: int, tokens: int, notes: list[str]) -> None:
@@ -220,8 +217,7 @@ def _one_scale(rows: RunTable, notes: list[str]) -> RunTable:
         notes.append(f"the law has no scale, so only the last row of each of {len(final)} runs is fitted")
     # The last good step of a run that diverged is not a complete run: its loss there belongs to fewer tokens.
     kept = final.complete()
-    if len(kept) < len(final):
-        lost = len(final) - len(kept)
+    if lost := len(final) - len(kept):
         notes.append(f"{lost} of {len(final)} runs diverged or were stopped and are left out")
     if len(kept) == 0:
         raise InputError(f"none of the {len(final)} runs to fit is complete; let some finish, or correct their status")
@@ -318,7 +314,7 @@ def query_points(
         n_params, n_tokens: a number or shape (Q,); needed by laws with scale. A law with repeats and without scale
             uses n_tokens too, by default the table's mean.
         unique_tokens: of each domain, by name or of shape (K,) or (Q, K); used by laws with repeats. The default of
-            a domain (no name, or NaN) is its amount in the table, and no limit where runs had different amounts.
+            a domain (no name, or NaN) is its amount in the table, or no limit if runs had different amounts.
 
     Raises:
         InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses

@@ -82,9 +82,8 @@ def leave_out(
 @functools.singledispatch
 def fit_points(law: Law, points: Points, y_TxR: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Point fit of every target and its relative noise: several starts, their residuals' noise, SciPy's last steps."""
-    targets = len(y_TxR)
     theta_TxSxP, cost_TxS = _from_starts(law, points, y_TxR, seed)
-    theta_TxP = theta_TxSxP[np.arange(targets), cost_TxS.argmin(axis=1)]
+    theta_TxP = theta_TxSxP[np.arange(len(y_TxR)), cost_TxS.argmin(axis=1)]
     ones, spread_T = np.ones_like(y_TxR), _spread(y_TxR)
     for _ in range(2):
         sigma_T = np.maximum(_noise(law, points, y_TxR, theta_TxP), 1e-3 * spread_T)
@@ -152,7 +151,7 @@ def _noise(law: Law, points: Points, y_TxR: np.ndarray, theta_TxP: np.ndarray) -
 
 
 def _finish(law: Law, points: Points, y_R: np.ndarray, sigma: float, theta_P: np.ndarray) -> np.ndarray:
-    """Refines the batched solution by SciPy's trust region within bounds; returns the better of both.
+    """The better of the batched solution and of SciPy's trust region from there.
 
     The batched active set is slow along a flat valley that ends at a bound; SciPy scales by the distance from bounds.
     """

@@ -1,6 +1,6 @@
 """A Gaussian process over mixtures: a law without a formula, for tables of one model size and token count.
 
-It predicts new mixtures best where there are many runs. The log loss is a constant plus a Matérn 5/2 process with one
+It predicts new mixtures best if there are many runs. The log loss is a constant plus a Matérn 5/2 process with one
 length scale per domain, over weights raised to a small power: whether a domain is present matters more than whether
 its weight is a fifth or a quarter. The length scales maximize the marginal likelihood (Rasmussen and Williams 2006,
 chapter 5) times a weak prior, on at most `LEARNED_ON` rows.
@@ -42,7 +42,7 @@ class Process:
     `w = (a k + s)^-1 (log y - c)`.
     """
 
-    anchors_RxK: np.ndarray | None = None
+    anchors_RxK: np.ndarray | tuple = ()
     name: str = "gp"
     source: str = (
         "Gaussian process of the log loss, Matérn 5/2 with a length scale per domain on (h + 0.0003)^1/4; "

@@ -1,11 +1,14 @@
 """`LawFit`: a fitted law that predicts with intervals and can be saved.
 
-Mixtures are given by domain name or in the order of `domains`; losses are in the targets' own units. `laws.fit` makes
-the fit; `storage` knows its files.
+Mixtures are given by domain name or in the order of `domains`; losses are in the targets' own units. On disk a fit is
+fit.json, with names and what a person may read, and one npz with the arrays.
 """
 
 from __future__ import annotations
 
+import json
+import secrets
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixscale.laws import fitting, storage, uncertainty
+from mixscale.errors import InputError
+from mixscale.io import atomic_write, check_format, ensure_dir
+from mixscale.laws import fitting, uncertainty
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.cross_validation import hull_weights
 from mixscale.laws.dataset import Dataset, Scale, query_columns, query_points
@@ -29,6 +34,9 @@ ARRAYS = (
     "theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "oof_extrapolation_TxR", "slopes_2xT"
 )  # fmt: skip
 PLAIN = ("seed", "extrapolation_rate", "interval_method", "noise", "noise_dof", "reason", "notes")  # saved as JSON
+FORMAT = 1  # increase it with every change of what a fit contains
+DIAGNOSTICS = ("diagnostics.csv", "diagnostics.txt")  # files of an older fit that `save` removes
+REMEDY = "fit the table again with `mixscale fit TABLE --out FOLDER`"
 
 
 @dataclass(frozen=True)
@@ -212,10 +220,7 @@ class LawFit:
             "",
             f"{'target':<24}{'held-out MAE':>14}{'seed noise':>12}",
         ]
-        for t, target in enumerate(self.targets):
-            error = np.nanmean(np.abs(self.oof_pred_TxR[t] - self.dataset.y_TxR[t]))
-            noise = "unknown" if self.noise[target] is None else f"{self.noise[target]:.4f}"
-            lines.append(f"{target:<24}{error:>14.4f}{noise:>12}")
+        lines += [f"{target:<24}{error:>14}{noise:>12}" for target, error, noise, _ in self._target_errors()]
         if self.family.uses_mixture:
             skill = self.skill()
             lines.append(f"warning: {skill.warning}" if skill.warning else skill.describe())
@@ -228,22 +233,29 @@ class LawFit:
     def _repr_html_(self) -> str:
         from mixscale.formatting import notebook_html
 
-        errors = []
-        for t, target in enumerate(self.targets):
-            y_R, noise = self.dataset.y_TxR[t], self.noise[target]
-            error = np.nanmean(np.abs(self.oof_pred_TxR[t] - y_R))
-            shown = "unknown" if noise is None else f"{noise:.4f}"
-            errors.append((target, f"{error:.4f}", shown, f"{np.nanstd(y_R):.4f}"))
-        return notebook_html("fit", self, errors=errors)
+        return notebook_html("fit", self, errors=self._target_errors())
+
+    def _target_errors(self) -> list[tuple[str, str, str, str]]:
+        """For each target: its name, mean absolute error on held-out rows, seed noise and standard deviation."""
+        error_T = np.nanmean(np.abs(self.oof_pred_TxR - self.dataset.y_TxR), axis=1)
+        std_T = np.nanstd(self.dataset.y_TxR, axis=1)
+        noise = ["unknown" if (n := self.noise[t]) is None else f"{n:.4f}" for t in self.targets]
+        return [(t, f"{e:.4f}", n, f"{s:.4f}") for t, e, n, s in zip(self.targets, error_T, noise, std_T, strict=True)]
 
     def diagnostics(self) -> Diagnostics:
         """Convergence, competing minima, bounds, unidentified parameters and outliers of each target's fit."""
         return diagnose(self.family, self.dataset, self.theta_TxP, self.sigma_T, self.seed)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the fit into `folder`, as `storage.save`."""
+        """Writes the arrays to a new file in `folder`, then fit.json, which names it; a kill leaves the old fit.
+
+        Raises:
+            InputError: the folder is, or lies below, a file.
+        """
+        folder, name = ensure_dir(folder), f"fit-{secrets.token_hex(4)}.npz"
         dataset, scale = self.dataset, self.dataset.scale
         about = {
+            "format": FORMAT,
             "law": self.law,
             "source": self.family.source,
             "domains": self.domains,
@@ -253,16 +265,23 @@ class LawFit:
             "param_intervals": self.param_intervals(),
             "skill": self.skill().to_json(),
             "cross_validation": self.cross_validation.to_dict(orient="records"),
-            **{name: getattr(self, name) for name in PLAIN},
+            **{key: getattr(self, key) for key in PLAIN},
+            "arrays": name,
         }
         arrays = {
-            **{name: getattr(self, name) for name in ARRAYS},
+            **{key: getattr(self, key) for key in ARRAYS},
             **dataset.points._asdict(),
-            **{name: getattr(dataset, name) for name in ("y_TxR", "group_R", "run_R")},
-            **{name: getattr(scale, name) for name in ("offset_T", "unit_T")},
+            **{key: getattr(dataset, key) for key in ("y_TxR", "group_R", "run_R")},
+            **{key: getattr(scale, key) for key in ("offset_T", "unit_T")},
             **({} if self.mixture_oof_TxR is None else {"mixture_oof_TxR": self.mixture_oof_TxR}),
         }
-        storage.save(folder, about, arrays)
+        with atomic_write(folder / name) as file:
+            np.savez(file, **arrays)
+        with atomic_write(folder / "fit.json") as file:
+            file.write_text(json.dumps(about, indent=1) + "\n")
+        for old in [*(folder / file for file in DIAGNOSTICS), *folder.glob("fit-????????.npz")]:
+            if old.name != name:
+                old.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> LawFit:
@@ -271,7 +290,18 @@ class LawFit:
         Raises:
             InputError: there is none, it has another format, or it is damaged.
         """
-        return storage.load(folder, cls._from_saved)
+        folder = Path(folder)
+        if not (folder / "fit.json").is_file():
+            raise InputError(f"'{folder}' contains no fit (fit.json)")
+        try:
+            about = json.loads((folder / "fit.json").read_text())
+            check_format(about.get("format"), FORMAT, f"the fit in '{folder}'", REMEDY)
+            with np.load(folder / about["arrays"], allow_pickle=False) as data:
+                return cls._from_saved(about, dict(data))
+        except InputError:
+            raise
+        except (KeyError, ValueError, OSError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise InputError(f"the fit in '{folder}' is damaged ({error}); {REMEDY}") from error
 
     @classmethod
     def _from_saved(cls, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> LawFit:

@@ -94,7 +94,7 @@ class Skill:
         return missing if missing > 0 else self.mixtures
 
     def describe(self) -> str:
-        """The result in a clause, without a full stop."""
+        """The result as a clause."""
         if not self.uses_mixture:
             return "the law does not use the mixture"
         if self.mixtures < MIN_MIXTURES:
@@ -104,9 +104,8 @@ class Skill:
         text = f"on {self.mixtures} held-out mixtures the law ranks the objective with correlation {self.rho:.2f} and"
         if self.supported:
             return f"{text} explains {self.r2:.0%} ± {self.r2_standard_error:.0%} of its variance"
-        return (
-            f"{text} its error, {self.error:.3g}, is not significantly below {self.mean_error:.3g}, that of their mean"
-        )
+        error = f"its error, {self.error:.3g}, is not significantly below {self.mean_error:.3g}, that of their mean"
+        return f"{text} {error}"
 
     @property
     def warning(self) -> str | None:

@@ -1,8 +1,8 @@
 """A weighted mean of laws: their errors differ, so those of the mean are smaller.
 
 The weights are not negative and sum to one (stacked regression, Breiman 1996), so a mean of convex laws is convex.
-They minimize the error on held-out rows: halfway between the best weights for a target alone, which few runs determine
-poorly, and the best for all targets together.
+They are halfway between those that minimize the error on held-out rows for a target alone, which few runs determine
+poorly, and for all targets together.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize
@@ -70,14 +71,10 @@ class Stack:
         return sum(theta_P[i] * member.f(theta_P[at], x) for i, (member, at) in enumerate(parts))
 
     def parts(self, n_domains: int) -> list[tuple[Law, slice]]:
-        """Each member with the place of its parameters; a process has one more for each run it is bound to."""
-        at, parts = 2 * len(self.members), []
-        for member in self.members:
-            anchors = getattr(member, "anchors_RxK", None)
-            size = member.n_params(n_domains) + (0 if anchors is None else len(anchors))
-            parts.append((member, slice(at, at + size)))
-            at += size
-        return parts
+        """Each member with the slice of its parameters; a process has one more for each run it is bound to."""
+        sizes = [m.n_params(n_domains) + len(getattr(m, "anchors_RxK", ())) for m in self.members]
+        ends = np.cumsum([2 * len(self.members), *sizes])
+        return [(m, slice(*at)) for m, at in zip(self.members, pairwise(ends), strict=True)]
 
 
 def stack(candidates: list[Candidate], dataset: Dataset, prune: bool = True) -> Candidate | None:
@@ -103,8 +100,8 @@ def stack(candidates: list[Candidate], dataset: Dataset, prune: bool = True) -> 
     theta_TxP = np.concatenate([weight_TxM, sigma_TxM, *(c.theta_TxP for c in members)], axis=-1)
     sigma_TxFxM = np.broadcast_to(sigma_TxM[:, None], weight_TxFxM.shape)
     theta_TxFxP = np.concatenate([weight_TxFxM, sigma_TxFxM, *(c.theta_TxFxP for c in members)], axis=-1)
-    oof_pred_TxR = oof_predictions(law, theta_TxFxP, split, dataset)
-    return Candidate(law, theta_TxP, (sigma_TxM * weight_TxM).sum(axis=1), theta_TxFxP, split, oof_pred_TxR)
+    oof_pred_TxR, sigma_T = oof_predictions(law, theta_TxFxP, split, dataset), (sigma_TxM * weight_TxM).sum(axis=1)
+    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, oof_pred_TxR)
 
 
 def useful(error_MxTxR: np.ndarray, count_R: np.ndarray) -> np.ndarray:

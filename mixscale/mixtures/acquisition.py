@@ -115,10 +115,15 @@ def next_runs(
     offered_CxK = _offered(fit, query, optimum_QxK, candidates, anywhere, rng)
     row_C, n_N, d_N = _paired(fit, sizes, tokens, len(offered_CxK))
     h_NxK, cost_N = offered_CxK[row_C], FLOPS * n_N * d_N
-    if budget_flops is not None:
-        _check_budget(budget_flops, cost_N)
+    if budget_flops is not None and not np.isfinite(cost_N).all():
+        raise InputError("a budget in FLOPs needs the size and the tokens of a run; give sizes and tokens")
+    if budget_flops is not None and not budget_flops >= cost_N.min():
+        raise InputError(
+            f"a budget of {budget_flops:.3g} FLOPs is less than the cheapest run costs ({cost_N.min():.3g}); raise "
+            "it, or offer smaller sizes or fewer tokens"
+        )
     uncertainty, kept_N = differences(fit, query, optimum_QxK, share_Q, h_NxK, n_N, d_N)
-    # An unknown cost limits nothing; `_check_budget` has refused a budget then.
+    # An unknown cost limits nothing, because then there is no budget.
     known_N = np.where(np.isfinite(cost_N), cost_N, 1.0)[kept_N]
     before = uncertainty.variance
     chosen, remaining_R = choose(uncertainty, runs, known_N, np.inf if budget_flops is None else budget_flops)
@@ -276,38 +281,22 @@ def _offered(fit: LawFit, query: Query, optimum_QxK, candidates, anywhere: bool,
 
 def _paired(fit: LawFit, sizes, tokens, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every candidate at every size and token count: row of the mixture, N and D, shapes (N,)."""
-    if not fit.uses_scale:
-        for name, values in (("sizes", sizes), ("tokens", tokens)):
-            if len(values) > 1:
-                raise InputError(f"{name} has {len(values)} values, but law '{fit.law}' has no scale; give one")
-        n = _positive("sizes", sizes)[0] if len(sizes) else np.nan
-        d = _positive("tokens", tokens)[0] if len(tokens) else np.nan
-        return np.arange(count), np.full(count, n), np.full(count, d)
-    size_A = _positive("sizes", sizes) if len(sizes) else _table_scales(fit, "n_R", fit.dataset.scale.n)
-    token_B = _positive("tokens", tokens) if len(tokens) else _table_scales(fit, "d_R", fit.dataset.scale.d)
-    row_CxAxB, n_CxAxB, d_CxAxB = np.meshgrid(np.arange(count), size_A, token_B, indexing="ij")
-    return row_CxAxB.reshape(-1), n_CxAxB.reshape(-1), d_CxAxB.reshape(-1)
+    axes, scale = [np.arange(count)], fit.dataset.scale
+    for name, values, column, centre in (("sizes", sizes, "n_R", scale.n), ("tokens", tokens, "d_R", scale.d)):
+        if len(values) > 1 and not fit.uses_scale:
+            raise InputError(f"{name} has {len(values)} values, but law '{fit.law}' has no scale; give one")
+        if wrong := [v for v in values if not (np.isfinite(v) and v > 0)]:
+            raise InputError(f"{name} has {wrong[0]:g}; every value must be positive")
+        if len(values):
+            axes.append(np.asarray(values, dtype=np.float64))
+        else:
+            axes.append(_table_scales(fit, column, centre) if fit.uses_scale else np.array([np.nan]))
+    row_N, n_N, d_N = (axis.reshape(-1) for axis in np.meshgrid(*axes, indexing="ij"))
+    return row_N, n_N, d_N
 
 
-def _table_scales(fit: LawFit, which: str, centre: float) -> np.ndarray:
+def _table_scales(fit: LawFit, column: str, centre: float) -> np.ndarray:
     """Sizes or token counts at which runs of the table ended; of more than four, the ends and the middle."""
-    last_R = pd.Series(getattr(fit.dataset.points, which)).groupby(fit.dataset.run_R).max().to_numpy()
+    last_R = pd.Series(getattr(fit.dataset.points, column)).groupby(fit.dataset.run_R).max().to_numpy()
     values = np.unique(np.round(last_R * centre, -int(np.log10(centre)) + 3))
     return values if len(values) <= 4 else np.quantile(values, [0.0, 0.5, 1.0], method="nearest")
-
-
-def _positive(name: str, values: Sequence[float]) -> np.ndarray:
-    for value in values:
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} has {value:g}; every value must be positive")
-    return np.asarray(values, dtype=np.float64)
-
-
-def _check_budget(budget_flops: float, cost_N: np.ndarray) -> None:
-    if not np.isfinite(cost_N).all():
-        raise InputError("a budget in FLOPs needs the size and the tokens of a run; give sizes and tokens")
-    if not budget_flops >= cost_N.min():
-        raise InputError(
-            f"a budget of {budget_flops:.3g} FLOPs is less than the cheapest run costs ({cost_N.min():.3g}); raise "
-            "it, or offer smaller sizes or fewer tokens"
-        )

@@ -1,7 +1,9 @@
 """Schedules: the mixture at each step of a run, `Constant` or `Staged`.
 
-A schedule knows mixtures and shares of a run, and nothing of samplers, devices or files. A new kind is a class with
-the members of `Schedule`; `training/run.py` hashes its `config`, so that two schedules never share a run's id.
+A schedule is frozen and hashable. It has the `mixture` of the whole run (the mean of its stages, weighted by tokens);
+its `config` as JSON, which `training/run.py` hashes and which does not depend on the order of domains; the `spans` of
+a run, as pairs of steps and mixture; and the `columns` that it adds to the run table. It knows nothing of samplers,
+devices or files. A new kind has the same members and joins `Schedule`.
 """
 
 from __future__ import annotations
@@ -10,35 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from mixscale.config import Stage
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
-
-
-class Schedule(Protocol):
-    """A piecewise constant mixture; frozen and hashable."""
-
-    @property
-    def mixture(self) -> Mixture:
-        """The mixture of the whole run: the mean of its stages' mixtures, weighted by their tokens."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """JSON-ready; equal schedules have equal configs, whatever the order of their domains."""
-
-    def spans(self, steps: int) -> tuple[tuple[int, Mixture], ...]:
-        """(number of steps, mixture) of each stage of a run of `steps` steps.
-
-        Raises:
-            InputError: a stage is shorter than one step.
-        """
-
-    def columns(self, domains: Sequence[str]) -> dict[str, float]:
-        """Columns of the run table in addition to `mix/<domain>`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +74,11 @@ class Staged:
         return {"kind": "staged", "stages": [[float(share), _sorted(mixture)] for share, mixture in self.stages]}
 
     def spans(self, steps: int) -> tuple[tuple[int, Mixture], ...]:
+        """(number of steps, mixture) of each stage.
+
+        Raises:
+            InputError: a stage is shorter than one step.
+        """
         ends = [0, *(round(float(share) * steps) for share in np.cumsum([share for share, _ in self.stages]))]
         lengths = [last - first for first, last in pairwise(ends)]
         for (share, _), length in zip(self.stages, lengths, strict=True):
@@ -110,6 +95,9 @@ class Staged:
         for i, (share, mixture) in enumerate(self.stages):
             columns |= {f"stage/{i}/share": share} | {f"stage/{i}/mix/{d}": mixture.get(d, 0.0) for d in domains}
         return columns
+
+
+Schedule = Constant | Staged
 
 
 def _sorted(mixture: Mixture) -> dict[str, float]:

@@ -47,7 +47,7 @@ def test_every_mixture_is_tested_once(dataset):
 
 
 @pytest.mark.parametrize(("holdout", "scale"), [("larger-n", "n_R"), ("larger-d", "d_R"), ("both", "n_R")])
-def test_what_is_tested_is_larger_than_all_that_is_fitted(dataset, holdout, scale):
+def test_tested_rows_are_larger_than_fitted_rows(dataset, holdout, scale):
     value_R = getattr(dataset.points, scale)
     tested = np.zeros(len(value_R), dtype=int)
     for kept_R, tested_R in sides(dataset, holdout):
@@ -57,7 +57,7 @@ def test_what_is_tested_is_larger_than_all_that_is_fitted(dataset, holdout, scal
     np.testing.assert_array_equal(tested, value_R > value_R.min())
 
 
-def test_many_token_counts_are_a_few_steps_that_keep_enough():
+def test_many_token_counts_form_a_few_levels_with_enough_training_rows():
     table = planted_table("effective", runs=20)
     frame = pd.concat([table.frame.assign(n_tokens=1e8 * 1.2**i) for i in range(30)])
     dataset = build_dataset(RunTable(frame), True, None)
@@ -68,7 +68,7 @@ def test_many_token_counts_are_a_few_steps_that_keep_enough():
         assert dataset.points.d_R[kept_R].max() < dataset.points.d_R[tested_R].min()
 
 
-def test_holdouts_that_a_table_cannot_test_are_refused(noisy_table):
+def test_holdouts_that_a_table_cannot_test_are_errors(noisy_table):
     with pytest.raises(InputError, match="holdout 'mixture' .*did you mean 'mixtures'"):
         laws.fit(noisy_table, "linear", holdout="mixture")
     for holdout, column in {"larger-n": "n_params", "both": "n_params", "larger-d": "n_tokens"}.items():

@@ -1,4 +1,4 @@
-"""Diagnostics name what is wrong with a fit, and nothing for a sound one."""
+"""Diagnostics name the problems of a fit, and none for a good one."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def well(noisy_table):
     return laws.fit(noisy_table, "effective", bootstrap=40)
 
 
-def test_a_well_posed_fit_has_one_basin_and_no_worry(well):
+def test_a_well_posed_fit_has_one_basin_and_no_warning(well):
     found = well.diagnostics()
     table = found.table()
     assert list(table["target"]) == list(well.targets)
@@ -35,7 +35,7 @@ def test_a_well_posed_fit_has_one_basin_and_no_worry(well):
     assert found.summary() == NO_WARNINGS
 
 
-def test_a_domain_that_hardly_varies_is_named():
+def test_a_domain_that_hardly_varies_is_reported_as_unidentified():
     rng = np.random.default_rng(0)
     web_R, wiki_R = rng.uniform(0, 1, 30), 1e-4 * rng.uniform(0, 1, 30)
     h_RxK = np.stack([1 - web_R - wiki_R, web_R, wiki_R], axis=1).clip(0)
@@ -47,7 +47,7 @@ def test_a_domain_that_hardly_varies_is_named():
     assert found.summary() == "t of wiki is not identified by the data for target x"
 
 
-def test_a_bound_that_the_data_press_against_is_named(noisy_table):
+def test_an_active_bound_is_reported(noisy_table):
     theta_1xP = np.r_[0.9, -0.5, 0.3, 0.1, 2.0, 0.5, 0.7][None]  # gamma of code beyond its bound of 1
     y_R = fitting.evaluate(LAWS["additive"], theta_1xP, Points.of(noisy_table.mixtures_RxK))[0]
     y_R = y_R * (1 + 0.002 * np.random.default_rng(0).standard_normal(len(y_R)))
@@ -60,13 +60,13 @@ def test_a_bound_that_the_data_press_against_is_named(noisy_table):
     assert "gamma of code is at an active bound for target x" in found.summary()
 
 
-def test_a_fit_that_is_not_at_rest_is_told(well):
+def test_a_fit_that_has_not_converged_is_reported(well):
     moved = dataclasses.replace(well, theta_TxP=well.theta_TxP + [[0.1], [0.0], [0.0]])
     lines = moved.diagnostics().summary().splitlines()
     assert lines[0].startswith("the fit has not converged for target code")
 
 
-def test_spoiled_rows_are_counted_as_outliers(noisy_table):
+def test_corrupted_rows_are_outliers(noisy_table):
     frame = noisy_table.frame.copy()
     frame.loc[[6, 11, 17, 20, 25], "loss/web"] *= 1.3
     found = laws.fit(RunTable(frame), "effective", targets=["web", "code"], bootstrap=2).diagnostics()
@@ -75,7 +75,7 @@ def test_spoiled_rows_are_counted_as_outliers(noisy_table):
     assert "many rows are outliers with little weight for target web" in found.summary()
 
 
-def test_a_stack_has_the_diagnoses_of_its_members(noisy_table):
+def test_a_stack_has_the_diagnostics_of_its_members(noisy_table):
     fit = laws.fit(noisy_table, "stack(effective, gp)", bootstrap=2)
     table = fit.diagnostics().table()
     assert list(table["law"]) == ["effective"] * 3 + ["gp"] * 3
@@ -87,7 +87,7 @@ def test_a_stack_has_the_diagnoses_of_its_members(noisy_table):
     assert process["newton_decrement"].max() < 0.1
 
 
-def test_a_length_that_the_data_do_not_tell_is_named():
+def test_an_unidentified_length_scale_is_reported():
     """A domain that never matters and hardly varies keeps the length of the prior."""
     rng = np.random.default_rng(0)
     a_R, c_R = rng.uniform(0, 1, 40), 1e-5 * rng.uniform(0, 1, 40)
@@ -98,12 +98,12 @@ def test_a_length_that_the_data_do_not_tell_is_named():
     assert "length of c is not identified by the data for target x" in found.summary()
 
 
-def test_a_loaded_fit_has_the_same_diagnosis(well, tmp_path):
+def test_a_loaded_fit_has_the_same_diagnostics(well, tmp_path):
     well.save(tmp_path)
     pd.testing.assert_frame_equal(laws.LawFit.load(tmp_path).diagnostics().table(), well.diagnostics().table())
 
 
-def test_intervals_of_parameters_hold_what_was_planted(well, tmp_path):
+def test_parameter_intervals_cover_the_planted_values(well, tmp_path):
     bounds = well.param_intervals(0.98)
     assert bounds.keys() == well.params.keys()
     for target, params in well.params.items():
@@ -121,13 +121,13 @@ def test_intervals_of_parameters_hold_what_was_planted(well, tmp_path):
     assert saved["code"]["E"] == list(well.param_intervals()["code"]["E"])
 
 
-def test_the_command_tells_and_saves_a_diagnosis(tmp_path, capsys):
+def test_the_command_prints_and_saves_diagnostics(tmp_path, capsys):
     planted_table("effective-scale", noise=0.003, runs=8).frame.to_csv(tmp_path / "runs.csv", index=False)
-    asked = ["--law", "effective-scale", "--holdout", "larger-n", "--bootstrap", "4", "--diagnose"]
-    assert main(["fit", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "fit"), *asked]) == 0
-    said = capsys.readouterr().out
-    assert "4 bootstrap refits" in said
-    assert "larger sizes" in said
-    assert NO_WARNINGS in said
+    options = ["--law", "effective-scale", "--holdout", "larger-n", "--bootstrap", "4", "--diagnose"]
+    assert main(["fit", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "fit"), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "4 bootstrap refits" in printed
+    assert "larger sizes" in printed
+    assert NO_WARNINGS in printed
     table = pd.read_csv(tmp_path / "fit" / "diagnostics.csv")
     assert list(table["target"]) == list(DOMAINS)

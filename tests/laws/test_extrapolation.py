@@ -1,4 +1,4 @@
-"""Beyond the table's sizes and tokens intervals widen with the distance, and replicates are a floor under them."""
+"""Intervals widen with the extrapolation distance, and are no narrower than replicates imply."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def missed(fit, table):
     return error_Q, (hi_QxT - lo_QxT)[:, 0] / 2
 
 
-def test_distance_is_nothing_inside_and_counts_epochs_like_tokens_outside():
+def test_extrapolation_distance_is_zero_inside_and_counts_epochs_like_tokens():
     h_QxK, ones_Q = np.full((2, 2), 0.5), np.ones(2)
     known = Points.of(h_QxK, np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     inside = Points.of(h_QxK, np.array([2.0, 4.0]), np.array([1.5, 1.0]))
@@ -58,21 +58,21 @@ def test_distance_is_nothing_inside_and_counts_epochs_like_tokens_outside():
 
 
 @pytest.mark.parametrize(("missed", "least", "most"), [(0.6, 0.4, 0.8), (0.05, 0.02, 0.15)])
-def test_the_error_rate_is_that_of_held_out_levels(missed, least, most):
+def test_the_error_rate_follows_held_out_levels(missed, least, most):
     rng = np.random.default_rng(0)
     fold_R, distance_TxR = np.repeat(np.arange(12), 20), np.full((2, 240), 0.3)
     residual_TxR = missed * distance_TxR * rng.standard_normal((2, 12))[:, fold_R]
     assert least < uncertainty.error_rate(residual_TxR, np.full((2, 240), 1e-3), distance_TxR, fold_R) < most
 
 
-def test_the_error_rate_without_evidence_is_the_usual_one():
+def test_the_error_rate_without_data_is_the_prior_mode():
     none_TxR, fold_R = np.zeros((1, 6)), np.repeat([0, 1], 3)
     assert uncertainty.error_rate(none_TxR, none_TxR + 0.1, none_TxR, fold_R) == pytest.approx(
         uncertainty.USUAL_RATE, rel=0.05
     )
 
 
-def test_intervals_of_a_law_that_bends_the_wrong_way_grow_and_hold(bent_fit):
+def test_intervals_of_a_law_with_wrong_curvature_widen_and_cover(bent_fit):
     far = bent(1e8 * 2.0 ** np.arange(6, 11))
     error_Q, half_Q = missed(bent_fit, far)
     assert (error_Q <= half_Q).mean() > 0.8
@@ -99,7 +99,7 @@ def test_more_tokens_of_one_text_are_tested_by_fewer_tokens_and_epochs():
         assert (longer_R & ~again_R)[tested_R].any()
 
 
-def test_runs_of_one_seed_do_not_hide_what_a_seed_makes():
+def test_intervals_include_seed_noise_that_runs_of_one_seed_hide():
     # All mixtures share a seed, so they lie on the law exactly; only the replicates show what another seed does.
     rng = np.random.default_rng(3)
     table = planted_table("effective", noise=0.0002)
@@ -121,4 +121,4 @@ def test_few_replicates_are_shrunk_towards_the_residuals():
     few, many = (seed_noise(0.01, (0.04**2, freedom)) for freedom in (1, 100))
     assert 0.01 < few < 0.025
     assert many == pytest.approx(0.04, rel=0.05)
-    assert seed_noise(0.1, (0.04**2, RESIDUAL_SEED_DOF)) == pytest.approx(0.04)  # what a law misses is no seed's doing
+    assert seed_noise(0.1, (0.04**2, RESIDUAL_SEED_DOF)) == pytest.approx(0.04)  # errors of the law are not seed noise

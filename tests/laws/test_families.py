@@ -1,4 +1,4 @@
-"""Every family: planted laws are recovered, natural parameters are the published ones, curves are sound."""
+"""Every family: planted laws are recovered, natural parameters are the published ones, convex laws are convex."""
 
 import jax
 import numpy as np
@@ -108,7 +108,7 @@ def test_natural_parameters_in_the_published_formula_give_the_loss(name):
 
 
 def with_repeats():
-    """Every law, and those with a form of repeats that are said to be convex."""
+    """Every law, and its convex forms with repeats."""
     wide = [widen(law) for widen in REPEATS.values() for law in FORMULAS.values()]
     return [*FORMULAS.values(), *(law for law in wide if law and law.convex)]
 
@@ -128,7 +128,7 @@ def test_gradients_are_finite_at_the_vertices():
             assert np.isfinite(slope).all(), law.name
 
 
-def test_laws_that_say_so_are_convex_and_the_linear_one_linear():
+def test_convex_laws_are_convex_and_the_linear_law_is_linear():
     """On random segments the loss lies below its chord, for parameters drawn over the prior."""
     rng = np.random.default_rng(3)
     a_SxK, b_SxK = (rng.dirichlet(np.full(3, 0.5), 300) for _ in range(2))

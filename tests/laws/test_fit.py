@@ -1,4 +1,4 @@
-"""A fit recovers what was planted, is the same twice, and its intervals hold what they promise."""
+"""A fit recovers the planted law, is reproducible, and its intervals have their nominal coverage."""
 
 import os
 
@@ -46,7 +46,7 @@ def test_order_of_rows_and_columns_does_not_matter(noisy_table, noisy_fit):
         np.testing.assert_allclose(ours[:, t], theirs[:, noisy_fit.targets.index(target)], rtol=1e-3)
 
 
-def test_intervals_hold_new_runs():
+def test_intervals_cover_new_runs():
     held, mean_held = [], []
     rng = np.random.default_rng(5)
     true_QxT = fitting.evaluate(LAWS["effective"], planted_theta("effective", 3), points_of(FRESH_QxK)).T
@@ -58,13 +58,13 @@ def test_intervals_hold_new_runs():
         mean_Q, lo_Q, hi_Q = fit.objective(FRESH_QxK, {"code": 2, "web": 1})
         new_Q = new_QxT[:, :2] @ [2 / 3, 1 / 3]
         mean_held.append((lo_Q <= new_Q) & (new_Q <= hi_Q))
-        # Wide enough is easy; the width must also stay near what the noise alone would ask for (2 · 1.645 σ).
+        # Wide enough is easy; the width must also stay near that of the noise alone (2 · 1.645 σ).
         assert (hi_QxT - lo_QxT).mean() < 2.2 * 2 * 1.645 * 0.01 * true_QxT.mean()
     assert 0.84 <= np.mean(held) <= 0.985
     assert 0.84 <= np.mean(mean_held) <= 0.99
 
 
-def test_vertices_left_out_widen_vertices_and_not_the_centre():
+def test_held_out_vertices_widen_only_intervals_at_vertices():
     rng = np.random.default_rng(0)
     inner, vertices = 0.01 * rng.standard_normal(30), rng.choice([-1.0, 1.0], 6)
     # Without its run a vertex is extrapolated to: draws that lack it spread, but a quarter of what they should.
@@ -95,7 +95,7 @@ def test_inner_mixtures_keep_narrow_intervals_in_a_design_with_vertices():
         held.append((lo_Q <= new_Q) & (new_Q <= hi_Q))
         widths.append((hi_Q - lo_Q).mean() / (2 * 1.645 * 0.005 / np.sqrt(3) * mean_Q.mean()))
     assert 0.85 <= np.mean(held) <= 0.99
-    assert np.mean(widths) < 1.8  # times what the noise alone asks for; 3 where vertices set the quantile
+    assert np.mean(widths) < 1.8  # times the width of the noise alone; 3 where vertices set the quantile
 
 
 def points_of(h_QxK):
@@ -108,7 +108,7 @@ def test_interval_of_a_mean_is_narrower_than_the_mean_of_intervals(noisy_fit):
     assert (hi_Q - lo_Q).mean() < 0.9 * (hi_QxT - lo_QxT).mean()
 
 
-def test_auto_finds_the_planted_family_and_says_why(noisy_fit):
+def test_auto_finds_the_planted_family_and_gives_a_reason(noisy_fit):
     assert noisy_fit.law == "effective"
     ranking = noisy_fit.cross_validation.set_index("law")
     assert ranking.loc["effective", "error"] <= 1.02 * ranking["error"].min()
@@ -174,7 +174,7 @@ def test_save_that_is_killed_leaves_the_old_fit_whole(noisy_fit, noisy_table, tm
             other.save(place)
 
 
-def test_prediction_table_goes_by_name(noisy_fit, noisy_table):
+def test_prediction_tables_match_domains_by_name(noisy_fit, noisy_table):
     frame = noisy_table.frame[["run", "mix/wiki", "mix/code", "mix/web"]]
     predicted = noisy_fit.predict_table(frame)
     np.testing.assert_array_equal(predicted["pred/web"], noisy_fit.predict(noisy_table.mixtures_RxK)[:, 1])
@@ -256,18 +256,18 @@ def share(rows):
         (lambda t: change(t, status="stopped"), "linear", "is complete"),
     ],
 )
-def test_tables_that_cannot_be_fitted_get_a_sentence(noisy_table, spoil, law, message):
+def test_tables_that_cannot_be_fitted_are_errors(noisy_table, spoil, law, message):
     with pytest.raises(InputError, match=message):
         laws.fit(spoil(noisy_table), law, bootstrap=2)
 
 
-def test_auto_skips_laws_with_too_many_parameters_and_tells(noisy_table):
+def test_auto_skips_laws_with_too_many_parameters_with_a_note(noisy_table):
     fit = laws.fit(noisy_table.where(np.arange(len(noisy_table)) < 6), bootstrap=2)
     assert "additive" not in set(fit.cross_validation["law"])
     assert any("'additive'" in n for n in fit.notes)
 
 
-def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
+def test_queries_that_do_not_match_are_errors(noisy_fit, noisy_table):
     frame = noisy_table.frame[["mix/code", "mix/web", "mix/wiki"]]
     with pytest.raises(InputError, match="missing web; extra webb"):
         noisy_fit.predict_table(frame.rename(columns={"mix/web": "mix/webb"}))
@@ -288,16 +288,16 @@ def test_queries_that_do_not_match_get_a_sentence(noisy_fit, noisy_table):
 
 @pytest.mark.parametrize("level", [90, 1.0, 0.0, -0.1, np.nan])
 def test_level_is_a_share(noisy_fit, noisy_table, level):
-    for ask in (
+    for call in (
         lambda: noisy_fit.interval(FRESH_QxK, level),
         lambda: noisy_fit.objective(FRESH_QxK, level=level),
         lambda: noisy_fit.predict_table(noisy_table.frame, level),
     ):
         with pytest.raises(InputError, match=f"level is {level:g}; give a share between 0 and 1, such as 0.9"):
-            ask()
+            call()
 
 
-def test_options_out_of_range_get_a_sentence(noisy_table):
+def test_options_out_of_range_are_errors(noisy_table):
     with pytest.raises(InputError, match="seed is -1"):
         laws.fit(noisy_table, seed=-1)
     with pytest.raises(InputError, match="bootstrap is 1"):

@@ -1,4 +1,4 @@
-"""A Gaussian process follows what no formula says, and never looks at the rows it is judged on."""
+"""A Gaussian process follows functions without a formula, and never uses the rows that test it."""
 
 import jax
 import numpy as np
@@ -45,7 +45,7 @@ def test_it_follows_a_smooth_function_that_a_linear_law_cannot(fitted):
     assert ((smooth(FRESH_QXK) >= lo_QxT.T) & (smooth(FRESH_QXK) <= hi_QxT.T)).mean() > 0.8
 
 
-def test_its_formula_in_jax_is_what_it_evaluates(fitted):
+def test_its_jax_formula_equals_evaluate(fitted):
     points = Points.of(FRESH_QXK)
     with jax.enable_x64(True):
         by_jax = np.stack([fitted.family.f(theta_P, points) for theta_P in fitted.theta_TxP])
@@ -66,7 +66,7 @@ def test_gradient_of_the_evidence_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("law", [GP, LAWS["additive"]])
-def test_losses_of_rows_left_out_are_not_looked_at(law):
+def test_losses_of_held_out_rows_have_no_influence(law):
     split, points, y_TxR = split_mixtures(np.arange(80), 0), Points.of(H_RXK), smooth(H_RXK)
     law = law.bound(points)
     theta_TxP, sigma_T = fitting.fit_points(law, points, y_TxR, 0)
@@ -94,7 +94,7 @@ def test_saved_process_predicts_the_same(fitted, tmp_path):
     assert loaded.params == fitted.params
 
 
-def test_more_runs_than_it_takes_are_refused():
+def test_too_many_runs_are_an_error():
     many = table(np.random.default_rng(0).dirichlet(np.ones(4), MAX_RUNS + 1))
     with pytest.raises(InputError, match=f"'gp' takes at most {MAX_RUNS} runs, and the table has {MAX_RUNS + 1}"):
         laws.fit(many, "gp")

@@ -1,4 +1,4 @@
-"""A mixture far from all others does not choose the law, and one among them counts whole."""
+"""Isolated mixtures have little weight in the comparison of laws, and others have full weight."""
 
 import numpy as np
 import pandas as pd
@@ -17,21 +17,21 @@ def pairs(weight_G):
     return np.stack([weight_G, 1 - weight_G], axis=1)
 
 
-def test_mixtures_that_others_surround_count_whole():
+def test_mixtures_inside_the_hull_have_full_weight():
     h_GxK = np.random.default_rng(0).dirichlet(np.ones(3), 40)
     corner_GxK = np.concatenate([h_GxK, np.eye(3)])
     fold_G = np.append(np.arange(40) % 10, [-1, -1, -1])
     np.testing.assert_array_equal(hull_weights(corner_GxK, fold_G), 1.0)
 
 
-def test_a_mixture_counts_by_the_square_of_how_far_the_others_are():
+def test_an_isolated_mixture_has_the_inverse_square_of_its_distance_as_weight():
     h_GxK = pairs(np.append(INNER_G, 1.0))
     count_G = hull_weights(h_GxK, np.arange(10))
     np.testing.assert_allclose(count_G[:-1], 1.0, rtol=1e-6)
     assert count_G[-1] == pytest.approx((0.05 / 0.5) ** 2, rel=1e-4)
 
 
-def test_runs_of_nearly_one_mixture_are_one_to_the_others():
+def test_nearly_equal_mixtures_count_as_one():
     """As where weights are those that each seed realized."""
     rng = np.random.default_rng(0)
     h_GxK = rng.dirichlet(np.ones(4), 18)
@@ -52,17 +52,17 @@ def test_a_hull_of_many_corners_is_that_of_all_of_them():
     assert found_G.min() < 1
 
 
-def test_nothing_left_out_is_nothing_to_weigh():
+def test_mixtures_that_are_never_held_out_have_full_weight():
     np.testing.assert_array_equal(hull_weights(np.eye(3), np.full(3, -1)), 1.0)
 
 
-def test_in_many_domains_where_nothing_is_surrounded_all_count_alike():
+def test_in_many_domains_typical_mixtures_have_full_weight():
     h_GxK = np.random.default_rng(0).dirichlet(np.ones(17), 40)
     assert np.median(hull_weights(h_GxK, np.arange(40) % 10)) == 1.0
     assert hull_weights(h_GxK, np.arange(40) % 10).min() > 0.5
 
 
-def test_a_vertex_that_a_law_hits_by_luck_does_not_choose_it():
+def test_a_lucky_prediction_of_a_vertex_does_not_choose_the_law():
     """One law is near every mixture among the others and far from the vertex; the other has it the other way round."""
     h_RxK = pairs(np.append(np.linspace(0.3, 1.0, 15), 0.0))
     frame = pd.DataFrame(h_RxK, columns=["mix/a", "mix/b"]).assign(run=range(16))

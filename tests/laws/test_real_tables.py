@@ -1,4 +1,4 @@
-"""What the laws reach on tables of other people's runs, which lie beside the repository where they are at hand."""
+"""Accuracy of laws on public tables of runs, if they are next to the repository."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mixscale import laws
 from mixscale.run_table import RunTable
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public run tables are not beside the repository")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public run tables are not next to the repository")
 
 
 def regmix(part):

@@ -74,7 +74,7 @@ def test_an_accuracy_is_predicted_in_its_own_unit(scored, noisy_table):
     assert accuracy.widening(FRESH_QxK[:1]) >= 1
 
 
-def test_a_saved_fit_still_knows_its_scores(scored, tmp_path):
+def test_a_saved_fit_keeps_the_signs_of_scores(scored, tmp_path):
     accuracy = scored[2]
     accuracy.save(tmp_path)
     loaded = laws.LawFit.load(tmp_path)
@@ -82,7 +82,7 @@ def test_a_saved_fit_still_knows_its_scores(scored, tmp_path):
     np.testing.assert_allclose(loaded.objective(FRESH_QxK), accuracy.objective(FRESH_QxK), rtol=1e-12)
 
 
-def test_scores_are_fitted_when_asked_for_or_when_there_are_no_losses(noisy_table):
+def test_scores_are_fitted_if_named_or_if_there_are_no_losses(noisy_table):
     both = RunTable(noisy_table.frame.assign(**{"score/web": -noisy_table.frame["loss/web"]}))
     assert build_dataset(both, False, None).columns == noisy_table.targets
     with pytest.raises(InputError, match="target 'web' is both loss/web and score/web; fit one of them"):
@@ -91,6 +91,6 @@ def test_scores_are_fitted_when_asked_for_or_when_there_are_no_losses(noisy_tabl
     assert build_dataset(only, False, None).columns == ("score/web",)
 
 
-def test_a_target_is_weighed_by_its_own_full_name(scored):
+def test_the_weight_of_a_target_needs_the_right_prefix(scored):
     with pytest.raises(InputError, match="target 'loss/web' was not fitted"):
         scored[2].target_weights({"loss/web": 1})

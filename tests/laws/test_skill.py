@@ -1,4 +1,4 @@
-"""A law that does not tell mixtures apart says so, and what cannot be compared does not count for it."""
+"""A law that does not distinguish mixtures warns, and only comparable mixtures count."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def mean_of_others(y_R):
     return (y_R.sum() - y_R) / (len(y_R) - 1)
 
 
-def test_skill_is_that_over_the_mean_of_the_others():
+def test_skill_is_relative_to_the_mean_of_the_others():
     rng = np.random.default_rng(0)
     y_R = rng.normal(3.0, 0.1, ROWS)
     perfect = Skill.of(y_R, y_R, ONE, EACH, ALIKE, 3)
@@ -45,7 +45,7 @@ def test_skill_is_that_over_the_mean_of_the_others():
     assert again == half
 
 
-def test_a_few_mixtures_say_nothing_however_well_they_are_foretold():
+def test_fewer_than_five_mixtures_never_support_a_law():
     y_R = np.arange(float(MIN_MIXTURES))
     assert Skill.of(y_R, y_R, ONE[:MIN_MIXTURES], EACH[:MIN_MIXTURES], ALIKE[:MIN_MIXTURES], 2).supported
     few = Skill.of(y_R[:-1], y_R[:-1], ONE[: MIN_MIXTURES - 1], EACH[: MIN_MIXTURES - 1], ALIKE[: MIN_MIXTURES - 1], 2)
@@ -69,9 +69,9 @@ def test_only_differences_between_mixtures_of_one_size_count():
 def test_a_mixture_far_from_all_others_does_not_decide():
     rng = np.random.default_rng(4)
     y_R = np.r_[rng.normal(3.0, 0.1, ROWS - 1), 6.0]
-    told_R = np.r_[y_R[:-1] + rng.normal(0, 0.02, ROWS - 1), 1.0]
-    assert not Skill.of(y_R, told_R, ONE, EACH, ALIKE, 3).supported
-    assert Skill.of(y_R, told_R, ONE, EACH, np.r_[ALIKE[:-1], 1e-4], 3).r2 > 0.9
+    predicted_R = np.r_[y_R[:-1] + rng.normal(0, 0.02, ROWS - 1), 1.0]
+    assert not Skill.of(y_R, predicted_R, ONE, EACH, ALIKE, 3).supported
+    assert Skill.of(y_R, predicted_R, ONE, EACH, np.r_[ALIKE[:-1], 1e-4], 3).r2 > 0.9
     lucky_R = np.r_[rng.permutation(y_R[:-1]), 6.0]
     assert Skill.of(y_R, lucky_R, ONE, EACH, ALIKE, 3).supported
     assert not Skill.of(y_R, lucky_R, ONE, EACH, np.r_[ALIKE[:-1], 1e-4], 3).supported
@@ -80,33 +80,33 @@ def test_a_mixture_far_from_all_others_does_not_decide():
 def test_a_run_with_many_checkpoints_is_one_mixture():
     rng = np.random.default_rng(0)
     y_G = rng.normal(0, 0.1, 20)
-    told_G = y_G + rng.normal(0, 0.2, 20)
-    once = Skill.of(y_G, told_G, ONE[:20], EACH[:20], ALIKE[:20], 3)
+    predicted_G = y_G + rng.normal(0, 0.2, 20)
+    once = Skill.of(y_G, predicted_G, ONE[:20], EACH[:20], ALIKE[:20], 3)
     assert once.r2 < 0
-    # Three mixtures that are foretold exactly have a hundred more rows each, at levels of their own.
+    # Three mixtures that are predicted exactly have a hundred more rows each, at levels of their own.
     group_R = np.r_[np.arange(20), np.tile(np.arange(3), 100)]
     level_R = np.r_[np.zeros(20, dtype=int), np.repeat(np.arange(1, 101), 3)]
-    told_R = np.r_[told_G, y_G[group_R[20:]]]
-    found = Skill.of(y_G[group_R], told_R, level_R, group_R, np.ones(320), 3)
+    predicted_R = np.r_[predicted_G, y_G[group_R[20:]]]
+    found = Skill.of(y_G[group_R], predicted_R, level_R, group_R, np.ones(320), 3)
     assert found.mixtures == 20
     assert found.r2 < 0
     assert found.error > 0.75 * once.error
     assert found.rho == pytest.approx(once.rho, abs=0.2)
     # The same rows again at other levels change nothing.
     level_R, group_R = np.repeat(np.arange(4), 20), np.tile(np.arange(20), 4)
-    again = Skill.of(y_G[group_R], told_G[group_R], level_R, group_R, np.ones(80), 3)
+    again = Skill.of(y_G[group_R], predicted_G[group_R], level_R, group_R, np.ones(80), 3)
     assert (again.r2, again.r2_standard_error, again.error, again.rho) == pytest.approx(
         (once.r2, once.r2_standard_error, once.error, once.rho)
     )
 
 
-def test_luck_does_not_pass_for_skill():
+def test_skill_needs_significance():
     assert not Skill(20, 3, r2=0.3, r2_standard_error=0.2).supported
     assert Skill(20, 3, r2=0.4, r2_standard_error=0.2).supported
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_does_not_differ_is_not_explained():
+def test_a_constant_objective_has_no_skill():
     flat = Skill.of(np.full(ROWS, 2.5) + 4e-16 * EACH, np.full(ROWS, 2.5), ONE, EACH, ALIKE, 3)
     assert not flat.supported
     assert flat.warning.startswith("the objective is the same for the 30 mixtures")
@@ -116,7 +116,7 @@ def test_what_does_not_differ_is_not_explained():
     assert np.isfinite(Skill.of(y_R, y_R[::-1], ONE, EACH, np.r_[1.0, np.full(ROWS - 1, 1e-18)], 3).r2)
 
 
-def test_a_law_without_mixtures_is_told_as_such():
+def test_a_law_without_the_mixture_has_no_skill():
     table_of = table(np.linspace(2, 3, ROWS)).frame
     size_R = np.tile([1e6, 1e7, 1e8], ROWS // 3)
     frame = table_of.assign(n_params=size_R, n_tokens=20 * size_R, **{"loss/x": 2 + 20 * size_R**-0.2})
@@ -143,7 +143,7 @@ def at_sizes(count, effect, own):
     return RunTable(frame)
 
 
-def test_larger_sizes_of_mixtures_that_were_seen_are_no_test_of_mixtures(tmp_path):
+def test_larger_sizes_of_fitted_mixtures_do_not_test_mixtures(tmp_path):
     table_of = at_sizes(8, 0.0, 0.1)
     fit = laws.fit(table_of, "additive-scale", bootstrap=2, holdout="larger-n")
     # It knows every mixture at smaller sizes, and has parameters enough to remember it.
@@ -169,7 +169,7 @@ def test_a_stack_is_refitted_without_each_fold_member_by_member():
         assert np.ptp(alone_TxFxP, axis=1).max() > 1e-3
 
 
-def test_a_fit_to_noise_says_so_and_one_to_an_effect_does_not(tmp_path):
+def test_a_fit_warns_about_noise_and_not_about_an_effect(tmp_path):
     rng = np.random.default_rng(0)
     h_RxK = table(np.arange(ROWS, dtype=float)).mixtures_RxK
     for loss_R, warned in (
@@ -185,7 +185,7 @@ def test_a_fit_to_noise_says_so_and_one_to_an_effect_does_not(tmp_path):
         assert LawFit.load(tmp_path).skill() == fit.skill()
 
 
-def test_what_size_explains_is_no_skill_even_where_every_run_has_its_own():
+def test_differences_due_to_size_are_no_skill():
     rng = np.random.default_rng(2)
     h_RxK, size_R = rng.dirichlet(np.ones(3), ROWS), np.exp(rng.uniform(15, 20, ROWS))
     frame = pd.DataFrame(h_RxK, columns=["mix/a", "mix/b", "mix/c"])

@@ -1,4 +1,4 @@
-"""A stack weighs laws by what they predict of rows they have not seen, and is a law like any other."""
+"""A stack weights laws by their held-out errors, and is a law like any other."""
 
 import dataclasses
 
@@ -34,12 +34,12 @@ def test_weights_lie_on_the_simplex_and_favour_the_best_law():
         np.testing.assert_array_equal(weight_TxM.argmax(axis=1), np.full(4, size_M.argmin()))
 
 
-def test_a_law_that_adds_nothing_has_no_part():
+def test_a_law_that_adds_nothing_is_pruned():
     error_MxTxR = np.random.default_rng(0).standard_normal((3, 4, 60)) * [[[1]], [[10]], [[1]]]
     np.testing.assert_array_equal(stacking.useful(error_MxTxR, np.ones(error_MxTxR.shape[2])), [0, 2])
 
 
-def test_errors_that_cancel_are_weighed_to_cancel():
+def test_weights_make_opposite_errors_cancel():
     error_TxR = np.random.default_rng(0).standard_normal((3, 40))
     weight_TxM = stacking.weights(np.stack([error_TxR, -3 * error_TxR]), np.ones(error_TxR.shape[1]))
     np.testing.assert_allclose(weight_TxM, np.tile([0.75, 0.25], (3, 1)), atol=1e-3)
@@ -52,7 +52,7 @@ def test_the_true_law_gets_most_of_the_weight():
         assert sum(params[f"weight/{m.name}"] for m in fit.family.members) == pytest.approx(1)
 
 
-def test_its_formula_in_jax_is_what_it_evaluates_and_the_mean_of_its_members(fitted):
+def test_its_jax_formula_equals_evaluate_and_the_weighted_mean(fitted):
     points, law = Points.of(FRESH_QXK), fitted.family
     losses_TxQ = fitting.evaluate(law, fitted.theta_TxP, points)
     with jax.enable_x64(True):
@@ -62,7 +62,7 @@ def test_its_formula_in_jax_is_what_it_evaluates_and_the_mean_of_its_members(fit
     np.testing.assert_allclose(losses_TxQ, np.einsum("tm,mtq->tq", fitted.theta_TxP[:, :2], members), rtol=1e-12)
 
 
-def test_a_stack_asked_for_by_name_is_fitted_and_saved(fitted, tmp_path):
+def test_a_named_stack_is_fitted_and_saved(fitted, tmp_path):
     assert fitted.law == "stack(additive, gp)"
     fitted.save(tmp_path)
     loaded = laws.LawFit.load(tmp_path)
@@ -72,7 +72,7 @@ def test_a_stack_asked_for_by_name_is_fitted_and_saved(fitted, tmp_path):
     assert loaded.params == fitted.params
 
 
-def test_weights_of_a_fold_are_found_without_it(noisy_table):
+def test_weights_of_a_fold_do_not_use_its_rows(noisy_table):
     dataset = build_dataset(noisy_table, False, None)
     split, rng = split_mixtures(dataset.group_R, 0), np.random.default_rng(0)
 
@@ -90,7 +90,7 @@ def test_weights_of_a_fold_are_found_without_it(noisy_table):
     assert not np.allclose(before_TxFxM, after_TxFxM)
 
 
-def test_stacks_that_cannot_be_get_a_sentence():
+def test_impossible_stacks_are_errors():
     with pytest.raises(InputError, match="'stack.gp.' .*two laws or more"):
         get_law("stack(gp)")
     with pytest.raises(InputError, match="laws with and without scale"):

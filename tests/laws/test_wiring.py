@@ -1,4 +1,4 @@
-"""What laws that ignore the mixture, count repeats or never saw a domain ask of a table and of a query."""
+"""Tables and queries of laws that ignore the mixture or count repeats, and of domains that no run used."""
 
 import jax
 import numpy as np
@@ -110,7 +110,7 @@ def test_published_repeats_discount_only_a_model_too_large_for_its_text(name):
     assert (wide_R[best + 2 :] > plain_R[best + 2 :]).all()
 
 
-def test_auto_compares_repeats_only_where_text_is_read_again():
+def test_auto_compares_repeats_only_if_text_is_repeated():
     table, _ = planted_repeats("effective")
     _, families, _ = candidate_laws(table, "auto", None)
     assert {"effective", "effective+repeats"} <= {f.name for f in families}
@@ -149,7 +149,7 @@ def test_a_law_without_the_mixture_takes_one_domain():
         laws.fit(RunTable(frame), "additive-scale", bootstrap=2)
 
 
-def test_domain_that_no_run_used_is_told_and_refused():
+def test_a_domain_that_no_run_used_is_noted_and_cannot_be_predicted():
     table = planted_table("effective").frame
     frame = table.assign(**{"mix/news": 0.0})
     fit = laws.fit(RunTable(frame), "effective", bootstrap=2)
@@ -161,7 +161,7 @@ def test_domain_that_no_run_used_is_told_and_refused():
         fit.predict(np.array([0.5, 0.0, 0.0, 0.5]))
 
 
-def test_what_repeats_lack_gets_a_sentence():
+def test_missing_inputs_of_repeats_are_errors():
     table, _ = planted_repeats("effective-scale")
     name = "effective-scale+repeats"
     with pytest.raises(InputError, match="needs column 'unique_tokens/web'.*without repeats"):
@@ -179,18 +179,18 @@ def test_what_repeats_lack_gets_a_sentence():
         laws.fit(RunTable(frame), "effective+repeats", bootstrap=2)
 
 
-def test_text_is_as_scarce_as_it_was_in_the_table():
+def test_a_query_has_the_unique_tokens_of_the_table_by_default():
     """Where every run had the same text, a query that says nothing of it has that text too."""
     table, _ = planted_repeats("effective-scale")
     frame = table.frame.assign(**{f"unique_tokens/{d}": u for d, u in UNIQUE.items()})
     fit = laws.fit(RunTable(frame), "effective-scale+repeats", bootstrap=2)
     at = {"n_params": 4e6, "n_tokens": 3e9}
-    said = fit.predict(np.eye(3), **at, unique_tokens=UNIQUE)
-    np.testing.assert_array_equal(fit.predict(np.eye(3), **at), said)
-    assert (said > fit.predict(np.eye(3), **at, unique_tokens=np.full(3, np.inf)) + 1e-3).any()
+    given = fit.predict(np.eye(3), **at, unique_tokens=UNIQUE)
+    np.testing.assert_array_equal(fit.predict(np.eye(3), **at), given)
+    assert (given > fit.predict(np.eye(3), **at, unique_tokens=np.full(3, np.inf)) + 1e-3).any()
 
 
-def test_tokens_of_the_question_count_for_repeats_without_scale():
+def test_tokens_of_the_query_matter_for_repeats_without_scale():
     table, _ = planted_repeats("effective")
     fit = laws.fit(table, "effective+repeats", bootstrap=2)
     few, many = (fit.predict(np.eye(3), n_tokens=d, unique_tokens=UNIQUE) for d in (1e7, 1e10))

@@ -77,7 +77,7 @@ def test_chosen_runs_locate_the_optimum_sooner_than_random_ones():
     assert np.mean(ours, axis=0)[1] <= np.mean(random, axis=0)[1] + 1e-9
 
 
-def test_each_run_lowers_the_uncertainty_and_a_seed_gives_one_answer(fitted):
+def test_each_run_reduces_the_uncertainty_and_a_seed_is_reproducible(fitted):
     chosen = next_runs(fitted, 6, seed=3)
     errors = [chosen.attrs["standard_error"], *chosen["standard_error"]]
     assert (np.diff(errors) < 0).all()
@@ -88,14 +88,14 @@ def test_each_run_lowers_the_uncertainty_and_a_seed_gives_one_answer(fitted):
     assert len(weights.drop_duplicates()) == 6
 
 
-def test_bounds_hold_for_what_is_run(fitted):
+def test_next_runs_are_within_bounds(fitted):
     chosen = next_runs(fitted, 6, lower={"web": 0.1}, upper={"maths": 0.2, "code": 0.0})
     assert (chosen["mix/web"] >= 0.1 - 1e-9).all()
     assert (chosen["mix/maths"] <= 0.2 + 1e-9).all()
     assert (chosen["mix/code"] == 0).all()
 
 
-def test_what_is_proposed_lies_where_the_table_says_something():
+def test_proposed_mixtures_lie_near_the_hull_of_the_table():
     # Weights of the table stay below a half; the corners that an optimal design loves lie far outside of it.
     h_RxK = np.random.default_rng(1).dirichlet(np.full(5, 12.0), 20)
     one = fit(table(h_RxK), law="effective", bootstrap=20)
@@ -130,13 +130,13 @@ def test_a_mixture_that_was_run_is_less_informative():
     assert gone[1] < 0.6 * gone[0]
 
 
-def test_a_target_that_counts_nothing_does_not_matter(fitted):
+def test_a_target_of_weight_zero_has_no_influence(fitted):
     chosen = next_runs(fitted, 4, weights={"chat": 1.0})
     assert chosen.attrs["standard_error"] > 0
     assert not chosen.equals(next_runs(fitted, 4, weights={"qa": 1.0}))
 
 
-def test_the_budget_holds_and_buys_more_when_it_is_larger(scaled):
+def test_a_larger_budget_reduces_the_uncertainty_more(scaled):
     at = {"n_params": 6.4e7, "n_tokens": 1e9, "sizes": [1e6, 4e6, 1.6e7], "tokens": [1e8, 3e8]}
     small, large = (next_runs(scaled, 6, budget_flops=b, **at) for b in (1e16, 1e17))
     assert small["flops"].sum() <= 1e16
@@ -166,13 +166,13 @@ def test_sizes_and_tokens_are_those_of_the_table_where_none_are_given(scaled):
         ({"runs": 2, "seed": -1}, ["seed is -1"]),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(fitted, options, words):
+def test_wrong_options_of_next_runs_are_errors(fitted, options, words):
     with pytest.raises(InputError) as refusal:
         next_runs(fitted, **options)
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_a_law_with_scale_must_know_where_the_optimum_is_wanted(scaled):
+def test_a_law_with_scale_needs_a_size_for_the_optimum(scaled):
     with pytest.raises(InputError, match="n_params"):
         next_runs(scaled, 2)
 
@@ -182,9 +182,9 @@ def test_the_command_designs_first_runs(tmp_path, capsys):
     assert (
         main(["design", "--domains", "web,code,books", "--runs", "7", "--lower", "web", "0.2", "--out", str(out)]) == 0
     )
-    said, saved = capsys.readouterr().out, pd.read_csv(out)
-    assert "web" in said
-    assert "variance" in said
+    printed, saved = capsys.readouterr().out, pd.read_csv(out)
+    assert "web" in printed
+    assert "variance" in printed
     assert len(saved) == 7
     assert (saved["mix/web"] >= 0.2).all()
     assert main(["design", "--candidates", str(out), "--runs", "3"]) == 0
@@ -195,10 +195,10 @@ def test_the_command_designs_next_runs(tmp_path, capsys, fitted):
     fitted.save(tmp_path / "fit")
     scale = ["--sizes", "1e6", "--tokens", "1e8", "--budget-flops", "2e15"]
     assert main(["design", str(tmp_path / "fit"), "--runs", "5", *scale, "--out", str(tmp_path / "next.csv")]) == 0
-    said, saved = capsys.readouterr().out, pd.read_csv(tmp_path / "next.csv")
+    printed, saved = capsys.readouterr().out, pd.read_csv(tmp_path / "next.csv")
     assert len(saved) == 3
-    assert "FLOPs" in said
-    assert "standard_error" in said
+    assert "FLOPs" in printed
+    assert "standard_error" in printed
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ def test_the_command_designs_next_runs(tmp_path, capsys, fitted):
         (["nowhere", "--domains", "a,b"], ["--domains", "with a fit"]),
     ],
 )
-def test_the_command_says_what_is_missing(arguments, words, capsys):
+def test_the_command_explains_missing_arguments(arguments, words, capsys):
     assert main(["design", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    assert all(word in said for word in words), said
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert all(word in printed for word in words), printed
 
 
 def test_runs_follow_a_fit_for_larger_sizes():

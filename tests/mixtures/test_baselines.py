@@ -24,13 +24,13 @@ def test_temperature_runs_from_natural_to_uniform():
     assert baselines.temperature(TOKENS, 0.5)["wiki"] == pytest.approx(10**0.5 / (900**0.5 + 90**0.5 + 10**0.5))
 
 
-def test_classes_get_equal_shares_and_share_them_by_size():
+def test_classes_have_equal_weight_divided_by_size():
     mixture = baselines.class_balanced(TOKENS | {"arxiv": 30.0}, {"wiki": "reference", "arxiv": "reference"})
     assert dict(mixture) == pytest.approx({"web": 1 / 3, "code": 1 / 3, "wiki": 1 / 12, "arxiv": 1 / 4})
     assert mixture.domains == ("web", "code", "wiki", "arxiv")
 
 
-def test_quality_is_what_a_filter_leaves():
+def test_quality_is_the_mixture_after_a_filter():
     mixture = baselines.quality(TOKENS, {"web": 0.1, "code": 1.0, "wiki": 0.0})
     assert dict(mixture) == pytest.approx({"web": 0.5, "code": 0.5, "wiki": 0.0})
 
@@ -46,7 +46,7 @@ def test_unimax_is_even_below_its_caps(budget):
     assert sum(mixture.values()) == pytest.approx(1)
 
 
-def test_the_whole_corpus_is_the_natural_mixture_whatever_is_relevant():
+def test_relevance_with_share_one_is_the_natural_mixture():
     samples = {d: [f"{d} word number {i}" for i in range(20)] for d in TOKENS}
     mixture = baselines.relevance(TOKENS, samples, ["code word"], share=1.0)
     assert dict(mixture) == pytest.approx(dict(baselines.natural(TOKENS)))
@@ -95,7 +95,7 @@ def test_relevance_follows_an_embedding_where_one_is_given(pieces):
         (lambda: baselines.relevance(TOKENS, dict.fromkeys(TOKENS, ["a"]), [" "]), ["no text"]),
     ],
 )
-def test_a_baseline_that_cannot_be_made_is_refused(make, words):
+def test_baselines_with_wrong_inputs_are_errors(make, words):
     with pytest.raises(InputError) as caught:
         make()
     assert all(word in str(caught.value) for word in words), caught.value
@@ -137,7 +137,7 @@ def test_an_experiment_has_baselines_by_name(complete, store):
     assert set(baselines.BASELINES) == set(get_args(BaselineName))
 
 
-def test_the_prior_is_what_the_draws_spread_around(complete, store):
+def test_the_prior_is_the_centre_of_the_draws(complete, store):
     def drawn(prior):
         design = Design(dirichlet=60, vertices=False, centre=False, natural=False, held_out=0, prior=prior,
                         temperature=1.0, strength=(50.0, 100.0))  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_prior_is_what_the_draws_spread_around(complete, store):
     assert given[store.domains.index("romance")] > 0.005  # a domain that nobody trains cannot be learned of
 
 
-def test_a_prior_that_cannot_be_made_is_refused_before_anything_is_built(small, complete):
+def test_a_prior_without_its_settings_is_an_error_of_the_config(small, complete):
     with pytest.raises(InputError, match="design.prior is quality.*baselines.scores"):
         replace(small, design=Design(prior="quality"))
     with pytest.raises(InputError, match="baselines.scores names 'cdoe'.*'code'"):

@@ -1,4 +1,4 @@
-"""Designs before any table: the reported variance is that of a Gaussian posterior, and what a planted law shows."""
+"""Designs before any table: the reported variance is that of a Gaussian posterior, and planted laws fit better."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def average_variance(h_NxK, chosen):
     return np.mean(np.diag(prior_NxN) - np.einsum("rn,rn->n", some_RxN, np.linalg.solve(middle_RxR, some_RxN)))
 
 
-def test_the_uncertainty_it_reports_is_the_posterior_variance_and_below_that_of_random_designs():
+def test_the_reported_uncertainty_is_the_posterior_variance_and_below_random_designs():
     h_NxK = pool()
     chosen, left_R = optimal_subset(h_NxK, 12)
     assert len(set(chosen)) == 12
@@ -38,7 +38,7 @@ def test_the_uncertainty_it_reports_is_the_posterior_variance_and_below_that_of_
     assert left_R[-1] < 0.9 * min(random)
 
 
-def test_a_run_taken_back_leaves_no_trace():
+def test_removing_a_run_undoes_adding_it():
     rng = np.random.default_rng(0)
     root_MxAxA = rng.normal(size=(2, 9, 9))
     whole_MxAxA = root_MxAxA @ root_MxAxA.transpose(0, 2, 1)
@@ -62,7 +62,7 @@ def test_the_design_is_no_worse_than_any_of_a_small_pool():
     assert average_variance(h_NxK, chosen) < 1.02 * best
 
 
-def test_the_budget_holds_and_expensive_runs_must_be_worth_their_cost():
+def test_choices_stay_within_the_budget_and_weigh_gain_against_cost():
     shared = np.ones((1, 4, 4))
     uncertainty = Uncertainty(shared, shared[:, :1], 1.0, np.array([[0.1, 1.0, 1.0, 1.0]]))
     chosen, left_R = choose(uncertainty, 4, cost_N=np.array([10.0, 1.0, 1.0, 1.0]), budget=3.0)
@@ -98,7 +98,7 @@ def test_the_prior_of_a_law_makes_a_design_too():
     assert left_R[-1] < 0.2
 
 
-def test_bounds_are_kept_and_a_seed_gives_one_design():
+def test_a_design_is_within_bounds_and_reproducible():
     lower, upper = {"web": 0.2}, {"code": 0.3, "maths": 0.05, "books": 0.0}
     one, again, other = (optimal_design(DOMAINS, 15, {"web": 8, "code": 2}, lower, upper, s) for s in (0, 0, 1))
     assert one.equals(again)
@@ -128,7 +128,7 @@ def test_every_domain_is_used():
         ((("web", "code"), 4, None, None, None, -1), ["seed is -1"]),
     ],
 )
-def test_a_design_that_cannot_be_is_refused(arguments, words):
+def test_impossible_designs_are_errors(arguments, words):
     with pytest.raises(InputError) as refusal:
         optimal_design(*arguments)
     assert all(word in str(refusal.value) for word in words)

@@ -1,4 +1,4 @@
-"""Schedules: what they ask for, stage by stage and over a whole run."""
+"""Schedules: their mixture at every stage and over a whole run."""
 
 import pytest
 
@@ -21,13 +21,13 @@ def test_a_staged_schedule_has_the_mean_of_its_mixtures_weighted_by_tokens():
     }  # fmt: skip
 
 
-def test_a_constant_schedule_is_its_mixture():
+def test_a_constant_schedule_has_one_span():
     assert Constant(WEB).mixture is WEB
     assert Constant(WEB).spans(10) == ((10, WEB),)
     assert Constant(WEB).columns(["web", "code"]) == {}
 
 
-def test_schedules_are_told_apart_and_the_order_of_domains_means_nothing():
+def test_configs_of_schedules_differ_but_ignore_the_order_of_domains():
     turned = Constant(Mixture({"code": 0.1, "web": 0.9}))
     assert turned.config == Constant(WEB).config
     assert Staged(((1.0, WEB),)).config != Constant(WEB).config
@@ -40,11 +40,11 @@ def test_stages_come_from_a_config():
 
 
 @pytest.mark.parametrize("shares", [(), (0.5, 0.4), (1.5, -0.5)])
-def test_shares_that_do_not_divide_a_run_are_refused(shares):
+def test_shares_that_do_not_sum_to_one_are_errors(shares):
     with pytest.raises(InputError):
         Staged(tuple((share, WEB) for share in shares))
 
 
-def test_a_stage_of_less_than_a_step_is_refused():
+def test_a_stage_shorter_than_one_step_is_an_error():
     with pytest.raises(InputError, match="0.001"):
         Staged(((0.999, WEB), (0.001, CODE))).spans(100)
