@@ -209,11 +209,7 @@ def kl_divergence(h_QxK, prior_K, xp=np):
 def bounds(
     domains: Sequence[str], lower: Mapping[str, float] | None, upper: Mapping[str, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest weight of every domain, shapes (K,), (K,).
-
-    Raises:
-        InputError: an unknown domain, a bound outside 0..1, or bounds that no mixture satisfies.
-    """
+    """Least and greatest weight of every domain, (K,), (K,); InputError if unknown, outside 0..1 or contradictory."""
     given = Constraints(lower=dict(lower or {}), upper=dict(upper or {}))
     for name in ("lower", "upper"):
         for domain in getattr(given, name):

@@ -279,11 +279,7 @@ def target_index(name: str, targets: Sequence[str], columns: Sequence[str], wher
 
 
 def target_weights(targets: Sequence[str], columns: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
-    """Normalized weights in the order of the targets, shape (T,); all equal if none is given.
-
-    Raises:
-        InputError: a name is unknown, a weight is negative or not finite, or all are zero.
-    """
+    """Normalized weights of the targets, (T,), all equal if none is given; InputError if they are not weights."""
     if not weights:
         return np.full(len(targets), 1 / len(targets))
     weight_T = np.zeros(len(targets))

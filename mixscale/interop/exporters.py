@@ -94,11 +94,7 @@ def export(
 
 
 def parse_paths(words: Sequence[str]) -> dict[str, list[str]]:
-    """Paths from `DOMAIN=PATH`; a domain may have several.
-
-    Raises:
-        InputError: a word has another form.
-    """
+    """Paths from `DOMAIN=PATH`, of which a domain may have several; InputError for a word of another form."""
     found: dict[str, list[str]] = {}
     for word in words:
         domain, _, path = word.partition("=")

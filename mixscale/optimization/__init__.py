@@ -71,10 +71,8 @@ def optimize(
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; seeds are not negative")
-    objective, constraints = (
-        _from_fields(cls, given, name, short)
-        for cls, given, name in ((Objective, objective, "objective"), (Constraints, constraints, "constraints"))
-    )
+    objective = _from_fields(Objective, objective, "objective", short)
+    constraints = _from_fields(Constraints, constraints, "constraints", short)
     if short:
         known = [f.name for cls in (Objective, Constraints) for f in fields(cls)]
         raise InputError(f"optimize has no option '{next(iter(short))}'{did_you_mean(next(iter(short)), known)}")
@@ -113,9 +111,8 @@ def _unconstrained(problem: Problem) -> Problem | None:
         return None
     # Available tokens still limit a law that counts repeats; only the cap on epochs is gone.
     available = problem.constraints.available
-    return replace(
-        problem, constraints=Constraints(available=available, epochs=np.inf) if available else Constraints()
-    )
+    free = Constraints(available=available, epochs=np.inf) if available else Constraints()
+    return replace(problem, constraints=free)
 
 
 def _solved(

@@ -67,11 +67,7 @@ class Polytope:
 
 
 def polytope(linear: Sequence[Linear], domains: int) -> Polytope:
-    """The mixtures that satisfy linear constraints.
-
-    Raises:
-        InputError: there is none; the message names a smallest set of constraints that contradict each other.
-    """
+    """The mixtures that satisfy linear constraints; if there are none, an InputError by `contradiction`."""
     above_K = next((c.above_K for c in linear if c.above_K is not None), None)
     all_rows = _all_rows(linear, domains, above_K)
     (rows_LxX, limit_L, owner_L), (equal_QxX, equal_Q, held_Q) = _stacked(all_rows)

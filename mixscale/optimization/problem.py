@@ -127,11 +127,7 @@ class Problem:
         return f_SxTxQ.transpose(0, 2, 1) * self.unit_T + self.offset_T
 
     def reference(self, theta_SxTxP: np.ndarray) -> np.ndarray:
-        """The reference of each scenario's costs, shape (S, T).
-
-        Raises:
-            InputError: it is the current mixture, and there is none.
-        """
+        """The reference of each scenario's costs, (S, T); InputError if it needs a missing current mixture."""
         if self.spec.reference == "current":
             return self.costs(theta_SxTxP, self._current()[None])[:, 0]
         return np.tile(self._best_T, (len(theta_SxTxP), 1))
@@ -209,9 +205,8 @@ class Problem:
     def residuals(self, h_K: np.ndarray) -> dict[str, float]:
         """Excess of a mixture over each constraint by its name, over kept targets by the fitted law."""
         cost_1xT = self.costs(self.fit.theta_TxP[None], h_K[None])[0] if self.of_form(TargetLimit) else None
-        return {
-            c.name: float(c.residual(cost_1xT if isinstance(c, TargetLimit) else h_K[None])[0]) for c in self.parts
-        }
+        of = ((c, cost_1xT if isinstance(c, TargetLimit) else h_K[None]) for c in self.parts)
+        return {c.name: float(c.residual(argument)[0]) for c, argument in of}
 
     def violated(self, h_K: np.ndarray, tolerance: float = 1e-6) -> tuple[Constraint, ...]:
         residuals = self.residuals(h_K)

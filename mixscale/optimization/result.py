@@ -86,8 +86,7 @@ class Optimum:
     def regret(self, mixture: Mapping[str, float]) -> Estimate:
         """Excess of `mixture` over the optimum by the law, with an interval, paired over bootstrap laws.
 
-        Raises:
-            InputError: the fit lacks a domain of the mixture, or this optimum was loaded without its fit.
+        InputError if the fit lacks a domain of the mixture, or this optimum was loaded without its fit.
         """
         if self.problem is None:
             raise InputError("this optimum was loaded without its fit; call `optimum.of(fit)` first")
@@ -101,11 +100,7 @@ class Optimum:
         return worse, float(lo), float(hi)
 
     def of(self, fit: LawFit) -> Optimum:
-        """This optimum with its problem, for the fit that it was solved from.
-
-        Raises:
-            InputError: the fit differs in law, domains, targets or its predictions at the optimum.
-        """
+        """This optimum with its problem; InputError if the fit has another law, domains, targets or predictions."""
         for kind, mine, its in (
             ("law", (self.law,), (fit.law,)),
             ("domains", self.mixture.domains, fit.domains),
@@ -138,11 +133,7 @@ class Optimum:
         return notebook_html("optimum", self)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, atomically, without the fit.
-
-        Raises:
-            InputError: `path` is a folder, or lies below a file.
-        """
+        """Write as JSON, atomically, without the fit; InputError if `path` is a folder or lies below a file."""
         about: dict[str, Any] = {"format": FORMAT}
         about |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "problem"}
         about |= {"skill": self.skill.to_json(), "constraints": self.constraints.to_json()}
@@ -151,11 +142,7 @@ class Optimum:
 
     @classmethod
     def load(cls, path: str | Path) -> Optimum:
-        """The optimum saved at `path`, without its fit.
-
-        Raises:
-            InputError: there is no such file, it is not an optimum, or it has another format.
-        """
+        """The optimum saved at `path`, without its fit; InputError if it is missing or has another format."""
         try:
             about = json.loads(Path(path).read_text())
             if not isinstance(about, dict) or "mixture" not in about:

@@ -26,21 +26,16 @@ from mixscale.io import atomic_write
 
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 FIT, HELD_OUT = "#9aa5b1", "#0072b2"
-COLOURS = {
-    "optimum": "#d55e00", "current": "#222222", "best": "#a14a80", "natural": "#0072b2", "uniform": "#00805e",
-    "unconstrained": "#b8860b", "temperature": "#56b4e9", "class-balanced": "#117733", "quality": "#882255",
-    "relevance": "#cc79a7", "unimax": "#44aa99", "given": "#6f6f6f",
+MIXTURES = {
+    "optimum": ("optimum", "#d55e00", "o"), "current": ("current", "#222222", "X"),
+    "best": ("best fitted", "#a14a80", "D"), "natural": ("natural", "#0072b2", "s"),
+    "uniform": ("uniform", "#00805e", "^"), "unconstrained": ("unconstrained", "#b8860b", "v"),
+    "temperature": ("temperature", "#56b4e9", "<"), "class-balanced": ("class-balanced", "#117733", ">"),
+    "quality": ("quality-weighted", "#882255", "p"), "relevance": ("relevance-weighted", "#cc79a7", "P"),
+    "unimax": ("UniMax", "#44aa99", "h"), "given": ("given", "#6f6f6f", "d"),
 }  # fmt: skip
-MARKERS = {
-    "optimum": "o", "current": "X", "best": "D", "natural": "s", "uniform": "^", "unconstrained": "v",
-    "temperature": "<", "class-balanced": ">", "quality": "p", "relevance": "P", "unimax": "h", "given": "d",
-}  # fmt: skip
-LABELS = {
-    "optimum": "optimum", "current": "current", "best": "best fitted", "natural": "natural", "uniform": "uniform",
-    "unconstrained": "unconstrained", "temperature": "temperature", "class-balanced": "class-balanced",
-    "quality": "quality-weighted", "relevance": "relevance-weighted", "unimax": "UniMax", "given": "given",
-}  # fmt: skip
-"""Names of the compared mixtures in figures, tables and sentences."""
+LABELS, COLOURS, MARKERS = ({name: look[i] for name, look in MIXTURES.items()} for i in range(3))
+"""Names of the compared mixtures in figures, tables and sentences, their colours and markers."""
 RUNS = {"fit": ("o", FIT, "fitted"), "left_out": ("o", FIT, "fitted, each left out"),
         "held_out": ("o", HELD_OUT, "held out"), "verify": ("D", COLOURS["optimum"], "verification")}  # fmt: skip
 """Marker, colour and name of each kind of run."""

@@ -47,17 +47,14 @@ class Inputs:
     front: pd.DataFrame | None = None  # of `optimization.pareto`
 
     def __post_init__(self):
-        for kind, needed, known, command in (
-            ("target", self.targets, self.table.targets, "fit"),
-            ("domain", self.fit.domains, self.table.domains, "fit"),
-            ("target", self.optimum.weights, self.fit.targets, "optimize"),
-            ("domain", self.optimum.mixture.domains, self.fit.domains, "optimize"),
+        for kind, needed, known in (
+            ("target", self.targets, self.table.targets),
+            ("domain", self.domains, self.table.domains),
         ):
             if lost := [n for n in needed if n not in known]:
-                of, whole = ("fit", "run table") if command == "fit" else ("optimum", "fit")
                 raise InputError(
-                    f"{kind} '{lost[0]}' of the {of} is not in the {whole} ({', '.join(known)}); "
-                    f"the {of} was made from another {whole}, so run `mixscale {command}` again"
+                    f"{kind} '{lost[0]}' of the fit is not in the run table ({', '.join(known)}); the fit was made "
+                    "from another run table, so run `mixscale fit` again"
                 )
         object.__setattr__(self, "optimum", self.optimum.of(self.fit))
         if problem := self.front is not None and self._front_problem(self.front):

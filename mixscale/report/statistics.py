@@ -53,9 +53,7 @@ def pooled_noise(values_R: np.ndarray, mixture_R: np.ndarray, seed_R: np.ndarray
     mean_M = np.bincount(mixture_R, values_R) / count_M
     sd = float(np.sqrt(((values_R - mean_M[mixture_R]) ** 2).sum() / degrees))
     left = residual(values_R, mixture_R, seed_R)
-    if left is None:
-        return Noise(sd, degrees, None, 0)
-    return Noise(sd, degrees, float(np.sqrt(2 * left.variance)), left.degrees_of_freedom)
+    return Noise(sd, degrees, left and left.standard_error(1), left.degrees_of_freedom if left else 0)
 
 
 def residual(values_R: np.ndarray, mixture_R: np.ndarray, seed_R: np.ndarray) -> Residual | None:

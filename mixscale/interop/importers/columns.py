@@ -91,11 +91,7 @@ def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
 
 
 def as_scores(names: dict[str, str], globs: Sequence[str]) -> dict[str, str]:
-    """`names` (old to new), with `score/...` for targets whose old or new name matches a glob.
-
-    Raises:
-        InputError: a glob matches no target.
-    """
+    """`names` (old to new), with `score/...` for targets that match a glob; InputError if one matches none."""
     bare = {old: new.split("/", 1)[1] for old, new in names.items() if new.startswith(TARGETS)}
     scores = dict(names)
     for glob in globs:
