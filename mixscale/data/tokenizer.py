@@ -104,8 +104,16 @@ class Bpe(Tokenizer):
     @classmethod
     def of_file(cls, path: Path, end: str) -> Bpe:
         """The tokenizer.json at `path` or in it; `end`, or else its own end-of-sequence token, ends a document."""
+        from tokenizers import Tokenizer
+
         file = path / FILE if path.is_dir() else path
-        model = _hugging_face(file)
+        if not file.is_file():
+            raise InputError(f"'{file}' is not a file; give a {FILE} or a folder that contains one")
+        try:
+            model = Tokenizer.from_file(str(file))
+        # The library raises no specific error.
+        except Exception as error:
+            raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
         config = file.with_name(CONFIG)
         try:
             found = json.loads(config.read_text("utf-8")) if config.is_file() else None
@@ -192,25 +200,12 @@ def load(folder: Path) -> Bytes | Bpe | SentencePiece:
         return Bytes()
     if kind == "sentencepiece":
         return SentencePiece((folder / SENTENCEPIECE_FILE).read_bytes())
-    end = json.loads((folder / CONFIG).read_text("utf-8"))["eos_token"] if (folder / CONFIG).is_file() else END
-    return Bpe(_hugging_face(folder / FILE), end)
+    return Bpe.of_file(folder, "" if (folder / CONFIG).is_file() else END)
 
 
 def file_hash(folder: Path) -> str:
     """Ten hexadecimal digits of the SHA-256 of the saved tokenizer."""
     return _sha256((Path(folder) / FILE).read_bytes())[:10]
-
-
-def _hugging_face(file: Path) -> tokenizers.Tokenizer:
-    from tokenizers import Tokenizer as Model
-
-    if not file.is_file():
-        raise InputError(f"'{file}' is not a file; give a {FILE} or a folder that contains one")
-    try:
-        return Model.from_file(str(file))
-    except Exception as error:
-        # The library raises no specific error.
-        raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
 
 
 def _sha256(raw: bytes) -> str:

@@ -76,7 +76,7 @@ class Job:
     def read(self, number: int, domains: tuple[str, ...]) -> Iterator[tuple[str, Document] | Damage | None]:
         """Domain and document of each record of a piece, or its damage; None for a record without a domain."""
         group = [self.corpus.domains[domain] for domain in self.domains(number)]
-        takers = [(domain, sources.taker(self.corpus.domains[domain])) for domain in domains]
+        takers = [(domain, sources.reader(self.corpus.domains[domain]).take) for domain in domains]
         whole, piece = group[0].without_limits(), self.pieces[number][1]
         for found in sources.reader(whole).records(piece, self.corpus.max_record_bytes, sources.keys(group)):
             if isinstance(found, Damage):

@@ -33,7 +33,8 @@ class Compute:
 
 
 def on_cpu() -> bool:
-    return jax.default_backend() == "cpu"  # programs are compiled for it
+    """Whether programs are compiled for the CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def activation_dtype(dtype: str) -> jnp.dtype:

@@ -51,12 +51,10 @@ class Position:
 
 
 class RunCursor:
-    """Moves one run through its segments, from `position` on; `offered` are the rows that it may draw, by domain."""
+    """Moves one run through its segments, from `position` on."""
 
-    def __init__(
-        self, run: Run, store: TokenStore, sampler: Sampler, offered: Mapping[str, np.ndarray], position: Position
-    ):
-        self.run, self._store, self._sampler, self._offered, self.position = run, store, sampler, offered, position
+    def __init__(self, run: Run, store: TokenStore, sampler: Sampler, position: Position):
+        self.run, self._store, self._sampler, self.position = run, store, sampler, position
         self._total = steps_of(run.train.tokens, run.train, store.context)
         self._segments = segments(run.optimizer, run.train, store.context)
         self.steps = sum(segment.last - segment.first for segment in self._segments)
@@ -130,7 +128,7 @@ class RunCursor:
         store, run, step = self._store, self.run, self.position.step
         body, everything = count_parameters(run.model, store.vocab_size)
         tokens, drawn = step * self.tokens_per_step, self.tokens()
-        unique = {d: len(rows) * store.context for d, rows in self._offered.items()}
+        unique = {d: len(rows) * store.context for d, rows in self._sampler.offered.items()}
         return {
             "run": run.id,
             "seed": run.seed,

@@ -147,10 +147,8 @@ def _described(run: Path) -> dict[str, Any]:
 def _opened(path: Path, described: dict[str, Any]) -> TokenStore:
     wanted = described["run"]["store"]
     if not path.is_dir():
-        raise InputError(
-            f"token store {wanted}, which has the tokenizer of run {described['id']}, is not at '{path}'; "
-            "give its folder with --store, or build it again with `mixscale corpus`"
-        )
+        problem = f"token store {wanted}, which has the tokenizer of run {described['id']}, is not at '{path}'"
+        raise InputError(f"{problem}; give its folder with --store, or build it again with `mixscale corpus`")
     store = TokenStore.open(path)
     if store.id != wanted:
         raise InputError(f"run {described['id']} was trained on token store {wanted}; '{path}' is store {store.id}")

@@ -90,8 +90,6 @@ class _Loop:
         self.checkpoints = stack.enter_context(closing(Checkpoints(shared / "checkpoints", trainer.made_with(runs))))
         self.interrupt = stack.enter_context(Interrupt())
         self._agreement = Agreement()
-        # Idle places repeat the last run: they take no steps, and their state stays as it starts.
-        self._idle = trainer.population - len(runs)
         self._done, self._trunk, seconds = 0, None, 0.0
         # Metrics of the dispatch that is not read yet, its ranges, and the steps that each run had done before it.
         self._pending: tuple[dict[str, jax.Array], list[StepRange], list[int]] | None = None
@@ -105,8 +103,7 @@ class _Loop:
                 position.seen = parent.position["runs"][0]["drawn"] if parent else {}
         self.cursors = [trainer.cursor(run, position) for run, position in zip(runs, positions, strict=True)]
         if found is None:
-            start = trainer.start([run.seed for run in runs] + [runs[-1].seed] * self._idle)
-            self._live = trainer.inherit(start, parents)
+            self._live = trainer.start(runs, parents)
         else:
             self._live, self._trunk, self._done = found.live, found.trunk, found.done
             seconds = found.position["seconds"]
@@ -158,8 +155,7 @@ class _Loop:
         most = min(machine.steps_per_dispatch, machine.checkpoint_steps - self._done % machine.checkpoint_steps)
         ranges = [cursor.next_steps(most) for cursor in self.cursors]
         before = [cursor.position.done for cursor in self.cursors]
-        idle = [StepRange(ranges[-1].run, ranges[-1].sampler, 0, ranges[-1].learning_rate_S[:0])] * self._idle
-        self._live, metrics = self._trainer.advance(self._live, ranges + idle)
+        self._live, metrics = self._trainer.advance(self._live, ranges)
         self._done += max(part.steps for part in ranges)
         for cursor, part in zip(self.cursors, ranges, strict=True):
             cursor.advance(part.steps)

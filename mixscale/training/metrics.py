@@ -205,10 +205,8 @@ class WandbRun:
         try:
             import wandb
         except ImportError:
-            remedy = "pip install 'mixscale[wandb]', or leave the option out"
-            raise InputError(
-                f"machine.wandb is {project!r}, but the package wandb is not installed; {remedy}"
-            ) from None
+            problem = f"machine.wandb is {project!r}, but the package wandb is not installed"
+            raise InputError(f"{problem}; pip install 'mixscale[wandb]', or leave the option out") from None
         directory.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=project, id=run.id, name=run.id, resume="allow", config=to_json(run.config), dir=str(directory),

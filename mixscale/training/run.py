@@ -105,10 +105,8 @@ def segments(optimizer: Optimizer, train: Train, context: int) -> tuple[Segment,
     for point in points:
         fork = point - _decay_steps(optimizer, point)
         if fork < warmup:
-            raise InputError(
-                f"measuring at step {point} would decay from step {fork}, within the warm-up of {warmup} steps; "
-                "measure later or warm up for less"
-            )
+            problem = f"measuring at step {point} would decay from step {fork}, within the warm-up of {warmup} steps"
+            raise InputError(f"{problem}; measure later or warm up for less")
         if fork > trunk:
             planned.append(Segment(trunk, fork, branch=False, measure=False))
             trunk = fork

@@ -48,7 +48,7 @@ class Sampler:
         for domain in self.domains:
             if not len(offered.get(domain, ())):
                 raise InputError(f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows")
-        self._offered = offered
+        self.offered = offered
         # Two per domain, because readers ahead of the devices start the next epoch before all have finished this one.
         self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=len(offered[d]))) for d in self.domains}
         self._domain_N = apportion(
@@ -66,10 +66,10 @@ class Sampler:
         row_n = np.empty(len(domain_n), np.int32)
         for j, domain in enumerate(self.domains):
             here = np.flatnonzero(domain_n == j)
-            epoch_n, place_n = np.divmod(before_n[here], len(self._offered[domain]))
+            epoch_n, place_n = np.divmod(before_n[here], len(self.offered[domain]))
             for epoch in np.unique(epoch_n):
                 order_R = self._order[domain](int(epoch))
-                row_n[here[epoch_n == epoch]] = self._offered[domain][order_R[place_n[epoch_n == epoch]]]
+                row_n[here[epoch_n == epoch]] = self.offered[domain][order_R[place_n[epoch_n == epoch]]]
         return domain_n.astype(np.int32), row_n
 
     def counts(self, sequences: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ It starts, advances and measures populations; `loop.py` decides the order and wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -84,11 +85,18 @@ class Trainer:
         """The cursor of a run at `position`, whose `seen` rows its parents have drawn."""
         steps = steps_of(run.train.tokens, run.train, self.store.context)
         stages = [(length * self.batch, mixture) for length, mixture in run.schedule.spans(steps)]
-        offered = self._loader.offered(run)
-        return RunCursor(run, self.store, Sampler(stages, offered, run.seed, position.seen), offered, position)
+        sampler = Sampler(stages, self._loader.offered(run), run.seed, position.seen)
+        return RunCursor(run, self.store, sampler, position)
 
-    def start(self, seeds: Sequence[int]) -> State:
-        return self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
+    def start(self, runs: Sequence[Run], parents: Sequence[Restored | None]) -> State:
+        """Fresh weights and optimizer state from the runs' seeds, or those of their parents; idle places too."""
+        idle = self.population - len(runs)
+        seeds = [run.seed for run in [*runs, *runs[-1:] * idle]]
+        state = self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
+        if not any(parents):
+            return state
+        rows = [p.live if p else self.alone(state, r) for r, p in enumerate([*parents, *[None] * idle])]
+        return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
 
     def merge(self, where: Sequence[bool], there: State, here: State) -> State:
         """A new state: `there` for the marked runs, `here` for the others and for idle places."""
@@ -98,14 +106,6 @@ class Trainer:
     def alone(self, state: State, r: int) -> State:
         """Run r's part of a population's state, as a population of one."""
         return jax.tree.map(lambda x: x[r : r + 1], state)
-
-    def inherit(self, state: State, parents: Sequence[Restored | None]) -> State:
-        """`state` with the weights and moments of the parents of those runs that have one."""
-        if not any(parents):
-            return state
-        idle = [None] * (self.population - len(parents))
-        rows = [p.live if p else self.alone(state, r) for r, p in enumerate([*parents, *idle])]
-        return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
 
     def made_with(self, runs: Sequence[Run]) -> dict[str, Any]:
         """What a checkpoint must have been made with for `runs` to resume from it."""
@@ -120,6 +120,9 @@ class Trainer:
     def advance(self, state: State, ranges: Sequence[StepRange]) -> tuple[State, dict[str, jax.Array]]:
         """Trains a range of steps of each run, without waiting for the device; consumes `state`; metrics (R, S)."""
         S = self.machine.steps_per_dispatch
+        # Idle places repeat the last run without any steps.
+        idle = replace(ranges[-1], first=0, learning_rate_S=ranges[-1].learning_rate_S[:0])
+        ranges = [*ranges, *[idle] * (self.population - len(ranges))]
         rate_RxS = np.zeros((self.population, S), np.float32)
         for r, part in enumerate(ranges):
             rate_RxS[r, : part.steps] = part.learning_rate_S

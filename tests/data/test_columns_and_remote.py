@@ -153,9 +153,8 @@ def test_documents_do_not_depend_on_the_size_of_pieces(tmp_path, monkeypatch):
     for source in (Jsonl(f"{tmp_path}/*.jsonl"), Parquet(f"{tmp_path}/*.parquet"), TextFiles(f"{tmp_path}/*.jsonl")):
         whole = texts_of(source)
         for size in (1, 37, 1000, 5000):
-            pieces = package.reader(source).pieces(size)
-            found = [
-                package.taker(source)(f) for p in pieces for f in package.reader(source).records(p, 2**20, {"text"})
-            ]
+            reader = package.reader(source)
+            pieces = reader.pieces(size)
+            found = [reader.take(f) for p in pieces for f in reader.records(p, 2**20, {"text"})]
             assert [document.text for document in found] == whole
             assert len(pieces) > 1

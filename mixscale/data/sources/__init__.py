@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 import mixscale.data.sources.columns
 import mixscale.data.sources.text
 import mixscale.data.sources.tfds  # noqa: F401 (each registers its readers)
 from mixscale.config import Corpus, Source, content_hash
-from mixscale.data.sources.base import READERS, Damage, Document, Reader, Record, hash_all, meets, text_of
+from mixscale.data.sources.base import READERS, Damage, Document, Reader, hash_all
 from mixscale.errors import InputError
 
 PIECE = 2**24  # bytes that a process reads between two progress reports
@@ -23,26 +23,14 @@ def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Itera
 
     Raises InputError if nothing has that name or pattern, or a record cannot be used.
     """
-    take, read = taker(source), reader(source)
+    read = reader(source)
     for piece in read.pieces(PIECE):
         for found in read.records(piece, max_bytes, keys([source])):
-            document = found if isinstance(found, Damage) else take(found)
+            document = found if isinstance(found, Damage) else read.take(found)
             if isinstance(document, Damage):
                 raise InputError(document.reason)
             if document and document.text and not document.text.isspace():
                 yield document
-
-
-def taker(source: Source) -> Callable[[Record], Document | Damage | None]:
-    """A function that turns a record into a document of `source`, or into None if it does not meet the conditions."""
-
-    def take(record: Record) -> Document | Damage | None:
-        if source.where and not meets(record.fields, source.where):
-            return None
-        found = text_of(record, source.field)
-        return found if isinstance(found, Damage) else Document(found, record.work)
-
-    return take
 
 
 def keys(sources: Collection[Source]) -> set[str]:

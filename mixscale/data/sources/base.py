@@ -82,6 +82,13 @@ class Reader(ABC):
         """Parts of the source, in order, of about `size` bytes each if it can be divided: here, its files."""
         return [Piece((file.path,), 0, 1, file.size) for file in self.files()]
 
+    def take(self, record: Record) -> Document | Damage | None:
+        """The document in a record; None if it does not meet the source's conditions."""
+        if not meets(record.fields, self.source.where):
+            return None
+        found = text_of(record, self.source.field)
+        return found if isinstance(found, Damage) else Document(found, record.work)
+
     @abstractmethod
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
         """Records of a piece; one larger than `max_bytes` is damage. Fields other than `keys` may be left out."""

@@ -74,10 +74,9 @@ class TfdsReader(Reader):
         except Exception as error:
             (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
             folder = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
-            raise InputError(
-                f"{title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}. "
-                f"Prepare it there in the array_record format (`tfds build --file_format=array_record`)"
-            ) from error
+            problem = f"{title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}"
+            remedy = "Prepare it there in the array_record format (`tfds build --file_format=array_record`)"
+            raise InputError(f"{problem}. {remedy}") from error
 
 
 @contextmanager
@@ -91,10 +90,8 @@ def only_tfds_features(dataset: str) -> Iterator[None]:
 
         def trusted(cls: type, name: str) -> Any:
             if not name.startswith(TRUSTED):
-                reason = "which would run code that comes with the data"
-                raise InputError(
-                    f"{dataset} has a feature of class '{name}', {reason}; prepare it with TFDS's own features"
-                )
+                problem = f"has a feature of class '{name}', which would run code that comes with the data"
+                raise InputError(f"{dataset} {problem}; prepare it with TFDS's own features")
             return original.__func__(cls, name)
 
         connector.cls_from_name = classmethod(trusted)
