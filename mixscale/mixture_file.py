@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
-from mixscale.run_table import numeric, read_frame
+from mixscale.table_file import numeric, read_frame
 
 # A dict of weights, the path of a file, or the words of a command line: `web 0.7 code 0.3`, or one path.
 Written = Mapping[str, float] | str | Path | Sequence[str]

@@ -6,7 +6,7 @@ optimization, report), and knows nothing of either.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,12 @@ import pandas as pd
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.io import RUNS_CSV, RUNS_PARQUET, Status, atomic_write
 from mixscale.mixture import ROUNDING, Mixture
+from mixscale.table_file import check_unique, conversion_note, numeric, read_frame
 
 NUMERIC = ("seed", "step", "n_params", "n_params_total", "n_tokens", "flops", "seconds")
 SCORE = "score/"  # prefix of targets for which higher is better; for all others lower is better
 TARGETS = ("loss/", "metric/", SCORE)
 NUMERIC_PREFIXES = ("mix/", "stage/", "tokens/", "unique_tokens/", "epochs/", "bits_per_byte/", *TARGETS)
-ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")  # ways in which a CSV file may write a missing value
-# Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option.
-PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 EXACT = 1e-6  # largest deviation of a row's sum of weights from one that is left as it is (floating-point error)
 
 
@@ -149,8 +147,7 @@ class RunTable:
 
     def _check_columns(self) -> None:
         self.frame.columns = columns = [str(c) for c in self.frame.columns]
-        if repeated := [c for c in columns if columns.count(c) > 1]:
-            raise InputError(f"run table has column '{repeated[0]}' twice; rename or drop one")
+        check_unique(columns, "run table")
         if "run" not in columns:
             raise InputError(f"run table has no column 'run', the name of each run{did_you_mean('run', columns)}")
         if not self.domains:
@@ -172,12 +169,15 @@ class RunTable:
         if blank_R.any():
             raise InputError(f"row {int(blank_R.argmax())} has no run name; give every row one")
         frame["run"] = frame["run"].astype(str)
+        converted: dict[str, str] = {}
         for column in frame.columns:
             if column not in NUMERIC and not column.startswith(NUMERIC_PREFIXES):
                 continue
-            numbers = numeric(frame[column])
+            numbers = numeric(frame[column], converted)
             measured = column.startswith(("mix/", *TARGETS))
             frame[column] = numbers.astype(np.float64) if measured else numbers
+        if converted:
+            self.notes.append(conversion_note(converted))
 
     def _check_rows(self) -> None:
         frame = self.frame
@@ -261,41 +261,6 @@ def is_complete(frame: pd.DataFrame) -> np.ndarray:
     return (frame["status"].isna() | frame["status"].isin([Status.COMPLETE, ""])).to_numpy(dtype=bool)
 
 
-def read_frame(file: Path, text: Collection[str] = ("run",), **dialect) -> pd.DataFrame:
-    """The rows of a .csv or .parquet file, unchecked.
-
-    Args:
-        text: columns of a CSV file that stay text, such as run names 007 or NA.
-        dialect: pandas' options for a CSV file: sep, decimal.
-
-    Raises:
-        InputError: the file cannot be read, or its columns are not separated by commas (`sep`).
-    """
-    try:
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file)
-        dialect["encoding"] = "utf-8-sig"  # Excel begins a file with a byte order mark
-        columns = list(pd.read_csv(file, nrows=0, **dialect).columns)
-        _check_separator(file, columns)
-        absent = {c: ABSENT for c in columns if c not in text}
-        as_text = dict.fromkeys(text, str)
-        return pd.read_csv(file, **PRECISE, dtype=as_text, keep_default_na=False, na_values=absent, **dialect)
-    except InputError:
-        raise
-    except (OSError, ValueError, UnicodeError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
-        raise InputError(f"table '{file}' cannot be read: {error}") from error
-
-
-def numeric(values: pd.Series) -> pd.Series:
-    """A column as numbers; raises InputError if a value is not a number."""
-    try:
-        return pd.to_numeric(values)
-    except (ValueError, TypeError) as error:
-        refused = values[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
-        shown = f"'{refused.iloc[0]}'" if len(refused) else f"a value ({error})"
-        raise InputError(f"column '{values.name}' has {shown}, which is not a number") from error
-
-
 def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> InputError:
     """The error for weights that do not sum to one."""
     try:
@@ -318,15 +283,6 @@ def _remedy(total: float) -> str:
     return f". If these are token counts or relative weights, {normalize}" if total > 0 else ""
 
 
-def _check_separator(file: Path, columns: Sequence[str]) -> None:
-    if len(columns) == 1 and (found := next((s for s in ";\t|" if s in columns[0]), None)):
-        name = "a tab" if found == "\t" else f"'{found}'"
-        raise InputError(
-            f"the columns of '{file}' are separated by {name}; they must be separated by commas. `mixscale import csv "
-            f"{file} --out RUNS.csv` converts it"
-        )
-
-
 def _file_of(path: Path) -> Path:
     if path.is_dir():
         for name in (RUNS_PARQUET, RUNS_CSV):
@@ -335,6 +291,4 @@ def _file_of(path: Path) -> Path:
         raise InputError(f"folder '{path}' has neither {RUNS_PARQUET} nor {RUNS_CSV}")
     if not path.is_file():
         raise InputError(f"run table '{path}' does not exist")
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"run table '{path}' has suffix '{path.suffix}'; it must be .csv or .parquet")
     return path

@@ -207,15 +207,11 @@ def test_files_that_cannot_be_read_are_input_errors(frame, tmp_path):
         RunTable.read(tmp_path)
     for name in ("bad.parquet", "bad.csv"):
         (tmp_path / name).write_bytes(b"\x00\xff\xfe not a table")
-        with pytest.raises(InputError, match=r"cannot be read|no column 'run'"):
+        with pytest.raises(InputError, match=name):
             RunTable.read(tmp_path / name)
     frame.assign(run=["", *"abcde"]).to_csv(tmp_path / "blank.csv", index=False)
     with pytest.raises(InputError, match="row 0 has no run name"):
         RunTable.read(tmp_path / "blank.csv")
-    for sign, name in ((";", "';'"), ("\t", "a tab")):
-        frame.to_csv(tmp_path / "apart.csv", index=False, sep=sign)
-        with pytest.raises(InputError, match=f"separated by {name}.*mixscale import csv .*apart.csv --out"):
-            RunTable.read(tmp_path / "apart.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match="cannot be read"):
         RunTable.read(tmp_path / "empty.csv")

@@ -156,7 +156,7 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
         level: coverage of the intervals for the mean over fitted seeds; a new seed adds its noise.
     """
     from mixscale.laws import LawFit
-    from mixscale.run_table import read_frame
+    from mixscale.table_file import read_frame
 
     check_output(out, "file")
     predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
@@ -265,7 +265,7 @@ def design(
     """
     from mixscale import api
     from mixscale.laws import LawFit
-    from mixscale.run_table import read_frame
+    from mixscale.table_file import read_frame
 
     names = [d.strip() for d in domains.split(",") if d.strip()]
     if fit is None and not (names or natural or candidates):

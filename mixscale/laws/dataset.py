@@ -17,7 +17,8 @@ from mixscale.laws.families import UNLIMITED, Law, Points
 from mixscale.mixture import ROUNDING, unknown_domain
 from mixscale.mixture_file import table_weights
 from mixscale.objective import sign_of
-from mixscale.run_table import RunTable, numeric, off_simplex
+from mixscale.run_table import RunTable, off_simplex
+from mixscale.table_file import numeric
 
 USED = 1e-9  # weight above which a mixture uses a domain
 SCALES = {"n_params": "size", "n_tokens": "token count"}

@@ -22,7 +22,8 @@ from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture, mixture_index
 from mixscale.objective import BoundObjective
 from mixscale.optimization import Optimum
-from mixscale.run_table import RunTable, is_complete, read_frame
+from mixscale.run_table import RunTable, is_complete
+from mixscale.table_file import read_frame
 
 SCALE = ("n_params", "n_tokens")
 SAME_SCALE = 0.01  # relative difference of sizes or token counts that count as equal

@@ -5,8 +5,6 @@ Each function reads files into a checked `RunTable`; docstring and signature are
 
 from __future__ import annotations
 
-import csv as csv_files
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +17,8 @@ from tyro.conf import OmitArgPrefixes, arg
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.interop.importers.columns import Columns, as_scores, named, renamed
 from mixscale.registry import Registry
-from mixscale.run_table import RunTable, Status, read_frame
+from mixscale.run_table import RunTable, Status
+from mixscale.table_file import read_frame
 
 IMPORTERS: Registry[Callable[..., RunTable]] = Registry("import format")
 """Every format by its name on the command line: a function from files and options to a run table."""
@@ -28,7 +27,6 @@ REGMIX_DOMAIN = re.compile(r"(?:train_)?(?:the_pile_)?(.+)")
 REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val_loss|/cross_entropy.*)?")
 """RegMix's names: train_the_pile_arxiv and metric/the_pile_arxiv_val_loss are the domain and target `arxiv`."""
 OLMIX_OTHER = ("run", "name", "index")
-INSPECTED_LINES = 100  # lines from which the separator and the decimal sign are inferred
 STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
     ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
 )
@@ -59,7 +57,7 @@ def csv(table: Table, /, columns: Options = Columns()) -> RunTable:  # noqa: B00
     Raises:
         InputError: the file cannot be read, a column that is named does not exist, or the rows are no run table.
     """
-    return checked(*named(read_table(table, ("run", *columns.identity)), columns))
+    return checked(*named(read_frame(table, ("run", *columns.identity)), columns))
 
 
 @IMPORTERS.register("wandb")
@@ -79,7 +77,7 @@ def wandb(export: Export, /, columns: Options = Columns()) -> RunTable:  # noqa:
         InputError: the file cannot be read or is the export of a chart, a state is unknown, a column that is named
             does not exist, or the rows are no run table.
     """
-    frame = read_table(export, ("run", "ID", "Name", *columns.identity))
+    frame = read_frame(export, ("run", "ID", "Name", *columns.identity))
     if any(str(c).endswith("__MIN") for c in frame):
         raise InputError(
             f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
@@ -120,7 +118,7 @@ def regmix(
         InputError: a file cannot be read, has no index or the same one twice, no index is in both, or the rows are no
             run table.
     """
-    left, right = (read_table(f, ("index",)) for f in (mixtures, losses))
+    left, right = (read_frame(f, ("index",)) for f in (mixtures, losses))
     names = {c: "mix/" + REGMIX_DOMAIN.fullmatch(c)[1] for c in _values(left, ("index",))}
     targets = {c: "loss/" + REGMIX_TARGET.fullmatch(c)[1] for c in _values(right, ("index",))}
     return _joined((mixtures, left, names), (losses, right, targets), "index", n_params, n_tokens)
@@ -153,30 +151,10 @@ def olmix(
         InputError: a file cannot be read, has no run or the same one twice, no run is in both, a metric is unknown, or
             the rows are no run table.
     """
-    left, right = (read_table(f, ("run",)) for f in (ratios, metrics))
+    left, right = (read_frame(f, ("run",)) for f in (ratios, metrics))
     names = {c: f"mix/{c}" for c in _values(left, OLMIX_OTHER)}
     targets = as_scores({c: f"metric/{c}" for c in _values(right, OLMIX_OTHER)}, higher_is_better)
     return _joined((ratios, left, names), (metrics, right, targets), "run", n_params, n_tokens)
-
-
-def read_table(path: str | Path, text: Sequence[str]) -> pd.DataFrame:
-    """The rows of a file, with inferred separator and decimal sign; columns in `text` stay text."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"table '{path}' {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
-    if path.suffix == ".parquet":
-        return read_frame(path)
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            lines = [line.rstrip("\n") for line in itertools.islice(stream, INSPECTED_LINES)]
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"table '{path}' cannot be read: {error}") from error
-    header = next((line for line in lines if line.strip()), "")
-    sign = max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
-    columns = next(csv_files.reader([header], delimiter=sign), [])
-    if repeated := [c for c in columns if c and columns.count(c) > 1]:
-        raise InputError(f"table '{path}' has column '{repeated[0]}' twice; names are unique")
-    return read_frame(path, [c for c in text if c in columns], sep=sign, decimal=_decimal(lines[1:], sign))
 
 
 def unique(frame: pd.DataFrame, path: str | Path, key: str) -> pd.DataFrame:
@@ -193,13 +171,6 @@ def checked(frame: pd.DataFrame, notes: list[str]) -> RunTable:
     table = RunTable(frame)
     table.notes[:0] = notes
     return table
-
-
-def _decimal(lines: Sequence[str], sign: str) -> str:
-    """The comma if some number has one and none has a point."""
-    cells = [cell.strip() for line in lines for cell in line.split(sign)] if sign != "," else []
-    with_comma, with_point = (any(re.fullmatch(rf"-?\d+\{s}\d+", c) for c in cells) for s in ",.")
-    return "," if with_comma and not with_point else "."
 
 
 def _values(frame: pd.DataFrame, other: Sequence[str]) -> list[str]:

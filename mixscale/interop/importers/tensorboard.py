@@ -18,8 +18,9 @@ from tyro.conf import arg
 
 from mixscale.errors import InputError, listed
 from mixscale.interop.importers.columns import Columns, named, target_tags
-from mixscale.interop.importers.tables import IMPORTERS, Options, checked, read_table, unique
+from mixscale.interop.importers.tables import IMPORTERS, Options, checked, unique
 from mixscale.run_table import RunTable
+from mixscale.table_file import read_frame
 
 PREFIX = "config."  # of the names of config values and hyperparameters; dots separate levels
 MAX_VALUES, MAX_CHARACTERS = 100_000, 10_000_000  # of a config: values, and characters of all their flat names
@@ -157,7 +158,7 @@ def _flat(values: Mapping) -> dict[str, object]:
 
 def _mixtures(path: str | Path, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table of mixtures; an error if it lacks a run."""
-    table = unique(read_table(path, ("run",)), path, "run")
+    table = unique(read_frame(path, ("run",)), path, "run")
     if missing := sorted(set(frame["run"]) - set(table["run"])):
         raise InputError(f"table '{path}' has no mixture of run {listed(missing)}; a run has the name of its folder")
     return table.drop(columns=[c for c in table if c in frame and c != "run"])
