@@ -95,19 +95,19 @@ def resumed_populations(
     # Process 0 decides: on a shared disk the other hosts may see an older state.
     place_Px3 = hosts.alike(_places(directory, left) if hosts.first() else np.zeros((len(left), 3), np.int32))
     along = along_runs(machine)
-    groups: dict[tuple[int, int], list[tuple[int, Planned]]] = defaultdict(list)
+    groups: dict[tuple[int, int], dict[int, Planned]] = defaultdict(dict)
     fresh, single = [], []
     for item, (group, place, places) in zip(left, place_Px3.tolist(), strict=True):
         if places == 1:
             single.append(item)
         elif places and (places == machine.population if machine.population else places % along == 0):
-            groups[group, places].append((place, item))
+            groups[group, places][place] = item
         else:
             fresh.append(item)
-    started = [
-        Population(tuple(item for _, item in sorted(members, key=lambda m: m[0])), places)
-        for (_, places), members in sorted(groups.items(), key=lambda g: g[0])
-    ]
+    started = []
+    for group, places in sorted(groups):
+        members = sorted(groups[group, places].items())
+        started.append(Population(tuple(item for _, item in members), places))
     return started + populations(fresh, machine, store) + [Population((item,), along) for item in single]
 
 

@@ -9,21 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mixscale.config import Experiment
 from mixscale.errors import InputError, Unfinished
-from mixscale.sweeps.directory import (
-    Rows,
-    ended,
-    population_directory,
-    read_json,
-    run_directory,
-    write_json,
-    write_rows,
-)
+from mixscale.sweeps.directory import ended, population_directory, read_json, run_directory, write_json, write_rows
 from mixscale.sweeps.populations import Population, along_runs, resumed_populations
 from mixscale.sweeps.run_state import Failure, can_train, claimed
 
@@ -122,12 +114,12 @@ def _train(
         reason = str(error).splitlines()[0]
         raise Unfinished(f"a device failed ({reason}); progress is saved, rerun the same command to resume") from error
     if hosts.first():
+        rows_by_run = {run.id: rows for run, rows in zip(runs, measured, strict=True)}
         if places > 1:
-            rows_by_run = {run.id: rows for run, rows in zip(runs, measured, strict=True)}
             write_json(shared / MEASURED, {"runs": rows_by_run})
             _end_population(directory, shared / MEASURED)
         else:
-            _end(directory, runs[0].id, measured[0])
+            _end(directory, rows_by_run)
     # The other processes read the rows from disk next.
     hosts.together(True)
     for rows in measured:
@@ -140,15 +132,14 @@ def _end_population(directory: Path, measured: Path) -> None:
         rows_by_run = read_json(measured)["runs"]
     except FileNotFoundError:  # another process has just written them
         return
+    _end(directory, rows_by_run)
+    shutil.rmtree(measured.parent, ignore_errors=True)  # every run has a checkpoint of its own by now
+
+
+def _end(directory: Path, rows_by_run: dict[str, list[dict[str, Any]]]) -> None:
     for run, rows in rows_by_run.items():
-        _end(directory, run, rows)
-    # Every run has a checkpoint of its own by now.
-    shutil.rmtree(measured.parent, ignore_errors=True)
-
-
-def _end(directory: Path, run: str, rows: Rows) -> None:
-    write_rows(directory, run, rows)
-    Failure.clear(run_directory(directory, run))
+        write_rows(directory, run, rows)
+        Failure.clear(run_directory(directory, run))
 
 
 def too_large(experiment: Experiment, population: Population) -> str:
