@@ -87,9 +87,7 @@ def sketch(texts: Sequence[str]) -> np.ndarray:
 def groups(sketch_DxP: np.ndarray, similarity: float, within_D: np.ndarray | None = None) -> np.ndarray:
     """Group of each document, int32 (D,): a connected component of near-duplicate pairs.
 
-    Args:
-        similarity: least estimated Jaccard similarity of near-duplicates.
-        within_D: only documents with the same value can be near-duplicates; None for all.
+    These have an estimated Jaccard similarity of at least `similarity` and the same value in `within_D`, if given.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

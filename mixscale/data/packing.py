@@ -14,7 +14,7 @@ from mixscale.data.cleaning import cleaned
 from mixscale.data.ngrams import HeldOutText
 from mixscale.data.sources.base import Damage
 from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision
-from mixscale.data.store import BLOCK_ROWS, SPLITS, Split, write_rows
+from mixscale.data.store import BLOCK_ROWS, SPLITS, write_rows
 from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
 
@@ -164,7 +164,7 @@ def pack_domain(job: Job, decision: Decision, domain: str, model: tokenizer.Toke
             if path.stat().st_size:
                 yield np.memmap(path, model.dtype, "r")
 
-    packed = {split: Split(rows[split], pack(stream(split), rows[split], corpus.context)) for split in SPLITS}
+    packed = {split: (rows[split], pack(stream(split), rows[split], corpus.context)) for split in SPLITS}
     write_rows(folder, domain, packed, corpus.context, model.dtype)
     return {
         "documents": len(documents),

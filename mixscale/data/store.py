@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
@@ -147,9 +147,8 @@ def _with_domain(table: pd.DataFrame) -> pd.DataFrame:
 # Rows on disk
 
 
-class Split(NamedTuple):
-    rows: int
-    blocks: Iterable[np.ndarray]  # the rows in order, shapes (BLOCK_ROWS, context + 1); the last may have fewer
+# Number of rows, and the rows in blocks (BLOCK_ROWS, context + 1), of which the last may have fewer.
+Split = tuple[int, Iterable[np.ndarray]]
 
 
 def write_rows(folder: Path, domain: str, splits: dict[str, Split], context: int, dtype: np.dtype) -> None:
@@ -222,8 +221,8 @@ def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
 
     file = {"data_dir": folder, "dataset_name": DATASET, "split": name, "filetype_suffix": "array_record"}
     template = tfds.core.ShardedFileTemplate(**file)
-    blocks = iter(split.blocks)
-    lengths, size = _shards(split, features), 0
+    rows, blocks = split[0], iter(split[1])
+    lengths, size = _shards(rows, features["rows"]), 0
     for shard, length in enumerate(lengths):
         path = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
         writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
@@ -235,9 +234,8 @@ def _write_split(folder: Path, name: str, split: Split, features: Any) -> Any:
     return tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template)
 
 
-def _shards(split: Split, features: Any) -> list[int]:
+def _shards(rows: int, feature: Any) -> list[int]:
     """Blocks of each file; the number of files is the largest power of two that keeps each above `SHARD_BYTES`."""
-    blocks, rows = -(-split.rows // BLOCK_ROWS), features["rows"]
-    size = split.rows * rows.shape[-1] * np.dtype(rows.np_dtype).itemsize
+    blocks, size = -(-rows // BLOCK_ROWS), rows * feature.shape[-1] * np.dtype(feature.np_dtype).itemsize
     files = 1 << max(0, (size // SHARD_BYTES).bit_length() - 1)
     return np.diff([round(blocks * file / files) for file in range(files + 1)]).tolist()

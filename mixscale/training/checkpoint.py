@@ -1,9 +1,8 @@
 """Checkpoints of a population: weights, optimizer state, the position of every run and the rows measured so far.
 
-Orbax writes the arrays in a thread while training continues; then a manifest with the checksum of every file completes
-the checkpoint (`manifest.py`). With several processes, all write their arrays to one shared folder, and process 0 does
-everything else. A checkpoint is removed only when the one that replaces it is complete: a run that was stopped at the
-end of a segment later saves a checkpoint with as many steps, which is first written beside the old one.
+Orbax writes the arrays in a thread while training continues; then a manifest completes the checkpoint (`manifest.py`).
+All processes write their arrays to one shared folder; process 0 does everything else. A checkpoint is removed only
+when its replacement is complete, even one with as many steps, which a run saves if it was stopped at a segment's end.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ class Checkpoints:
         Args:
             done: number of the checkpoint. It replaces those from here on: at once if this run did not resume from
                 them, otherwise when it is complete.
-            live: the state that trains; it may be donated as soon as this returns.
-            trunk: the state to which a branch returns, None outside of branches.
+            live, trunk: the state that trains, and the state to which a branch returns; they may then be donated.
             position: JSON that `restore` returns with the states.
             best: the best checkpoint, that with the lowest number, is kept.
             stable: `live` was never decayed, so other runs can start from it; the last such checkpoint is kept.
@@ -126,12 +124,10 @@ class Checkpoints:
             raise self._as_os_error(error) from error
 
     def restore(self, like: State, stable: bool = False, only: int | None = None) -> Restored | None:
-        """The newest intact checkpoint, on the devices and meshes of `like`; None if there is none.
-
-        Logs a warning for each newer checkpoint that is damaged or unfinished.
+        """The newest intact checkpoint, or None; logs a warning for each newer one that is damaged or unfinished.
 
         Args:
-            like: arrays, or shapes with shardings; if its `opt` is None, only the weights are read.
+            like: arrays, or shapes with shardings, to restore to; if its `opt` is None, only the weights are read.
             stable, only: consider only checkpoints saved as stable; only that with this number.
 
         Raises:

@@ -45,12 +45,8 @@ NAMES = {
 def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Path | None = None) -> int:
     """Writes the model of a run's folder, DIR/runs/ID, into the folder `out`; returns the checkpoint's number.
 
-    Args:
-        checkpoint: its number; the newest by default.
-        store: token store of the run, if it is no longer in the cache that the run names.
-
-    Raises:
-        InputError: there is no run, no such intact checkpoint, or not the token store it was trained on.
+    By default of the newest checkpoint, with the token store in the cache that the run names. Raises InputError if
+    there is no run, no such intact checkpoint, or not that store.
     """
     from safetensors.numpy import save_file
 

@@ -51,10 +51,8 @@ def train_population(
 ) -> list[list[dict[str, Any]]]:
     """Trains what is left of `runs` in one program and returns the measurements of each.
 
-    Args:
-        trainer: of their shape, for at least as many runs; other places stay idle.
-        directories: of each run, for its metrics and, at the end, its own checkpoint, as if it had been trained alone.
-        shared: folder of the common checkpoints; for a single run its own.
+    `directories` receive the metrics and, at the end, the checkpoint of each run, as if it had been trained alone;
+    `shared` the common checkpoints. A trainer for more runs leaves places idle.
 
     Raises:
         Interrupted: a signal arrived; all progress is saved.

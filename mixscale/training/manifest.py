@@ -42,10 +42,8 @@ def write(folder: Path, facts: dict[str, Any]) -> None:
 def read(folder: Path) -> dict[str, Any]:
     """The facts of a checkpoint; its other files are not checked.
 
-    Raises:
-        Damaged: there is no manifest, or it has changed.
-        InputError: another version of mixscale saved the checkpoint.
-        OSError: it cannot be read at the moment.
+    Raises Damaged if there is no manifest or it has changed, InputError if another version of mixscale saved it, and
+    OSError if it cannot be read at the moment.
     """
     manifest = _read(folder, FILE, Path.read_bytes)
     if manifest is None:

@@ -70,9 +70,8 @@ class OptState(NamedTuple):
 class Update:
     """One optimizer for one shape of model; the learning rate and the weight decay in `optimizer` are not read.
 
-    Args:
-        lr_scale: factor on the learning rate of each parameter, a tree like the parameters'.
-        decay: whether a parameter is a hidden matrix (..., in, out); only these decay. Leading axes count matrices.
+    Trees like the parameters': `lr_scale`, a factor on the learning rate, and `decay`, whether it is a hidden matrix
+    (..., in, out); only these decay.
     """
 
     def __init__(self, optimizer: Optimizer, lr_scale: Pytree, decay: Pytree):

@@ -27,12 +27,9 @@ class Sampler:
 
     Args:
         stages: (number of sequences, mixture) of each stage of the run.
-        offered: numbers of the rows of each domain that may be drawn, int32 (rows,).
+        offered: numbers of the rows of each domain that may be drawn, int32 (rows,); InputError if one lacks rows.
         seed: decides the order of the rows, not that of the domains.
         seen: rows of each domain that the run's parents have drawn.
-
-    Raises:
-        InputError: a domain with weight has no rows.
     """
 
     def __init__(
@@ -83,10 +80,8 @@ def apportion(stages: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
 
     Tijdeman's rule for the chairman assignment problem (Discrete Mathematics 32, 1980), also for weights that change.
     The debt of a domain is its cumulative share minus its count. Each draw takes, of the domains with a debt of at
-    least 1/(2K-2), that which would reach 1 - 1/(2K-2) first. No debt then ever exceeds 1 - 1/(2K-2).
-
-    Args:
-        stages: (number of sequences, weights (K,)) of each stage.
+    least 1/(2K-2), that which would reach 1 - 1/(2K-2) first. No debt then ever exceeds 1 - 1/(2K-2). `stages` are
+    (number of sequences, weights (K,)).
     """
     K = len(stages[0][1])
     if K == 1:

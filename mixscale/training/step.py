@@ -40,13 +40,10 @@ class StepInputs(NamedTuple):
 
 
 class Program:
-    """Model, task and optimizer of one shape, as functions for the caller to jit.
+    """Model, task and optimizer of one shape with V = `vocab` and R = `runs`, as functions for the caller to jit.
 
-    Args:
-        vocab: V, size of the vocabulary.
-        optimizer: its learning rate and weight decay are not read; they come with each dispatch.
-        runs: R.
-        accumulate: number of parts in which a batch is computed; the loss is the mean over the parts.
+    The learning rate and weight decay of `optimizer` are not read; they come with each dispatch. The loss of a batch
+    is the mean over `accumulate` parts.
     """
 
     def __init__(

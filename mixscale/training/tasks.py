@@ -73,11 +73,9 @@ class LanguageModelling(Task):
 
 
 class HeldOut:
-    """Held-out rows of every domain, the same for all runs of an experiment.
+    """At most `rows` held-out rows of every domain, chosen by `seed`, the same for all runs of an experiment.
 
-    Args:
-        rows: number of rows per domain, chosen by `seed`; all if a domain has fewer.
-        batch: rows evaluated at a time; `rows_NxBxT1` is padded with zeros to whole batches.
+    `rows_NxBxT1` is padded with zeros to whole batches.
     """
 
     def __init__(self, store: TokenStore, rows: int, seed: int, batch: int):

@@ -40,16 +40,10 @@ def shape_of(run: Run) -> str:
 class Trainer:
     """Trains runs of one shape, `population` at a time.
 
-    Args:
-        run: any run of the shape.
-        corpus_seed: chooses the held-out rows, which all experiments on the corpus share.
-        population: R, runs trained together in one program.
+    `run` is any run of the shape; `corpus_seed` chooses the held-out rows, which all experiments on the corpus share.
+    `of_all` and `of_one` are shapes and places of the state of a population, and of a single run.
 
-    Attributes:
-        of_all, of_one: shapes and places of the state of a population, and of a single run.
-
-    Raises:
-        InputError: the run was planned with another store, or its mesh is impossible.
+    Raises InputError if the run was planned with another store, or its mesh is impossible.
     """
 
     def __init__(self, run: Run, store: TokenStore, corpus_seed: int, machine: Machine, population: int = 1):

@@ -19,10 +19,7 @@ def reader(source: Source) -> Reader:
 
 
 def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Iterator[Document]:
-    """The documents of `source` that are not blank, always in the same order.
-
-    Raises InputError if nothing has that name or pattern, or a record cannot be used.
-    """
+    """The documents of `source` that are not blank, in order; InputError if there is no source or a bad record."""
     read = reader(source)
     for piece in read.pieces(PIECE):
         for found in read.records(piece, max_bytes, keys([source])):

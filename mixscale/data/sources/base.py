@@ -175,10 +175,7 @@ def find(pattern: str) -> list[File]:
 
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, uncompressed if its name ends in .gz or .zst.
-
-    Raises InputError if it has another compression, is truncated, or expands far more than text does.
-    """
+    """The bytes of a file, uncompressed if its name ends in .gz or .zst; InputError if it is truncated or not text."""
     suffix = Path(path).suffix.lower()
     if suffix in REFUSED:
         raise InputError(f"{path} is not text; unpack it, or compress it as .gz or .zst")
