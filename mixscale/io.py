@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mixscale.errors import InputError
 
@@ -60,6 +61,13 @@ def ensure_dir(path: str | Path) -> Path:
         blocking = next((p for p in (folder, *folder.parents) if p.is_file()), folder)
         raise InputError(f"folder '{folder}' cannot be made: '{blocking}' is a file") from error
     return folder
+
+
+def json_default(value: Any) -> Any:
+    """JSON's form of an array, a mapping or a dataclass; the `default` of `json.dumps`."""
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else value.tolist()
 
 
 def check_format(found: object, expected: int, what: str, remedy: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError
 from mixscale.formatting import environment
-from mixscale.io import atomic_write, check_format
+from mixscale.io import atomic_write, check_format, json_default
 from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
 from mixscale.laws.uncertainty import LEVEL
@@ -138,7 +138,7 @@ class Optimum:
         about |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "problem"}
         about |= {"skill": self.skill.to_json(), "constraints": self.constraints.to_json()}
         with atomic_write(path) as file:
-            file.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
+            file.write_text(json.dumps(about, indent=1, default=json_default) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Optimum:
@@ -165,10 +165,3 @@ class Optimum:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"'{path}' is not an optimum: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """JSON's form of an array, a mixture or a dataclass."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return dict(value) if isinstance(value, Mapping) else dataclasses.asdict(value)

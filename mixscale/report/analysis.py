@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mixscale.io import json_default
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.optimization import Optimum, SolvedConstraint
 from mixscale.plots import Points
@@ -152,7 +153,7 @@ class Analysis:
         mine = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         mine |= {"solution": {name: getattr(self.solution, name) for name in SOLUTION}}
         del mine["points"]
-        return {"format": FORMAT, **_plain(mine)}
+        return json.loads(json.dumps({"format": FORMAT, **mine}, default=json_default), parse_constant=lambda _: None)
 
 
 def analyse(inputs: Inputs) -> Analysis:
@@ -180,7 +181,7 @@ def analyse(inputs: Inputs) -> Analysis:
     order = sorted(best.mixture, key=lambda d: -best.mixture[d])
     return Analysis(
         law=fit.law,
-        unit=inputs.unit,
+        unit="nats per token" if all(t.startswith("loss/") for t in inputs.targets) else "",  # of the objective
         level=LEVEL,
         n_params=inputs.scale.get("n_params"),
         n_tokens=inputs.scale.get("n_tokens"),
@@ -274,15 +275,3 @@ def _extrapolation(inputs: Inputs, solved_for: Mapping[str, float]) -> dict[str,
             validated = bool(tested_R.any() and scaled_R[tested_R].min() > scaled_R.min())
             found[name] = Extrapolation(value, least, most, validated)
     return found
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -100,11 +100,6 @@ class Inputs:
         """Targets that are better when higher."""
         return [name for name, sign in zip(self.fit.targets, self.objective.sign_T, strict=True) if sign < 0]
 
-    @property
-    def unit(self) -> str:
-        """Unit of the objective; empty if targets have different ones."""
-        return "nats per token" if all(t.startswith("loss/") for t in self.targets) else ""
-
     def violated(self, mixture: Mixture) -> list[str]:
         """Descriptions of the constraints that a mixture violates by more than the rounding of trained weights."""
         violated = self.optimum.problem.violated(mixture.array(self.domains), 5 * ROUNDED)
