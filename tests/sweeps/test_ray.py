@@ -53,7 +53,7 @@ def sweep_with_a_node_killed(
         kill = once_half_is_done(folder, runs, lambda: made.remove_node(workers[0], allow_graceful=False))
         table = trained(replace(experiment, launcher=launcher), output / "ray")
         kill.join(timeout=1)
-        assert not kill.is_alive(), "the node was not killed while the sweep went on"
+        assert not kill.is_alive(), "the sweep ended before the node was killed"
     return table
 
 
