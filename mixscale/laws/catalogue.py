@@ -36,12 +36,12 @@ def get_law(name: str) -> Law:
     if not suffix:
         return LAWS[bare]
     forms = repeat_forms(LAWS[bare])
-    if suffix in forms:
-        return forms[suffix]
     if not forms:
         raise InputError(f"law '{bare}' has no form for repeated text; remove '{suffix}'")
-    others = " or ".join(f"'{bare}{s}'" for s in forms)
-    raise InputError(f"law '{bare}' has no term A/N^alpha, which '{suffix}' needs; use {others}")
+    if suffix not in forms:
+        others = " or ".join(f"'{bare}{s}'" for s in forms)
+        raise InputError(f"law '{bare}' has no term A/N^alpha, which '{suffix}' needs; use {others}")
+    return forms[suffix]
 
 
 def repeat_forms(law: Law) -> dict[str, Law]:
@@ -78,7 +78,7 @@ def check_runs(law: Law, dataset: Dataset) -> str | None:
 
 
 def candidate_laws(rows: RunTable, name: str, targets) -> tuple[Dataset, list[Law], list[str]]:
-    """The rows as arrays, the laws to compare (as `laws.fit` says of 'auto'; a named law alone), and notes.
+    """The rows as arrays, the laws to compare (only the named one, or as `laws.fit` describes for 'auto'), and notes.
 
     Raises:
         InputError: there is no such law, or too few runs for any; as `build_dataset`.

@@ -43,18 +43,13 @@ class Process:
     """
 
     anchors_RxK: np.ndarray | tuple = ()
-    name: str = "gp"
-    source: str = (
+    name = "gp"
+    source = (
         "Gaussian process of the log loss, Matérn 5/2 with a length scale per domain on (h + 0.0003)^1/4; "
         "Rasmussen and Williams 2006"
     )
-    uses_scale: bool = False
-    uses_mixture: bool = True
-    uses_unique: bool = False
-    exposures: bool = False
-    convex: bool = False
-    linear: bool = False
-    auto: bool = True
+    uses_scale = uses_unique = exposures = convex = linear = False
+    uses_mixture = auto = True
 
     def bound(self, points: Points) -> Process:
         """The same process over these mixtures."""

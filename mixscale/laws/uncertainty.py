@@ -128,14 +128,14 @@ def _shared_variance(error_TxR: np.ndarray, group_R: np.ndarray) -> float:
 def slopes(law: Law, theta_TxP: np.ndarray, points: Points) -> np.ndarray:
     """Root mean square change of the loss per e-fold of size and of new tokens, scaled, shape (2, T)."""
 
-    def slope(more: Points, less: Points) -> np.ndarray:
-        change_TxR = fitting.evaluate(law, theta_TxP, more) - fitting.evaluate(law, theta_TxP, less)
-        return np.sqrt((change_TxR**2).mean(axis=1)) / (2 * LOG_STEP)
+    def slope(*fields: str) -> np.ndarray:
+        less_TxR, more_TxR = (
+            fitting.evaluate(law, theta_TxP, points._replace(**{f: getattr(points, f) * np.exp(step) for f in fields}))
+            for step in (-LOG_STEP, LOG_STEP)
+        )
+        return np.sqrt(((more_TxR - less_TxR) ** 2).mean(axis=1)) / (2 * LOG_STEP)
 
-    up, down = np.exp(LOG_STEP), np.exp(-LOG_STEP)
-    larger, smaller = (points._replace(n_R=points.n_R * by) for by in (up, down))
-    longer, shorter = (points._replace(d_R=points.d_R * by, u_RxK=points.u_RxK * by) for by in (up, down))
-    return np.stack([slope(larger, smaller), slope(longer, shorter)])
+    return np.stack([slope("n_R"), slope("d_R", "u_RxK")])
 
 
 def extrapolation_distance(slopes_2xT: np.ndarray, known: Points, points: Points) -> np.ndarray:

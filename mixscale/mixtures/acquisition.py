@@ -34,8 +34,8 @@ MAX_SAMPLES = 150  # of the optimum; those that most draws prefer
 SEARCH_ROUNDS, CHILDREN = 3, 400  # and new mixtures in each, of the search for the optimum of every draw
 MAX_ENTRIES = 3e7  # of all covariances; beyond it only the most informative single runs are candidates
 MISFIT_SHARE = 0.5  # share of the residual variance that is the law's own error, if no run was repeated
-# Extra noise of a run where the law is uncertain, over the standard deviation of the draws there: a far corner says
-# less about mixtures near the optimum than the draws of a true law imply.
+# Extra noise of a run where the law is uncertain, over the standard deviation of the draws there: a far corner is less
+# informative about mixtures near the optimum than the draws of a true law imply.
 SPREAD_NOISE = 0.7
 MIN_RESIDUAL = 0.2  # smallest share of the variance of held-out residuals due to runs and to the law's own error
 
@@ -87,7 +87,7 @@ def next_runs(
         runs: most runs. budget_flops: their total cost at most, 6 N D each; None: no limit.
         candidates: mixtures that can be run, (Q, K) in the order of `fit.domains`; a trained one is less informative.
             None: generated within the bounds, half of them near the present optimum, and not far outside the hull of
-            the trained mixtures, where an imperfect law says little.
+            the trained mixtures, where an imperfect law is unreliable.
         sizes, tokens: N and D that can be run, in every pair; empty: those of the table, for a law with scale. For a
             law without scale, at most one of each, to count FLOPs.
         weights: of the targets, as in `optimize`. lower, upper: bounds of the optimum and of generated mixtures.

@@ -188,8 +188,8 @@ def optimal_subset(
     """Indices of the `runs` mixtures of a pool that leave the least average variance over a region.
 
     Args:
-        region_QxK: mixtures whose predictions matter, all equally; None: the pool itself.
-        prior: covariances of losses, such as `smooth_prior` or `mixtures.acquisition.law_prior()`.
+        region_QxK: mixtures of which predictions matter equally; None: the pool itself.
+        prior: covariances of losses, such as `smooth_prior` or `acquisition.law_prior()`.
 
     Returns:
         indices, most informative first, and the share of the variance that remains after each, shape (runs,).

@@ -180,7 +180,7 @@ def test_missing_inputs_of_repeats_are_errors():
 
 
 def test_a_query_has_the_unique_tokens_of_the_table_by_default():
-    """Where every run had the same text, a query that says nothing of it has that text too."""
+    """If every run had the same unique tokens, they are the default of a query."""
     table, _ = planted_repeats("effective-scale")
     frame = table.frame.assign(**{f"unique_tokens/{d}": u for d, u in UNIQUE.items()})
     fit = laws.fit(RunTable(frame), "effective-scale+repeats", bootstrap=2)

@@ -67,10 +67,14 @@ def constrained(law: Law) -> Law | None:
         read_RxK = x.h_RxK * x.d_R[:, None]
         once = _of_tokens(x, jnp.minimum(read_RxK, x.u_RxK))
         counted = _of_tokens(x, effective(read_RxK, x.u_RxK, jnp.exp(theta[-2])))
+        # In logs: for a small alpha the best size itself may overflow. It has `alpha A / N^alpha = -dL/dlog D`, the
+        # published `(D G)^{beta/alpha} G` with `G = (alpha A / (beta B))^{1/(alpha + beta)}` for `B / D^beta`.
         log_a, alpha = theta[at], theta[at + 1]
-        excess_R = jnp.log(x.n_R) - _log_best_size(log_a, alpha, _token_gain(law, theta[:-2], once))
-        # A/N'^alpha - A/N^alpha, in logs: for a small alpha the best size itself may overflow.
-        lost_R = jnp.exp(log_a) * x.n_R**-alpha * jnp.expm1(alpha * _log_size_ratio(excess_R, jnp.exp(theta[-1])))
+        gain_R = _token_gain(law, theta[:-2], once)
+        log_best_R = (jnp.log(alpha) + log_a - jnp.log(jnp.maximum(gain_R, 1e-300))) / alpha
+        excess_R = jnp.maximum(jnp.log(x.n_R) - log_best_R, 0.0)
+        log_ratio_R = excess_R - jnp.log(effective(jnp.exp(jnp.minimum(excess_R, 30.0)), 1.0, jnp.exp(theta[-1])))
+        lost_R = jnp.exp(log_a) * x.n_R**-alpha * jnp.expm1(alpha * log_ratio_R)  # A/N'^alpha - A/N^alpha
         return law.f(theta[:-2], counted) + lost_R
 
     about = (
@@ -98,20 +102,6 @@ def _token_gain(law: Law, theta: jax.Array, x: Points) -> jax.Array:
 
     zeros_R = jnp.zeros_like(x.d_R)
     return -jax.jvp(loss_R, (zeros_R,), (zeros_R + 1.0,))[1]
-
-
-def _log_best_size(log_a: jax.Array, alpha: jax.Array, gain_R: jax.Array) -> jax.Array:
-    """Log of the compute-optimal N, where `alpha A / N^alpha = -dL/dlog D`, shape (R,).
-
-    The published `(D G)^{beta/alpha} G` with `G = (alpha A / (beta B))^{1/(alpha + beta)}` for `B / D^beta`.
-    """
-    return (jnp.log(alpha) + log_a - jnp.log(jnp.maximum(gain_R, 1e-300))) / alpha
-
-
-def _log_size_ratio(excess_R: jax.Array, decay: jax.Array) -> jax.Array:
-    """`log(N / N')` from `log(N / N_opt)`, shape (R,): zero up to N_opt."""
-    excess_R = jnp.maximum(excess_R, 0.0)
-    return excess_R - jnp.log(effective(jnp.exp(jnp.minimum(excess_R, 30.0)), 1.0, decay))
 
 
 def _widened(law: Law, suffix: str, about: str, f: Callable[..., jax.Array], extra: tuple[Block, ...]) -> Law:
