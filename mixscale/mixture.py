@@ -111,7 +111,10 @@ def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     """The weights as floats by name; raises InputError if they are not weights."""
     if not weights:
         raise InputError("a mixture needs at least one domain")
-    values = {str(k): float(v) for k, v in weights.items()}
+    try:
+        values = {str(k): float(v) for k, v in weights.items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a weight is not a number: {error}") from error
     for domain, weight in values.items():
         if not np.isfinite(weight):
             raise InputError(f"domain '{domain}' has weight {weight}; weights must be finite")
@@ -132,3 +135,18 @@ def unknown_domain(what: str, name: str, domains: Iterable[str]) -> InputError:
     hint = did_you_mean(name, domains)
     hint = hint if hint.startswith(";") else ""
     return InputError(f"{what} names '{name}', which is not a domain; the domains are {listed(list(domains))}{hint}")
+
+
+def split_names(text: str, separator: str) -> list[str]:
+    """Names in one word of a command line; a name that has the separator in it is in double quotes."""
+    parts, quoted = [""], False
+    for character in text:
+        if character == '"':
+            quoted = not quoted
+        elif character == separator and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if quoted:
+        raise InputError(f"'{text}' has a double quote without its partner; close it")
+    return [part.strip() for part in parts]

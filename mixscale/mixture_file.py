@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,23 +18,24 @@ Written = Mapping[str, float] | str | Path | Sequence[str]
 
 
 def as_mixture(written: Written | None, what: str) -> Mixture | None:
-    """A mixture, the first of a file; None for nothing.
+    """A mixture, the only one of a file; None for nothing.
 
     Args:
         what: where it is written (`--current`, `prior`); errors begin with it.
 
     Raises:
-        InputError: it cannot be read, a weight is negative or not finite, or the weights do not sum to one (within
-            .01 in a table, 1e-6 otherwise).
+        InputError: it cannot be read, a file has several mixtures, a weight is negative or not finite, or the weights
+            do not sum to one (within .01 in a table, 1e-6 otherwise).
     """
     if isinstance(written, Mixture):
         return written
     if isinstance(written, str | Path):
-        return read_mixtures(written, what)[0]
+        return _only(read_mixtures(written, what), written, what)
     if not written:
         return None
     if isinstance(written, Sequence) and len(written) == 1:
-        return read_mixtures(written[0], what, "; write DOMAIN WEIGHT DOMAIN WEIGHT, or a file")[0]
+        found = read_mixtures(written[0], what, "; write DOMAIN WEIGHT DOMAIN WEIGHT, or a file")
+        return _only(found, written[0], what)
     try:
         return Mixture(written if isinstance(written, Mapping) else _pairs(written))
     except InputError as error:
@@ -84,18 +86,38 @@ def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None 
     return pd.DataFrame({d: numeric(frame[f"mix/{d}"]).to_numpy(dtype="float64") for d in wanted})
 
 
+def _only(found: list[Mixture], path: str | Path, what: str) -> Mixture:
+    if len(found) > 1:
+        raise InputError(f"{what}: '{path}' has {len(found)} mixtures, one in each row; give a file with one")
+    return found[0]
+
+
 def _pairs(words: Sequence[str]) -> dict[str, float]:
+    shown = " ".join(words)
+    if len(words) % 2:
+        raise InputError(f"'{shown}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file")
+    names = words[::2]
     try:
-        return dict(zip(words[::2], map(float, words[1::2]), strict=True))
-    except ValueError as error:
-        shown = " ".join(words)
-        raise InputError(f"'{shown}' cannot be read; write DOMAIN WEIGHT DOMAIN WEIGHT, or one file") from error
+        weights = numeric(pd.Series(words[1::2], name="weight"))
+    except InputError as error:
+        raise InputError(f"'{shown}' cannot be read ({error}); write DOMAIN WEIGHT DOMAIN WEIGHT") from error
+    if repeated := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"'{shown}' names '{repeated}' twice; give each domain one weight")
+    return dict(zip(names, weights, strict=True))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which each name may occur once."""
+    names = [name for name, _ in pairs]
+    if repeated := next((n for n in names if names.count(n) > 1), None):
+        raise ValueError(f"'{repeated}' occurs twice")
+    return dict(pairs)
 
 
 def _json_weights(file: Path) -> dict[str, float]:
     """Weights by domain, or those under `mixture` of an optimum."""
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_unique)
         if isinstance(content, dict):
             nested = content.get("mixture")
             return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}

@@ -111,7 +111,8 @@ def numeric(values: pd.Series, converted: dict[str, str] | None = None) -> pd.Se
 def conversion_note(converted: dict[str, str]) -> str:
     """A sentence about the columns that `numeric` converted."""
     column, example = next(iter(converted.items()))
-    return f"text in {len(converted)} columns was read as numbers, for example {example} in {column}"
+    count = "1 column" if len(converted) == 1 else f"{len(converted)} columns"
+    return f"text in {count} was read as numbers, for example {example} in {column}"
 
 
 def _parsed(cells: list[str], name: str) -> list[float]:

@@ -24,6 +24,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from mixscale.config import Experiment, load
 from mixscale.constraints import Group
 from mixscale.errors import InputError
+from mixscale.mixture import split_names
 
 MIXTURES = ("current", "prior", "natural")  # options that are a mixture and may be a file
 TOLERANCES = ("keep",)  # options in which a name without a number has the number 0
@@ -38,13 +39,13 @@ def call(command: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
         return functools.partial(command, *values, **named)
 
     hints = typing.get_type_hints(command)
-    mappings: dict[str, tuple[Any, Any]] = {}
+    options: dict[str, tuple[Any, Any]] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         if dataclasses.is_dataclass(parameter.default):
-            mappings |= _mappings(parameter.default)
-        elif _item(hints[name]) is not None:
-            mappings[_option(name)] = hints[name], parameter.default
-    return _parse(bound, _canonical(words, mappings), prog)()
+            options |= _options(parameter.default)
+        else:
+            options[_option(name)] = hints[name], parameter.default
+    return _parse(bound, _canonical(words, options), prog)()
 
 
 def load_config(command: str, description: str, words: Sequence[str]) -> Experiment:
@@ -59,23 +60,28 @@ def load_config(command: str, description: str, words: Sequence[str]) -> Experim
             raise SystemExit(0)
         raise InputError(f"`mixscale {command}` needs a config first, for example configs/quickstart.py")
     config = load(words[0])
-    canonical = _canonical(words[1:], _mappings(config))
+    canonical = _canonical(words[1:], _options(config))
     return _parse(Experiment, canonical, f"mixscale {command} {words[0]}", default=config, description=description)
 
 
 def parse_groups(words: Sequence[str]) -> dict[str, Group]:
-    """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, `NAME=DOMAIN+DOMAIN:tied` or both, `...:LOW:HIGH:tied`."""
+    """Groups from `NAME=DOMAIN+DOMAIN:LOW:HIGH`, `NAME=DOMAIN+DOMAIN:tied` or both, `...:LOW:HIGH:tied`.
+
+    A domain whose name has a + is in double quotes.
+    """
     found: dict[str, Group] = {}
     for text in words:
-        match = re.fullmatch(r"([^=]+)=([^:]+)(?::([^:]+):([^:]+))?(:tied)?", text)
+        match = re.fullmatch(r"([^=]+)=(.+?)(?::([^:]+):([^:]+))?(:tied)?", text)
         limits = [_number(limit) for limit in match.group(3, 4) if limit] if match else []
-        if not match or None in limits or not (limits or match[5]):
+        domains = split_names(match[2], "+") if match else []
+        if not domains or "" in domains or None in limits or not (limits or match[5]):
             raise InputError(
                 f"group '{text}' cannot be read; write NAME=DOMAIN+DOMAIN:LOW:HIGH, for example "
-                f"text=web+wiki:0.2:0.5, or NAME=DOMAIN+DOMAIN:tied"
+                f"text=web+wiki:0.2:0.5, or NAME=DOMAIN+DOMAIN:tied, and a domain that has a + in its name in double "
+                "quotes, as in 'code=\"C++\"+rust:0:0.3'"
             )
         low, high = typing.cast("tuple[float, float]", limits or (0.0, 1.0))
-        group = Group(tuple(match[2].split("+")), low, high, tied=bool(match[5]))
+        group = Group(tuple(domains), low, high, tied=bool(match[5]))
         if found.setdefault(match[1], group) != group:
             raise InputError(f"group '{match[1]}' has two values; give one")
     return found
@@ -113,15 +119,15 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _mappings(config: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The options of a dataclass that hold a mapping, with type and default."""
+def _options(config: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The options of a dataclass, with type and default."""
     hints = typing.get_type_hints(type(config))
     found: dict[str, tuple[Any, Any]] = {}
     for field in dataclasses.fields(config):
         name, default = prefix + field.name, getattr(config, field.name)
         if dataclasses.is_dataclass(default):
-            found |= _mappings(default, f"{name}.")
-        elif _item(hints[field.name]) is not None:
+            found |= _options(default, f"{name}.")
+        else:
             found[_option(name)] = hints[field.name], default
     return found
 
@@ -134,31 +140,58 @@ def _item(hint: Any) -> Any:
     return arguments[1] if origin is dict and arguments[1] in (float, str, Group) else None
 
 
-def _canonical(words: Sequence[str], mappings: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """The words with each mapping once, as NAME VALUE NAME VALUE; `--option.NAME VALUE` changes one value of it."""
-    others: list[str] = []
+def _canonical(words: Sequence[str], options: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """The words with each option once, because tyro keeps only the last of a repeated option.
+
+    Lists and mappings are merged; `--option.NAME VALUE` changes one value of a mapping. Raises InputError if another
+    option has two values.
+    """
+    mappings = {o: about for o, about in options.items() if _item(about[0]) is not None}
+    result: list[str] = []
     given: dict[str, list[str]] = {}
     changed: dict[str, list[str]] = {}
-    group = others  # to which the next word belongs
+    others: dict[str, list[list[str]]] = {}
+    values = result  # to which the next word belongs
     for word in words:
-        name, equals, value = word.partition("=")
-        option = next((o for o in mappings if f"{_option(name[2:])}.".startswith(f"{o}.")), None)
         if not word.startswith("--"):
-            group.append(word)
-        elif option is None:
-            group = others
-            group.append(word)
+            values.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        values = [value] * bool(equals)
+        option = next((o for o in mappings if f"{_option(name[2:])}.".startswith(f"{o}.")), None)
+        if option is None:
+            others.setdefault(_option(name[2:]), []).append(values)
         else:
             key = name[len(option) + 1 :]
-            group = (changed if key else given).setdefault(option, [])
-            group += [key] * bool(key) + [value] * bool(equals)
+            values = (changed if key else given).setdefault(option, [])
+            values += [key] * bool(key) + [value] * bool(equals)
+    for option, several in others.items():
+        hint = options.get(option, (None, None))[0]
+        words, opposite = _once(option, several, hint), re.sub(r"(--|\.)([^.]+)$", r"\1no-\2", option)
+        if {opposite, option.replace("--", "--no-", 1)} & {*others}:
+            raise InputError(f"{option} and {opposite} contradict each other; give one")
+        if hint is bool and words[:1] in (["True"], ["False"]):  # tyro's flags take no value
+            option, words = option if words[0] == "True" else opposite, words[1:]
+        result += [option, *words]
     for option in {**given, **changed}:
         hint, default = mappings[option]
         edits = changed.get(option, [])
         kept = default if edits and option not in given and isinstance(default, Mapping) else {}
         unchanged = [w for name, v in kept.items() if name not in edits[::2] for w in (name, str(v))]
-        others += [option, *_pairs(option, [*unchanged, *given.get(option, []), *edits], hint)]
-    return others
+        result += [option, *_pairs(option, [*unchanged, *given.get(option, []), *edits], hint)]
+    return result
+
+
+def _once(option: str, several: list[list[str]], hint: Any) -> list[str]:
+    """The words after all occurrences of an option: a list's joined, another's if they agree."""
+    kinds = [a for a in (hint, *typing.get_args(hint)) if typing.get_origin(a) in (tuple, list)]
+    if any(Ellipsis in typing.get_args(a) or typing.get_origin(a) is list for a in kinds):
+        return [word for words in several for word in words]
+    longest = max(several, key=len)
+    for words in several:
+        if words != longest[: len(words)]:
+            raise InputError(f"{option} is given as {' '.join(several[0])} and as {' '.join(words)}; give it once")
+    return longest
 
 
 def _pairs(option: str, words: list[str], hint: Any) -> list[str]:
@@ -211,7 +244,8 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         if not isinstance(value, Mapping):
             return [] if value is None else [f"{value:g}"]
         if item is Group:
-            return [f"{n}={'+'.join(g.domains)}:{g.low:g}:{g.high:g}" + ":tied" * g.tied for n, g in value.items()]
+            quoted = {n: "+".join(f'"{d}"' if "+" in d else d for d in g.domains) for n, g in value.items()}
+            return [f"{n}={quoted[n]}:{g.low:g}:{g.high:g}" + ":tied" * g.tied for n, g in value.items()]
         return [w for name, number in value.items() for w in (name, str(number))]
 
     return PrimitiveConstructorSpec(

@@ -246,7 +246,7 @@ def design(
 
     Args:
         fit: folder written by `mixscale fit`; leave it out before there is a table.
-        domains: names separated by commas, if there is no fit.
+        domains: names separated by commas, if there is no fit; a name with a comma in double quotes.
         runs: most mixtures.
         budget_flops: most FLOPs of all runs together, 6 N D each.
         sizes: N that can be run; by default those of the table.
@@ -265,9 +265,10 @@ def design(
     """
     from mixscale import api
     from mixscale.laws import LawFit
+    from mixscale.mixture import split_names
     from mixscale.table_file import read_frame
 
-    names = [d.strip() for d in domains.split(",") if d.strip()]
+    names = [name for name in split_names(domains, ",") if name]
     if fit is None and not (names or natural or candidates):
         raise InputError("`mixscale design` needs a fit, --domains such as web,code,books, or --candidates")
     if fit is not None and names:
@@ -335,12 +336,12 @@ def export(
         out: file to write; by default standard output.
     """
     from mixscale.interop.exporters import export, parse_paths
-    from mixscale.mixture_file import read_mixtures
+    from mixscale.mixture_file import as_mixture
 
     if out is not None:
         check_output(out, "file")
-    mixture, form = read_mixtures(optimum, "mixture")[0], EXPORTERS[to]
-    text = export(mixture, to, parse_paths(paths), mean_tokens or None, epochs)
+    mixture, form = as_mixture(optimum, "mixture"), EXPORTERS[to]
+    text = export(mixture, to, parse_paths(paths, mixture), mean_tokens or None, epochs)
     if not form.zeros and (unused := [d for d, weight in mixture.items() if weight == 0]):
         print(f"note: domains of weight zero are left out: {listed(unused)}", file=sys.stderr)
     if form.examples and not mean_tokens:

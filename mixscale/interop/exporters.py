@@ -6,7 +6,7 @@ Knows mixtures and paths only. Floats are written with the fewest digits that re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,14 +93,16 @@ def export(
     return form.write(sources)
 
 
-def parse_paths(words: Sequence[str]) -> dict[str, list[str]]:
+def parse_paths(words: Sequence[str], domains: Collection[str]) -> dict[str, list[str]]:
     """Paths from `DOMAIN=PATH`, of which a domain may have several; InputError for a word of another form."""
     found: dict[str, list[str]] = {}
     for word in words:
-        domain, _, path = word.partition("=")
-        if not (domain and path):
+        # A domain's name may have a = in it.
+        known = max((d for d in domains if word.startswith(f"{d}=")), key=len, default=word.partition("=")[0])
+        path = word[len(known) + 1 :]
+        if not (known and path):
             raise InputError(f"path '{word}' cannot be read; write DOMAIN=PATH, for example web=/data/web/*.npy")
-        found.setdefault(domain, []).append(path)
+        found.setdefault(known, []).append(path)
     return found
 
 
