@@ -67,7 +67,11 @@ class Skill:
         error, mean_error = (float(np.average(np.abs(x_C), weights=count_C)) for x_C in (error_C, y_C))
         if mean_error <= rounding:
             return cls(len(mixtures), domains, error=error, mean_error=mean_error)
-        r2, standard_error = _explained(*(np.bincount(group_C, count_C * x_C**2) for x_C in (y_C, error_C)))
+        square_G, square_error_G = (np.bincount(group_C, count_C * x_C**2) for x_C in (y_C, error_C))
+        whole, count = float(square_G.sum()), len(square_G)
+        ratio = float(square_error_G.sum()) / whole
+        variance = count / (count - 1) * ((square_error_G - ratio * square_G) ** 2).sum()
+        r2, standard_error = 1 - ratio, float(np.sqrt(variance) / whole)
         rho = _correlation(rankdata(oof_C), rankdata(y_C), share_C)
         return cls(len(mixtures), domains, r2, standard_error, rho, error, mean_error)
 
@@ -122,14 +126,6 @@ def _minus_others(x_C: np.ndarray, level_C: np.ndarray, count_C: np.ndarray) -> 
     count_C = np.maximum(count_C, MIN_COUNT)
     whole_C, sum_C = np.bincount(at_C, count_C)[at_C], np.bincount(at_C, count_C * x_C)[at_C]
     return x_C - (sum_C - count_C * x_C) / (whole_C - count_C)
-
-
-def _explained(square_G: np.ndarray, square_error_G: np.ndarray) -> tuple[float, float]:
-    """One minus the ratio of two sums over the same mixtures, and its standard error."""
-    count, whole = len(square_G), float(square_G.sum())
-    ratio = float(square_error_G.sum()) / whole
-    variance = count / (count - 1) * ((square_error_G - ratio * square_G) ** 2).sum()
-    return 1 - ratio, float(np.sqrt(variance) / whole)
 
 
 def _correlation(x_C: np.ndarray, y_C: np.ndarray, share_C: np.ndarray) -> float:

@@ -42,7 +42,7 @@ MIN_RESIDUAL = 0.2  # smallest share of the variance of held-out residuals due t
 
 @dataclass(frozen=True)
 class Query:
-    """Where the optimum is wanted: the objective, its bounds, and size and tokens for a law with scale."""
+    """Of the optimum: the objective, its bounds, and size and tokens for a law with scale."""
 
     weight_T: np.ndarray  # of the targets, negative for a score
     low_K: np.ndarray
@@ -57,7 +57,7 @@ class Query:
         low_K, high_K = bounds(fit.domains, lower, {**(upper or {}), **unused})
         for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
             if fit.uses_scale and value is None:
-                raise InputError(f"law '{fit.law}' uses scale; give the {name} for which the optimum is wanted")
+                raise InputError(f"law '{fit.law}' uses scale; give the {name} of the optimum")
         return cls(fit.signs_T * fit.target_weights(weights), low_K, high_K, n_params, n_tokens)
 
     def objective(self, fit: LawFit, h_QxK: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def next_runs(
         sizes, tokens: N and D that can be run, in every pair; empty: those of the table, for a law with scale. For a
             law without scale, at most one of each, to count FLOPs.
         weights: of the targets, as in `optimize`. lower, upper: bounds of the optimum and of generated mixtures.
-        n_params, n_tokens: where the optimum is wanted, for a law with scale.
+        n_params, n_tokens: of the optimum, for a law with scale.
         among: mixtures of which the optimum is one, (Q, K); None: any within the bounds.
         seed: of the search and the candidates. anywhere: generate mixtures far outside the hull too.
 
@@ -102,7 +102,7 @@ def next_runs(
         variance that these runs remove. `attrs["standard_error"]` is the standard error before any run.
 
     Raises:
-        InputError: no run is wanted or affordable, a budget without sizes and tokens to count it, several sizes for a
+        InputError: no run is allowed or affordable, a budget without sizes and tokens to count it, several sizes for a
             law without scale, contradictory bounds, a negative seed, or candidates off the simplex.
     """
     if runs < 1:

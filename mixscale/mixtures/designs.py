@@ -23,7 +23,7 @@ from mixscale.mixtures.information import Uncertainty, choose
 from mixscale.registry import Registry
 
 UNITS = 10_000  # weights are whole multiples of 1 / UNITS, so that a table shows exactly what was trained
-TRIES = 100  # draws for each mixture that is wanted, after which a design without new ones is an error
+TRIES = 100  # draws for each new mixture, after which a design without enough of them is an error
 SHIFT, ROOT = 3e-4, 0.25  # the smooth prior has distances of (h + SHIFT)^ROOT: from 0 to .001 is as far as .2 to .3
 LENGTH = 3.0  # length scale in these roots: as wide as the simplex, so that distant runs are informative too
 NOISE = 0.1  # standard deviation of a run about the smooth function, relative to that of the losses
@@ -170,7 +170,7 @@ def optimal_design(
     pool_NxK = distinct(np.stack([rounded(Mixture.from_array(domains, h_K)).array(domains) for h_K in pool_NxK]))
     if len(pool_NxK) < runs:
         raise InputError(
-            f"{runs} runs are wanted, but the bounds leave {len(pool_NxK)} distinct mixtures; widen the bounds or "
+            f"the bounds leave {len(pool_NxK)} distinct mixtures for {runs} runs; widen the bounds or "
             "lower the number of runs"
         )
     chosen, remaining_R = optimal_subset(pool_NxK, runs, region_QxK)

@@ -35,7 +35,7 @@ def relevance(
 
     Args:
         tokens: size of each domain. samples: texts of each domain, of similar length (the weights of longer texts are
-            more extreme). target: texts of the kind that is wanted.
+            more extreme). target: texts like those the model is for.
         share: of all tokens, above 0 and at most 1 (which gives the natural mixture). seed: of the draw.
         embedding: vectors of texts, in place of words.
 
@@ -47,7 +47,7 @@ def relevance(
     if missing := [d for d in tokens if not samples.get(d)]:
         raise InputError(f"there is no sample of {listed(missing)}; relevance needs text of every domain")
     if not any(text.strip() for text in target):
-        raise InputError("the target has no text; give at least one document of the kind that is wanted")
+        raise InputError("the target has no text; give at least one document like those the model is for")
     texts = [text for d in tokens for text in samples[d]]
     domain_M = np.repeat(np.arange(len(tokens)), [len(samples[d]) for d in tokens])
     mass_M = np.repeat([n / len(samples[d]) for d, n in tokens.items()], [len(samples[d]) for d in tokens])

@@ -167,11 +167,9 @@ def as_is(block, theta, units):
 
 
 def vertex_weights(exponent_at: int, scale: str | None = None, scale_at: int = 0, sign: float = -1.0):
-    """Natural `w_j` of `(Σ w_j h_j)^-alpha / D^b` from log-terms at the vertices.
+    """Natural `w_j` of `(Σ w_j h_j)^(sign alpha) / D^b` from log-terms at the vertices; `scale` None: without D^b.
 
-    Args:
-        exponent_at, scale_at: index in theta of alpha and of b. scale: `n` or `d`; None: there is no such factor.
-        sign: 1 where the power of the sum is positive.
+    `exponent_at` and `scale_at` are the indices of alpha and b in theta.
     """
 
     def natural(v, theta, units):
