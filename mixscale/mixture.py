@@ -12,6 +12,7 @@ import numpy as np
 from mixscale.errors import InputError, did_you_mean, listed
 
 ROUNDING = 0.01  # largest deviation of a sum from one that counts as rounding (three decimals over tens of domains)
+RESOLUTION = 1e-6  # an exported weight below this is zero: one sequence in a million is none
 
 
 class Mixture(Mapping[str, float]):
@@ -73,6 +74,10 @@ class Mixture(Mapping[str, float]):
         if lost:
             raise InputError(f"mixture has domain '{lost[0]}', which is not among {', '.join(order)}")
         return np.array([self._weights.get(d, 0.0) for d in order])
+
+    def resolved(self) -> Mixture:
+        """Without weights below `RESOLUTION`, such as the zeros of a solver; the others are normalized."""
+        return Mixture.normalized({d: w if w >= RESOLUTION else 0.0 for d, w in self._weights.items()})
 
     def tempered(self, temperature: float) -> Mixture:
         """Weights to the power `temperature`, normalized: 1 keeps them, 0 is uniform over positive weights."""

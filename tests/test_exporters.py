@@ -138,3 +138,16 @@ def test_the_command_offers_every_format(capsys):
         main(["export", "--help"])
     output = capsys.readouterr().out
     assert all(name in output for name in exporters.EXPORTERS)
+
+
+def test_weights_below_the_resolution_are_exported_as_zero(tmp_path, capsys):
+    mixture = Mixture({"web": 0.6, "code": 0.4 - 5e-7, "wiki": 5e-7, "books": 5e-26})
+    for name, form in exporters.EXPORTERS.items():
+        text = exporters.export(mixture, name, {d: f"/data/{d}" for d in mixture} if form.needs_paths else None)
+        assert "e-0" not in text
+        assert "e-2" not in text
+    found = json.loads(exporters.export(mixture, "json"))
+    assert found == pytest.approx({"web": 0.6000003, "code": 0.3999997, "wiki": 0, "books": 0}, abs=1e-9)
+    (tmp_path / "m.json").write_text(json.dumps(dict(mixture)))
+    assert main(["export", str(tmp_path / "m.json"), "--to", "json"]) == 0
+    assert "wiki" in capsys.readouterr().err

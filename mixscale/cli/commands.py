@@ -336,13 +336,16 @@ def export(
         out: file to write; by default standard output.
     """
     from mixscale.interop.exporters import export, parse_paths
+    from mixscale.mixture import RESOLUTION
     from mixscale.mixture_file import as_mixture
 
     if out is not None:
         check_output(out, "file")
     mixture, form = as_mixture(optimum, "mixture"), EXPORTERS[to]
     text = export(mixture, to, parse_paths(paths, mixture), mean_tokens or None, epochs)
-    if not form.zeros and (unused := [d for d, weight in mixture.items() if weight == 0]):
+    if tiny := [d for d, weight in mixture.items() if 0 < weight < RESOLUTION]:
+        print(f"note: weights below {RESOLUTION:g} are exported as zero: {listed(tiny)}", file=sys.stderr)
+    if not form.zeros and (unused := [d for d, weight in mixture.resolved().items() if weight == 0]):
         print(f"note: domains of weight zero are left out: {listed(unused)}", file=sys.stderr)
     if form.examples and not mean_tokens:
         print(

@@ -61,7 +61,7 @@ def export(
     mean_tokens: Mapping[str, float] | None = None,
     epochs: float | None = None,
 ) -> str:
-    """The mixture as the text of a file that a trainer reads.
+    """The mixture as the text of a file that a trainer reads. Weights below `mixture.RESOLUTION` are exported as zero.
 
     Args:
         to: name of a format, a key of `EXPORTERS`.
@@ -85,7 +85,7 @@ def export(
         raise InputError(
             f"--paths names '{unknown[0]}', which is not a domain of the mixture{did_you_mean(unknown[0], mixture)}"
         )
-    weights = {d: w for d, w in mixture.items() if w > 0 or form.zeros}
+    weights = {d: w for d, w in mixture.resolved().items() if w > 0 or form.zeros}
     if mean_tokens:
         weights = _shares_of_examples(weights, mean_tokens)
     sources = [Source(d, w, given.get(d, ()), epochs or 1.0) for d, w in weights.items()]

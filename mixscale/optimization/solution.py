@@ -17,6 +17,7 @@ EXCEEDED = 1e-6  # excess from which a curved constraint counts as violated
 MEMORY = 2**25  # most parameters times weights that are differentiated together
 PART, TOGETHER = 8, 32  # batches are multiples of the first (at most, if not convex), and at most the second
 ACTIVE = 1e-5  # slack of a linear constraint, with a larger multiplier, below which the mixture is put on it
+ZERO = 1e-9  # a smaller weight is the rounding of zero
 ALLOWED = 1e-8  # excess over a curved constraint that this may cause
 SCENARIOS, WIDER = 24, 2.0  # first scenarios: so many, plus so many times those that determine the value
 ROUNDS = 8  # most rounds in which scenarios are added
@@ -246,7 +247,8 @@ def _on_bounds(job: Job, result: SolverResult) -> tuple[np.ndarray, np.ndarray]:
         take_B &= over_BxC.max(axis=1) <= ALLOWED + result.x_BxX[:, -1]
     value_2xB = np.stack([_values(job, f_BxF) for f_BxF in f_2xBxF])
     take_B &= value_2xB[0] <= value_2xB[1] + 1e-9 * job.problem.size
-    h_BxK = np.maximum(np.where(take_B[:, None], moved_BxX, raw_BxX)[:, :k], 0.0)
+    h_BxK = np.where(take_B[:, None], moved_BxX, raw_BxX)[:, :k]
+    h_BxK = np.where(h_BxK < ZERO, 0.0, h_BxK)
     h_BxK[:, body.pinned_X[:k]] = body.centre_X[:k][body.pinned_X[:k]]
     return h_BxK / h_BxK.sum(axis=1, keepdims=True), np.where(take_B, *value_2xB)
 
