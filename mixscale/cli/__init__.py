@@ -7,9 +7,11 @@ training half. Exit codes: 0 success, 1 unfinished work, 2 wrong input, 130 inte
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 from mixscale.errors import InputError, Unfinished, did_you_mean, os_message
 
@@ -59,13 +61,16 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _dispatch(sys.argv[1:] if argv is None else list(argv))
+        return _dispatch(words)
     except (InputError, Unfinished) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else error.status
     except KeyboardInterrupt:
-        print("\nInterrupted. Progress is saved; rerun the same command to resume", file=sys.stderr)
+        resumes = words[0] in WITH_CONFIG
+        again = "Progress is saved; rerun the same command to resume" if resumes else "No file was half-written"
+        print(f"\nInterrupted. {again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has closed the pipe; without this Python would report it once more at exit.
@@ -80,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> None:
     """Entry point of the installed command."""
+    signal.signal(signal.SIGINT, _interrupt)
     status = main()
     if status == INTERRUPTED:
         # A program that JAX is still computing would crash while the interpreter shuts down.
@@ -87,6 +93,16 @@ def script() -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends an import at once: an exception inside the start of an extension module can crash the process."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            print("\nInterrupted", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _dispatch(words: list[str]) -> int:

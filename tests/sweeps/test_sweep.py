@@ -95,12 +95,13 @@ def test_a_killed_and_interrupted_sweep_ends_with_the_same_weights(small, store,
     whole = start(config, tmp_path / "whole")
     killed = start(config, output)
     assert stop_after(killed, output, 40, signal.SIGKILL) == -signal.SIGKILL, killed.stderr.read().decode()
-    interrupted = start(config, output)
-    status = stop_after(interrupted, output, 40, signal.SIGTERM)
-    message = interrupted.stderr.read().decode()
-    assert status == 128 + signal.SIGTERM, message
-    assert "SIGTERM" in message
-    assert "Traceback" not in message
+    for number, word in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Interrupted")):
+        interrupted = start(config, output)
+        status = stop_after(interrupted, output, 40, number)
+        message = interrupted.stderr.read().decode()
+        assert status == 128 + number, message
+        assert word in message
+        assert "Traceback" not in message
     finish(start(config, output))
     finish(whole)
     assert_same(tmp_path / "whole" / "small", output / "small", small, store)
