@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mixscale.direction import higher_is_better
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.io import RUNS_CSV, RUNS_PARQUET, Status, atomic_write
 from mixscale.mixture import ROUNDING, Mixture
@@ -54,6 +55,7 @@ class RunTable:
         self._check_weights()
         self._check_losses()
         self._note_copies()
+        self._note_directions()
 
     @classmethod
     def read(cls, path: str | Path) -> RunTable:
@@ -252,6 +254,17 @@ class RunTable:
                 f"runs '{one}' and '{other}' have the same mixture and identical losses (such cases: {len(copies)}); "
                 "duplicates make the seed noise look smaller than it is, so drop them"
             )
+
+    def _note_directions(self) -> None:
+        """Notes targets whose name contradicts their prefix."""
+        for column in self.targets:
+            higher, score = higher_is_better(column), column.startswith(SCORE)
+            if higher is (not score):
+                other = ("metric/" if score else SCORE) + column.split("/", 1)[1]
+                self.notes.append(
+                    f"{column} will be {'maximised' if score else 'minimised'}, but its name says that "
+                    f"{'higher' if higher else 'lower'} is better; if so, rename the column to {other}"
+                )
 
 
 def is_complete(frame: pd.DataFrame) -> np.ndarray:

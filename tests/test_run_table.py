@@ -29,7 +29,7 @@ def frame():
             "mix/web": h_RxK[:, 2],
             "epochs/code": rng.random(6),
             "loss/code": rng.random(6) + 1 / 3,
-            "metric/accuracy": rng.random(6),
+            "metric/bpb": rng.random(6),
             "status": ["complete", "diverged", "complete", None, "stopped", "complete"],
             "role": ["fit", "fit", "held_out", "fit", "fit", "verify"],
             "origin": ["vertex+centre", None, "dirichlet", "dirichlet", "best", "uniform"],
@@ -103,7 +103,7 @@ def test_paths_that_cannot_be_written_are_input_errors(frame, tmp_path):
 def test_columns_are_looked_up_by_name(frame):
     table = RunTable(frame)
     assert table.domains == ("code", "wiki", "web")
-    assert table.targets == ("loss/code", "metric/accuracy")
+    assert table.targets == ("loss/code", "metric/bpb")
     turned = RunTable(frame[frame.columns[::-1]])
     assert table.mixture("a") == Mixture(dict(zip(table.domains, table.mixtures_RxK[2], strict=True)))
     assert turned.mixture("a").distance(table.mixture("a")) < 1e-15
@@ -138,7 +138,7 @@ def test_rounded_weights_are_normalized_with_a_note(frame):
 def test_scores_are_targets_after_losses_and_metrics(frame):
     scored = frame.rename(columns={"epochs/code": "score/qa"})  # a column before the losses
     table = RunTable(scored.assign(**{"score/qa": [f"{v:.3f}" for v in scored["score/qa"]]}))
-    assert table.targets == ("loss/code", "metric/accuracy", "score/qa")
+    assert table.targets == ("loss/code", "metric/bpb", "score/qa")
     assert table.column_of("qa") == "score/qa"
     assert table.losses("qa").dtype == np.float64
     assert [sign_of(t) for t in table.targets] == [1, 1, -1]
@@ -152,7 +152,7 @@ def test_a_copied_run_is_noted(frame):
     assert RunTable(copied).notes == []  # of another token count
     copied.loc[5, "n_tokens"] = frame.loc[2, "n_tokens"]
     assert any("'a' and 'd'" in note for note in RunTable(copied).notes)
-    copied.loc[5, "metric/accuracy"] += 1e-9
+    copied.loc[5, "metric/bpb"] += 1e-9
     assert RunTable(copied).notes == []
     stands_still = frame.assign(run="a", **{c: frame.loc[0, c] for c in frame.columns[3:9]})
     assert RunTable(stands_still).notes == []  # one run that measures the same at every step
@@ -163,7 +163,7 @@ def test_a_copied_run_is_noted(frame):
     [
         (lambda f: f.rename(columns={"run": "Run_id"}), "no column 'run'.*did you mean 'Run_id'"),
         (lambda f: f.drop(columns=["mix/code", "mix/wiki", "mix/web"]), "no column 'mix/<domain>'.*'mix/web'"),
-        (lambda f: f.drop(columns=["loss/code", "metric/accuracy"]), "no column 'loss/<target>'"),
+        (lambda f: f.drop(columns=["loss/code", "metric/bpb"]), "no column 'loss/<target>'"),
         (lambda f: f.iloc[:0], "no rows"),
         (lambda f: f.assign(**{"loss/code": [np.nan] + [1.0] * 5}), "run '007'.*loss/code = nan.*diverged"),
         (lambda f: f.assign(**{"loss/code": [1.0] * 5 + [np.inf]}), "run 'd'.*loss/code = inf"),

@@ -5,7 +5,8 @@ position. `RunTable.notes` tells what was changed or left out.
 """
 
 from mixscale.interop.importers.columns import Columns
-from mixscale.interop.importers.tables import IMPORTERS, csv, olmix, regmix, wandb
+from mixscale.interop.importers.tables import IMPORTERS, csv, olmix, regmix
 from mixscale.interop.importers.tensorboard import tensorboard
+from mixscale.interop.importers.wandb import wandb
 
 __all__ = ["IMPORTERS", "Columns", "csv", "olmix", "regmix", "tensorboard", "wandb"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mixscale.direction import higher_is_better
+from mixscale.documents import expanded
 from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.mixture import ROUNDING
 from mixscale.run_table import NUMERIC, NUMERIC_PREFIXES, SCORE, TARGETS, is_complete
@@ -31,7 +33,7 @@ class Columns:
 
     mix: str = "mix/"  # pattern of the columns with the weights of the domains, such as w_ or {domain}_share
     loss: str = "loss/"  # pattern of the losses (nats per token), such as loss_ or eval/{target}/loss
-    metric: str = "metric/"  # pattern of other measurements; lower is better unless --higher-is-better names them
+    metric: str = "metric/"  # pattern of other measurements; their names say whether higher is better, or the options
     run: tuple[str, ...] = ()  # column that identifies a run, or several columns that do so together
     number_rows: bool = False  # each row is a run of its own without a name: number the rows
     rename: dict[str, str] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class Columns:
     """columns with the same value in every row, such as --constant n_params 90M mix/c4 1"""
     higher_is_better: tuple[str, ...] = ()
     """targets that are better when higher, such as accuracies; * and ? are wildcards, as in 'acc*'"""
+    lower_is_better: tuple[str, ...] = ()
+    """targets that are better when lower, whatever their names say; * and ? are wildcards, as in 'acc*'"""
     normalize: bool = False  # weights are percentages, token counts or relative: divide each row by its sum
     drop_missing: bool = False  # leave out complete rows that lack a weight or a target
 
@@ -56,9 +60,12 @@ def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str
         InputError: a column or pattern matches nothing, a name is no column of a run table or is used twice, no column
             identifies runs, or complete rows lack values.
     """
-    names = as_scores(_matched([str(c) for c in frame.columns], columns), columns.higher_is_better)
+    notes: list[str] = []
+    frame = expanded(frame)
+    matched = _matched([str(c) for c in frame.columns], columns)
+    names = directed(matched, columns.higher_is_better, columns.lower_is_better, notes)
     found = renamed(frame, names)
-    run_R = _runs(frame, columns, found)
+    run_R = run_names(frame, columns, found)
     for column in columns.constant:
         _check_known(column, "--constant")
         if column in found and column != "run":
@@ -67,7 +74,7 @@ def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str
     found.insert(0, "run", run_R)
     found = found[sorted(found, key=lambda c: 1 + NUMERIC_PREFIXES.index(_prefix(c)) if _prefix(c) else 0)]
     left_out = [str(c) for c in frame.columns if str(c) not in {*names, *columns.run}]
-    notes = [f"columns without a meaning were not imported: {listed(left_out)}"] if left_out else []
+    notes += [f"columns without a meaning were not imported: {listed(left_out)}"] if left_out else []
     found = _with_blanks(_with_counts(found), notes)
     if columns.normalize:
         found = _normalized(found, notes)
@@ -90,18 +97,63 @@ def renamed(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return frame[list(names)].rename(columns=names)
 
 
-def as_scores(names: dict[str, str], globs: Sequence[str]) -> dict[str, str]:
-    """`names` (old to new), with `score/...` for targets that match a glob; InputError if one matches none."""
+def directed(
+    names: dict[str, str], higher: Sequence[str], lower: Sequence[str], notes: list[str], known: bool = False
+) -> dict[str, str]:
+    """`names` (old to new), with `score/...` for targets that are better when higher.
+
+    Options decide first, then, for a metric, the words of its name; a note tells what the names decided, and which
+    of them do not say.
+
+    Args:
+        higher, lower: targets or globs of them. known: lower is better where a name does not say.
+
+    Raises:
+        InputError: a glob matches no target, or one is in both.
+    """
+    up, down = _globbed(names, higher, "--higher-is-better"), _globbed(names, lower, "--lower-is-better")
+    if both := sorted(up & down):
+        raise InputError(f"--higher-is-better and --lower-is-better both name '{both[0]}'; choose one")
     bare = {old: new.split("/", 1)[1] for old, new in names.items() if new.startswith(TARGETS)}
-    scores = dict(names)
+    said: dict[str, list[str]] = {}
+    for old, name in bare.items():
+        says = higher_is_better(name) if higher_is_better(old) is None else higher_is_better(old)
+        if old not in up | down:
+            said.setdefault(f"{_prefix(names[old])}{says}", []).append(old)
+    if scores := said.get("metric/True", []):
+        notes.append(
+            "taken as scores, which are maximised, because their names say that higher is better: "
+            f"{listed(scores)}; --lower-is-better NAME minimises one"
+        )
+    if losses := said.get("loss/True"):
+        notes.append(
+            f"taken as losses, which are minimised, although their names say that higher is better: {listed(losses)}; "
+            "--higher-is-better NAME makes one a score"
+        )
+    if not known and (unclear := said.get("metric/None")):
+        notes.append(
+            f"taken as metrics to minimise, although their names do not say whether higher is better: "
+            f"{listed(unclear)}; --higher-is-better NAME or --lower-is-better NAME decides"
+        )
+    changed = {old: SCORE for old in (*up, *scores)} | {old: "metric/" for old in down if names[old].startswith(SCORE)}
+    return names | {old: prefix + bare[old] for old, prefix in changed.items()}
+
+
+def _globbed(names: dict[str, str], globs: Sequence[str], option: str) -> set[str]:
+    """The columns whose old, new or bare name matches a glob."""
+    bare = {old: new.split("/", 1)[1] for old, new in names.items() if new.startswith(TARGETS)}
+    found: set[str] = set()
     for glob in globs:
-        hit = [old for old, name in bare.items() if any(fnmatch.fnmatchcase(n, glob) for n in (old, name, names[old]))]
+        hit = {old for old, name in bare.items() if any(fnmatch.fnmatchcase(n, glob) for n in (old, name, names[old]))}
+        if not hit:
+            # A name may have brackets, which a glob reads as a set of characters.
+            hit = {old for old, name in bare.items() if glob in (old, name, names[old])}
         if not hit:
             raise InputError(
-                f"--higher-is-better names '{glob}', but no target is called that{did_you_mean(glob, bare.values())}"
+                f"{option} names '{glob}', but no target is called that{did_you_mean(glob, bare.values())}"
             )
-        scores |= {old: SCORE + bare[old] for old in hit}
-    return scores
+        found |= hit
+    return found
 
 
 def _matched(present: list[str], columns: Columns) -> dict[str, str]:
@@ -114,6 +166,10 @@ def _matched(present: list[str], columns: Columns) -> dict[str, str]:
     for kind, pattern in sorted(patterns.items(), key=lambda p: -len(PLACEHOLDER.sub("", p[1]))):
         matches = _expression(kind, pattern)
         hit = {c: f"{kind}/{m.group(1)}" for c in present if c not in names and (m := matches.fullmatch(c))}
+        if hit and not PLACEHOLDER.search(pattern) and all(n.startswith(f"{kind}/.") for n in hit.values()):
+            hit = {
+                c: f"{kind}/{n.removeprefix(f'{kind}/.')}" for c, n in hit.items()
+            }  # `config.mix` for `config.mix.`
         if not hit and pattern != getattr(Columns, kind):
             raise InputError(f"no column matches --{kind} '{pattern}' (found: {listed(present)})")
         names |= hit
@@ -145,7 +201,8 @@ def _prefix(column: str) -> str:
     return next((p for p in NUMERIC_PREFIXES if column.startswith(p)), "")
 
 
-def _runs(frame: pd.DataFrame, columns: Columns, found: pd.DataFrame) -> pd.Series:
+def run_names(frame: pd.DataFrame, columns: Columns, found: pd.DataFrame) -> pd.Series:
+    """The name of each row's run; `found` may have a column run."""
     if columns.number_rows:
         return pd.Series([f"row-{i}" for i in range(len(frame))], index=frame.index, dtype=object)
     present = [str(c) for c in frame.columns]

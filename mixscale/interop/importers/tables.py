@@ -1,4 +1,4 @@
-"""Formats that are tables: your own wide table, Weights & Biases, RegMix and olmix.
+"""Formats that are tables: your own wide table, RegMix and olmix.
 
 Each function reads files into a checked `RunTable`; docstring and signature are the help of `mixscale import`.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +14,9 @@ import pandas as pd
 from tyro.conf import OmitArgPrefixes, arg
 
 from mixscale.errors import InputError, did_you_mean, listed
-from mixscale.interop.importers.columns import Columns, as_scores, named, renamed
+from mixscale.interop.importers.columns import Columns, directed, named, renamed
 from mixscale.registry import Registry
-from mixscale.run_table import RunTable, Status
+from mixscale.run_table import RunTable
 from mixscale.table_file import read_frame
 
 IMPORTERS: Registry[Callable[..., RunTable]] = Registry("import format")
@@ -27,14 +26,8 @@ REGMIX_DOMAIN = re.compile(r"(?:train_)?(?:the_pile_)?(.+)")
 REGMIX_TARGET = re.compile(r"(?:metrics?/)?(?:valid_)?(?:the_pile_)?(.+?)(?:_val_loss|/cross_entropy.*)?")
 """RegMix's names: train_the_pile_arxiv and metric/the_pile_arxiv_val_loss are the domain and target `arxiv`."""
 OLMIX_OTHER = ("run", "name", "index")
-STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
-    ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
-)
-"""Status for each state of Weights & Biases; the export cuts short a run that is still running."""
-
 Options = OmitArgPrefixes[Columns]
 Table = Annotated[Path, arg(metavar="TABLE")]
-Export = Annotated[Path, arg(metavar="EXPORT")]
 Mixtures = Annotated[Path, arg(metavar="MIXTURES")]
 Losses = Annotated[Path, arg(metavar="LOSSES")]
 Ratios = Annotated[Path, arg(metavar="RATIOS")]
@@ -58,45 +51,6 @@ def csv(table: Table, /, columns: Options = Columns()) -> RunTable:  # noqa: B00
         InputError: the file cannot be read, a column that is named does not exist, or the rows are no run table.
     """
     return checked(*named(read_frame(table, ("run", *columns.identity)), columns))
-
-
-@IMPORTERS.register("wandb")
-def wandb(export: Export, /, columns: Options = Columns()) -> RunTable:  # noqa: B008
-    """The CSV file that Weights & Biases exports of a project's table of runs (Runs, download, CSV).
-
-    The ID identifies a run, or the Name if there is no ID. State finished is complete, any other stopped; _step or
-    Step is the step.
-
-    For example:
-      mixscale import wandb log.csv --mix config.mix. --loss 'eval/{target}/loss' --normalize --out runs.csv
-
-    Args:
-        export: the file.
-
-    Raises:
-        InputError: the file cannot be read or is the export of a chart, a state is unknown, a column that is named
-            does not exist, or the rows are no run table.
-    """
-    frame = read_frame(export, ("run", "ID", "Name", *columns.identity))
-    if any(str(c).endswith("__MIN") for c in frame):
-        raise InputError(
-            f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
-            "download, CSV), with the config of the mixture and the losses among its columns"
-        )
-    identity = next((c for c in ("run", "ID", "Name") if c in frame), None)
-    if identity and not (columns.identity or columns.number_rows):
-        columns = replace(columns, run=(identity,))
-    rename = dict(columns.rename)
-    if "State" in frame and "State" not in rename and "status" not in frame:
-        lower = frame["State"].astype(str).str.lower()
-        if (unknown_R := ~lower.isin(STATES)).any():
-            raise InputError(f"State is '{frame['State'][unknown_R].iloc[0]}'; known states are {', '.join(STATES)}")
-        frame["State"] = lower.map(STATES)
-        rename["State"] = "status"
-    step = next((c for c in ("_step", "Step") if c in frame), None)
-    if step and step not in rename and "step" not in [*frame, *rename.values()]:
-        rename[step] = "step"
-    return checked(*named(frame, replace(columns, rename=rename)))
 
 
 @IMPORTERS.register("regmix")
@@ -130,6 +84,7 @@ def olmix(
     metrics: Metrics,
     /,
     higher_is_better: tuple[str, ...] = (),
+    lower_is_better: tuple[str, ...] = (),
     n_params: float | None = None,
     n_tokens: float | None = None,
 ) -> RunTable:
@@ -144,6 +99,7 @@ def olmix(
         ratios: CSV with columns run and one for each domain.
         metrics: CSV with columns run and one for each metric.
         higher_is_better: metrics that are better when higher; * and ? are wildcards, as in 'acc*'.
+        lower_is_better: metrics that are better when lower, whatever their names say.
         n_params: non-embedding parameters of the runs, for laws that use size.
         n_tokens: tokens on which each run was trained, for laws that use them.
 
@@ -153,8 +109,10 @@ def olmix(
     """
     left, right = (read_frame(f, ("run",)) for f in (ratios, metrics))
     names = {c: f"mix/{c}" for c in _values(left, OLMIX_OTHER)}
-    targets = as_scores({c: f"metric/{c}" for c in _values(right, OLMIX_OTHER)}, higher_is_better)
-    return _joined((ratios, left, names), (metrics, right, targets), "run", n_params, n_tokens)
+    notes: list[str] = []
+    metrics_of = {c: f"metric/{c}" for c in _values(right, OLMIX_OTHER)}
+    targets = directed(metrics_of, higher_is_better, lower_is_better, notes, known=True)
+    return _joined((ratios, left, names), (metrics, right, targets), "run", n_params, n_tokens, notes)
 
 
 def unique(frame: pd.DataFrame, path: str | Path, key: str) -> pd.DataFrame:
@@ -184,10 +142,11 @@ def _joined(
     key: str,
     n_params: float | None,
     n_tokens: float | None,
+    notes: Sequence[str] = (),
 ) -> RunTable:
     """Two files joined on `key`, each given as (file, rows, names old to new)."""
     parts = [renamed(unique(frame, path, key), {key: "run"} | names) for path, frame, names in (left, right)]
-    notes = []
+    notes = list(notes)
     for (path, *_), part, other in ((left, *parts), (right, *parts[::-1])):
         alone = part["run"][~part["run"].isin(other["run"])]
         if len(alone) == len(part):

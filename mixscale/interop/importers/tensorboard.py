@@ -1,33 +1,28 @@
-"""TensorBoard logs as a run table: one run per folder, its mixture from a config or a table.
-
-Reads event files with tensorboardX's messages, without TensorFlow. A file is a sequence of records with lengths and
-checksums. A killed run leaves half a record at the end; reading stops there, with a note.
-"""
+"""TensorBoard logs as a run table: one run per folder, its mixture from a config or a table."""
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from tyro.conf import arg
 
-from mixscale.errors import InputError, listed
+from mixscale.documents import flatten, parse_json, parse_yaml
+from mixscale.errors import InputError, did_you_mean, listed
+from mixscale.interop.importers import event_files
 from mixscale.interop.importers.columns import Columns, named, target_tags
+from mixscale.interop.importers.event_files import Logged
+from mixscale.interop.importers.histories import Histories
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked, unique
-from mixscale.run_table import RunTable
+from mixscale.run_table import RunTable, Status, is_complete
 from mixscale.table_file import read_frame
 
 PREFIX = "config."  # of the names of config values and hyperparameters; dots separate levels
-MAX_VALUES, MAX_CHARACTERS = 100_000, 10_000_000  # of a config: values, and characters of all their flat names
-HEADER, CHECKSUM = struct.Struct("<QI"), struct.Struct("<I")
-MAX_RECORD = 2**28  # most bytes of a record; a larger length is a damaged one
-NUMBERS = {1: "<f", 2: "<d", 3: "<i", 9: "<q"}
-"""How a number of each of TensorFlow's dtypes (float, double, int32, int64) is packed."""
+TIMESTAMP = re.compile(r"\d{9,}(\.\d+)?")  # how PyTorch's writer calls a folder of hyperparameters
 
 
 @IMPORTERS.register("tensorboard")
@@ -61,34 +56,36 @@ def tensorboard(
     logs = Path(logs)
     if not logs.is_dir():
         raise InputError(f"'{logs}' is no folder; give the one on which TensorBoard is started")
-    folders = sorted({file.parent for file in logs.rglob("*tfevents*") if file.is_file()})
-    if not folders:
+    files, notes = event_files.find(logs)
+    if not files:
         raise InputError(f"folder '{logs}' and those below it hold no event files (*tfevents*)")
-    found = {folder: _read_folder(folder) for folder in folders}
+    found = {folder: event_files.read(paths) for folder, paths in files.items()}
+    notes += _notes(found)
     tags = sorted({tag for logged in found.values() for tag in logged.scalars})
     targets = target_tags(tags, columns)
     if not targets:
         raise InputError(
             f"no scalar in '{logs}' is a target: name them with --loss or --metric (found: {listed(tags)})"
         )
+    runs = _with_hparams(found, targets, notes)
+    configs = {} if mixtures is not None else _configs(runs, logs, config, columns, notes)
     others = [tag for tag in columns.rename if tag in tags and tag not in targets]
-    parts, notes = [], []
-    for folder, logged in found.items():
-        rows = _rows(logged, targets, others)
-        if rows.empty:
+    histories, parts = Histories(), []
+    for folder, logged in runs.items():
+        log = _log(logged, targets, others)
+        if log.empty:
             continue
-        if not every_step:
-            whole = rows.dropna(subset=[t for t in targets if t in rows])
-            rows = (whole if len(whole) else rows).iloc[-1:]
         name = folder.relative_to(logs).as_posix()
-        about = _config(folder, logs, config, found) if mixtures is None else {}
-        parts.append(rows.assign(run=logs.resolve().name if name == "." else name, **about))
-    if empty := len(found) - len(parts):
-        notes.append(f"{empty} of {len(found)} folders of logs hold no target and were left out")
-    damaged = [folder / name for folder, logged in found.items() for name in logged.damaged]
-    notes += [f"the end of {path} is damaged; the part before it was read" for path in damaged]
+        name = logs.resolve().name if name == "." else name
+        rows = histories.measured(name, log, [t for t in targets if t in log], _failed_loss(logged))
+        parts.append((rows if every_step else rows.iloc[-1:]).assign(run=name, **configs.get(folder, {})))
+    if empty := len(runs) - len(parts):
+        notes.append(f"{empty} of {len(runs)} folders of logs hold no target and were left out")
+    notes += histories.notes(len(parts))
     frame = pd.concat(parts, ignore_index=True)
-    last = frame.groupby("run")["step"].max()
+    if "status" in frame:
+        frame["status"] = frame["status"].fillna(Status.COMPLETE)
+    last = frame[is_complete(frame)].groupby("run")["step"].max()
     if len(short := last[last < last.max()]):
         notes.append(
             f"{len(short)} of {len(last)} runs end before the last step, {last.max()}: {listed(list(short.index))}; "
@@ -100,60 +97,103 @@ def tensorboard(
     return checked(imported, [*notes, *more])
 
 
-def _rows(logged: Logged, targets: list[str], others: list[str]) -> pd.DataFrame:
-    """One row per step at which a target was logged; other scalars keep their last value."""
-    wanted = [tag for tag in (*targets, *others) if tag in logged.scalars]
-    rows = pd.DataFrame({tag: pd.Series(logged.scalars[tag], dtype="float64") for tag in wanted}).sort_index()
-    measured = [tag for tag in targets if tag in rows]
-    held = [tag for tag in others if tag in rows]
-    rows[held] = rows[held].ffill()
-    rows = rows.dropna(subset=measured, how="all") if measured else rows.iloc[:0]
-    return rows.rename_axis("step").reset_index()
+def _log(logged: Logged, targets: list[str], others: list[str]) -> pd.DataFrame:
+    """The scalars of a run by step; infinite where a target is not finite."""
+    wanted = [tag for tag in (*targets, *others) if logged.scalars.get(tag)]
+    log = pd.DataFrame({tag: pd.Series(logged.scalars[tag], dtype="float64") for tag in wanted}).sort_index()
+    for tag in wanted:
+        logged_at = list(logged.scalars[tag])
+        kept = log.loc[logged_at, tag].where(np.isfinite, np.inf if tag in targets else np.nan)
+        log.loc[logged_at, tag] = kept
+    log = log if any(tag in targets for tag in wanted) else log.iloc[:0]
+    return log.rename_axis("step").reset_index()
 
 
-def _config(folder: Path, logs: Path, name: str, found: Mapping[Path, Logged]) -> dict[str, object]:
-    """The values of a run's config file and of the hyperparameters in its logs, under flat names."""
-    above = [p for p in (folder, *folder.parents) if p == logs or logs in p.parents]
-    path = next((p / name for p in above if (p / name).is_file()), None)
-    values = {} if path is None else _read_config(path)
-    # PyTorch's writer puts hyperparameters into a folder below that of the run.
-    for place in (*(f for f in found if f.parent == folder), folder):
-        values |= found[place].hparams
-    return _flat(values)
+def _failed_loss(logged: Logged) -> str:
+    """A tag of a loss that ends in a value that is not finite, after others; empty if there is none."""
+    losses = {tag: [v[s] for s in sorted(v)] for tag, v in logged.scalars.items() if v and "loss" in tag.lower()}
+    return next((t for t, v in losses.items() if not np.isfinite(v[-1]) and np.isfinite(v).any()), "")
 
 
-def _read_config(path: Path) -> dict[str, object]:
-    import yaml
+def _with_hparams(found: Mapping[Path, Logged], targets: list[str], notes: list[str]) -> dict[Path, Logged]:
+    """The runs; a folder of hyperparameters, as PyTorch's writer makes it below that of a run, belongs to that run."""
+    runs, joined, differ = dict(found), [], []
+    for folder, logged in found.items():
+        run = found.get(folder.parent)
+        if not logged.hparams or run is None or not run.scalars or folder.parent == folder:
+            continue
+        own = [tag for tag in logged.scalars if tag in targets]
+        if own and not TIMESTAMP.fullmatch(folder.name):
+            continue
+        differ += [folder for name, v in logged.hparams.items() if run.hparams.get(name, v) != v][:1]
+        run.hparams |= logged.hparams
+        last = max(step for values in run.scalars.values() for step in values)
+        for tag in own:
+            run.scalars.setdefault(tag, {last: logged.scalars[tag][max(logged.scalars[tag])]})
+        joined.append(runs.pop(folder) and folder)
+    if joined:
+        notes.append(
+            f"{len(joined)} folders of hyperparameters belong to the run above them, whose own scalars count: "
+            f"{listed([str(f) for f in joined])}"
+        )
+    if differ:
+        notes.append(f"hyperparameters of {listed([str(f) for f in differ])} replace others of the same run")
+    return runs
 
+
+def _configs(
+    runs: Mapping[Path, Logged], logs: Path, name: str, columns: Columns, notes: list[str]
+) -> dict[Path, dict[str, object]]:
+    """The values of each run's config file and of the hyperparameters in its logs, under flat names."""
+    values, users = {}, {}
+    for folder, logged in runs.items():
+        above = [p for p in (folder, *folder.parents) if p == logs or logs in p.parents]
+        path = next((p / name for p in above if (p / name).is_file()), None)
+        if path is not None:
+            users.setdefault(path, []).append(str(folder.relative_to(logs)))
+        content = {} if path is None else _read_config(path)
+        what = f"config '{path}'" if path else f"the hyperparameters of '{folder}'"
+        values[folder] = flatten({**content, **logged.hparams}, PREFIX, what)
+    if not any(values.values()) and columns.mix.startswith(PREFIX):
+        others = {p.name for f in runs for p in f.iterdir() if p.suffix in (".json", ".yaml", ".yml")}
+        raise InputError(
+            f"--mix '{columns.mix}' takes weights from configs, but no run has a file '{name}' in its folder or "
+            f"above; give the file's name with --config, or a table with --mixtures{did_you_mean(name, others)}"
+        )
+    for path, folders in users.items():
+        if len(folders) > 1:
+            notes.append(f"{len(folders)} runs take their config from {path}: {listed(folders)}")
+    return values
+
+
+def _read_config(path: Path) -> Mapping:
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
         raise InputError(f"config '{path}' cannot be read: {error}") from error
-    if not isinstance(values, dict):
+    values = (parse_json if path.suffix == ".json" else parse_yaml)(text, f"config '{path}'")
+    if not isinstance(values, Mapping):
         raise InputError(f"config '{path}' holds a {type(values).__name__}; it must hold names and values")
     return values
 
 
-def _flat(values: Mapping) -> dict[str, object]:
-    """Numbers and texts of nested dicts, with dots between levels; limited, as YAML aliases can be circular."""
-    found: dict[str, object] = {}
-    waiting, count, characters = [(PREFIX, values)], 0, 0
-    while waiting:
-        prefix, level = waiting.pop(0)
-        for key, value in level.items():
-            name = f"{prefix}{key}"
-            count, characters = count + 1, characters + len(name)
-            if count > MAX_VALUES or characters > MAX_CHARACTERS:
-                raise InputError(
-                    f"the config of a run has more than {MAX_VALUES} values, or names of more than {MAX_CHARACTERS} "
-                    "characters together (does an alias contain itself?); give one with the mixture alone"
-                )
-            if isinstance(value, Mapping):
-                waiting.append((f"{name}.", value))
-            elif isinstance(value, int | float | str) and not isinstance(value, bool):
-                found[name] = value
-    return found
+def _notes(found: Mapping[Path, Logged]) -> list[str]:
+    """What was lost or undone while the event files were read."""
+    damaged = [folder / name for folder, logged in found.items() for name in logged.damaged]
+    notes = [f"the end of {path} is damaged; the part before it was read" for path in damaged]
+    for folder, logged in found.items():
+        if logged.cut:
+            step, undone = logged.cut
+            notes.append(
+                f"the run in {folder} was restarted at step {step}; {undone} values that it had logged from there on "
+                "before were dropped"
+            )
+        if logged.rivals:
+            notes.append(
+                f"several writers logged {logged.rivals} values of the same tags and steps in {folder}; the last "
+                "written of each counts"
+            )
+    return notes
 
 
 def _mixtures(path: str | Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -162,84 +202,3 @@ def _mixtures(path: str | Path, frame: pd.DataFrame) -> pd.DataFrame:
     if missing := sorted(set(frame["run"]) - set(table["run"])):
         raise InputError(f"table '{path}' has no mixture of run {listed(missing)}; a run has the name of its folder")
     return table.drop(columns=[c for c in table if c in frame and c != "run"])
-
-
-# ------------------------------------------------------------------ event files
-
-
-@dataclass
-class Logged:
-    """Content of one folder of event files."""
-
-    scalars: dict[str, dict[int, float]] = field(default_factory=dict)  # value by step, by tag
-    hparams: dict[str, object] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)  # files with an unreadable end
-
-
-def _read_folder(folder: Path) -> Logged:
-    """Scalars and hyperparameters of the event files in `folder`.
-
-    A restarted run writes another file; from its first step on, its steps replace those of the earlier file.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorboardX.proto.event_pb2 import Event
-
-    logged = Logged()
-    for path in sorted(folder.glob("*tfevents*")):
-        scalars: dict[str, dict[int, float]] = {}
-        try:
-            for record in _records(path):
-                event = Event.FromString(record)
-                for value in event.summary.value:
-                    if value.metadata.plugin_data.plugin_name == "hparams":
-                        logged.hparams |= _hparams(value)
-                    elif (number := _number(value)) is not None:
-                        scalars.setdefault(value.tag, {})[event.step] = number
-        except (EOFError, DecodeError):
-            logged.damaged.append(path.name)
-        for tag, values in scalars.items():
-            earlier = logged.scalars.get(tag, {})
-            logged.scalars[tag] = {s: v for s, v in earlier.items() if s < min(values)} | values
-    return logged
-
-
-def _records(path: Path) -> Iterator[bytes]:
-    """The records of an event file; EOFError if the file ends within one, or a length or checksum is damaged."""
-    from tensorboardX.record_writer import masked_crc32c
-
-    with path.open("rb") as stream:
-        while header := stream.read(HEADER.size):
-            if len(header) < HEADER.size:
-                raise EOFError
-            length, check = HEADER.unpack(header)
-            if check != masked_crc32c(header[:8]) or length > MAX_RECORD:
-                raise EOFError
-            body = stream.read(length + CHECKSUM.size)
-            whole = len(body) == length + CHECKSUM.size
-            if not whole or CHECKSUM.unpack(body[length:])[0] != masked_crc32c(body[:length]):
-                raise EOFError
-            yield body[:length]
-
-
-def _hparams(value) -> dict[str, object]:
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-
-    found = HParamsPluginData.FromString(value.metadata.plugin_data.content).session_start_info.hparams
-    return {name: getattr(v, v.WhichOneof("kind")) for name, v in found.items() if v.WhichOneof("kind")}
-
-
-def _number(value) -> float | None:
-    """A simple value, or a tensor of one number, as TensorFlow 2 writes it."""
-    kind = value.WhichOneof("value")
-    if kind == "simple_value":
-        return value.simple_value
-    if kind != "tensor" or any(d.size != 1 for d in value.tensor.tensor_shape.dim):
-        return None
-    tensor = value.tensor
-    for values in (tensor.float_val, tensor.double_val):
-        if len(values) == 1:
-            return values[0]
-    form, content = NUMBERS.get(tensor.dtype), tensor.tensor_content
-    if form is None or len(content) != struct.calcsize(form):
-        return None
-    return float(struct.unpack(form, content)[0])
