@@ -26,29 +26,29 @@ class Group(Validated, section="constraints.groups"):
     """Domains whose weights are constrained together."""
 
     domains: tuple[str, ...]
-    low: float = setting(0.0, least=0, most=1)  # least sum of their weights
-    high: float = setting(1.0, least=0, most=1)  # greatest sum of their weights
-    tied: bool = False  # keep the proportions of the prior, or else of the current mixture; only the sum is free
+    low: float = setting(0.0, least=0, most=1)  # minimum sum of their weights
+    high: float = setting(1.0, least=0, most=1)  # maximum sum of their weights
+    tied: bool = False  # keep their proportions in the prior, or without one in the current mixture
 
 
 @dataclass(frozen=True)
 class Constraints(Validated, section="constraints"):
-    """What the mixture must satisfy. Domains and targets that are not named are free."""
+    """Constraints on the mixture. Domains and targets that you do not name are unconstrained."""
 
-    lower: dict[str, float] = setting(factory=dict, least=0, most=1)  # least weight of a domain
-    upper: dict[str, float] = setting(factory=dict, least=0, most=1)  # greatest weight of a domain
+    lower: dict[str, float] = setting(factory=dict, least=0, most=1)  # minimum weight of a domain
+    upper: dict[str, float] = setting(factory=dict, least=0, most=1)  # maximum weight of a domain
     fixed: dict[str, float] = setting(factory=dict, least=0, most=1)  # exact weight of a domain
     groups: dict[str, Group] = setting(factory=dict)  # bounds on sums of weights, or fixed proportions, by name
     available: dict[str, float] = setting(factory=dict, least=0)
-    """unique tokens that a domain has; caps its weight at epochs × available / n_tokens"""
+    """unique tokens of a domain; caps its weight at epochs × available / n_tokens"""
     epochs: float | dict[str, float] = setting(EPOCHS, above=0)
-    """how often available tokens may be repeated, for all domains or by domain; infinity does not cap weights"""
+    """how often available tokens may be repeated, for all domains or by domain; infinity for no cap"""
     keep: dict[str, float] | tuple[str, ...] = setting(factory=dict, least=0)
     """targets that must not become worse than at the current mixture, with a tolerance in the target's unit"""
-    prior: dict[str, float] | None = setting(None, least=0)  # a mixture to stay near
-    max_kl: float | None = setting(None, least=0)  # greatest divergence KL(mixture || prior), in nats
-    max_tv: float | None = setting(None, least=0, most=1)  # greatest total variation distance from the prior
-    kl_weight: float = setting(0.0, least=0)  # loss added to the objective for each nat of KL(mixture || prior)
+    prior: dict[str, float] | None = setting(None, least=0)  # mixture for max_kl, max_tv, kl_weight and tied groups
+    max_kl: float | None = setting(None, least=0)  # maximum KL(mixture || prior), in nats
+    max_tv: float | None = setting(None, least=0, most=1)  # maximum total variation distance from the prior
+    kl_weight: float = setting(0.0, least=0)  # penalty in the objective per nat of KL(mixture || prior)
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, Mapping) and not isinstance(self.keep, str):
@@ -79,7 +79,7 @@ class Constraints(Validated, section="constraints"):
             raise InputError(f"lower bounds contradict each other: {_sum(self.lower)}, which is more than 1")
         for name, value in (("max_kl", self.max_kl), ("max_tv", self.max_tv), ("kl_weight", self.kl_weight or None)):
             if value is not None and not self.prior:
-                raise InputError(f"constraints.{name} is {value:g}, but there is no prior; give constraints.prior")
+                raise InputError(f"constraints.{name} is {value:g}, but there is no prior; set constraints.prior")
             if value is not None and not np.isfinite(value):
                 raise InputError(f"constraints.{name} is {value:g}; it must be finite")
         tied = any(group.tied for group in self.groups.values())
@@ -316,7 +316,7 @@ def _distances(given: Constraints, domains: Sequence[str], prior_K: np.ndarray |
     if prior_K is None:
         return
     if given.near_prior and (absent := [d for d, p in zip(domains, prior_K, strict=True) if p == 0]):
-        text = f"no weight on {', '.join(absent)}, which the prior does not have"
+        text = f"no weight on {', '.join(absent)}, whose weight in the prior is zero"
         yield _sum_of("prior", "prior", domains, absent, "==", 0.0, "", text=text)
     if (most := given.max_tv) is not None:
         yield Linear(

@@ -153,5 +153,5 @@ def split_names(text: str, separator: str) -> list[str]:
         else:
             parts[-1] += character
     if quoted:
-        raise InputError(f"'{text}' has a double quote without its partner; close it")
+        raise InputError(f"'{text}' has an unclosed double quote; close it")
     return [part.strip() for part in parts]

@@ -74,7 +74,7 @@ def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None 
     """
     found = [str(c).removeprefix("mix/") for c in frame.columns if str(c).startswith("mix/")]
     if not found:
-        raise InputError(f"{what} has no columns mix/DOMAIN")
+        raise InputError(f"{what} has no columns mix/DOMAIN; name the columns of weights like mix/web")
     wanted = found if domains is None else list(domains)
     missing, extra = [d for d in wanted if d not in found], [d for d in found if d not in wanted]
     if missing or extra:
@@ -82,13 +82,13 @@ def table_weights(frame: pd.DataFrame, what: str, domains: Sequence[str] | None 
         remedy = "; write 0 for a domain that is not used" if missing else ""
         raise InputError(f"{what}: the domains differ from the fit's: {'; '.join(parts)}{remedy}")
     if not len(frame):
-        raise InputError(f"{what} has no row; give one row for each mixture")
+        raise InputError(f"{what} has no rows; give one row per mixture")
     return pd.DataFrame({d: numeric(frame[f"mix/{d}"]).to_numpy(dtype="float64") for d in wanted})
 
 
 def _only(found: list[Mixture], path: str | Path, what: str) -> Mixture:
     if len(found) > 1:
-        raise InputError(f"{what}: '{path}' has {len(found)} mixtures, one in each row; give a file with one")
+        raise InputError(f"{what}: '{path}' has {len(found)} mixtures, one per row; give a file with one")
     return found[0]
 
 
@@ -122,6 +122,6 @@ def _json_weights(file: Path) -> dict[str, float]:
             nested = content.get("mixture")
             return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"'{file}' holds no mixture: {error}") from error
+        raise InputError(f"'{file}' is not a mixture: {error}") from error
     example = '{"web": 0.7, "code": 0.3}'
-    raise InputError(f"'{file}' holds no mixture; write weights by domain, such as {example}")
+    raise InputError(f"'{file}' is not a mixture; write weights by domain, such as {example}")

@@ -25,22 +25,25 @@ LEVEL = 0.9
 
 @dataclass(frozen=True)
 class Objective(Validated, section="objective"):
-    """What the optimum minimizes."""
+    """The objective that the optimum minimizes."""
 
     weights: dict[str, float] = setting(factory=dict, least=0)
-    """weight of each target; others have weight zero; by default all are equal"""
+    """weight of each target; targets without one have weight zero; by default all weights are equal"""
     kind: Kind = "mean"
-    """mean: the weighted mean of the targets. worst: the worst target (minimax), each times its weight over the mean
-    weight. guardrails: the weighted mean relative to the current mixture, plus a penalty for each guardrail target
-    that is worse than at the current mixture by more than its noise"""
+    """mean: the weighted mean of the targets;
+    worst: the worst target (minimax), after multiplying each by weight / mean weight;
+    guardrails: the weighted mean relative to the current mixture, plus a penalty
+    for each guardrail target that is worse than at the current mixture beyond its noise"""
     relative_to: Literal["current", "best"] | None = None
-    """of kind worst: relative to each target at the current mixture, or to its best under the constraints"""
+    """for kind worst: subtract each target's value at the current mixture, or its best under the constraints"""
     guardrails: dict[str, float] = setting(factory=dict, least=0)
-    """of kind guardrails: penalty per unit by which the target becomes worse than its noise explains"""
+    """for kind guardrails: penalty of each target, per unit by which it becomes worse beyond its noise"""
     robust: Robust = "point"
-    """point: the fitted law. mean, worst: over the bootstrap laws. quantile: mean of the worst 1 - level (CVaR)"""
+    """point: use the fitted law;
+    mean, worst: the mean or the worst case over the bootstrap laws;
+    quantile: the mean over the worst 1 - level of the bootstrap laws (CVaR)"""
     level: float = setting(LEVEL, above=0, below=1)
-    """of robust quantile: 0.9 averages the worst tenth of the bootstrap laws"""
+    """for robust quantile: 0.9 averages the worst tenth of the bootstrap laws"""
 
     def check(self) -> None:
         if self.weights and not any(self.weights.values()):
@@ -48,9 +51,9 @@ class Objective(Validated, section="objective"):
         if self.relative_to and self.kind == "mean":
             raise InputError("objective.relative_to has no effect with kind 'mean'; set kind 'worst' or leave it out")
         if self.relative_to == "best" and self.kind == "guardrails":
-            raise InputError("objective.relative_to is 'best', but guardrails are relative to the current mixture")
+            raise InputError("objective.relative_to is 'best', but guardrails need 'current'; leave relative_to out")
         if self.guardrails and self.kind != "guardrails":
-            raise InputError("objective.guardrails has no effect without kind 'guardrails'; set it")
+            raise InputError("objective.guardrails has no effect without kind 'guardrails'; set it or leave it out")
         if self.kind == "guardrails" and not self.guardrails:
             raise InputError("objective.kind is 'guardrails', but objective.guardrails is empty; name targets in it")
         if self.level != LEVEL and self.robust != "quantile":

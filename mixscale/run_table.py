@@ -252,7 +252,7 @@ class RunTable:
             one, other = next(iter(copies))[1].iloc[:2]
             self.notes.append(
                 f"runs '{one}' and '{other}' have the same mixture and identical losses (such cases: {len(copies)}); "
-                "duplicates make the seed noise look smaller than it is, so drop them"
+                "duplicates bias the estimated seed noise downwards, so drop them"
             )
 
     def _note_directions(self) -> None:
@@ -280,12 +280,12 @@ def off_simplex(whose: str, domains: Sequence[str], weights_K: np.ndarray) -> In
         Mixture(dict(zip(domains, map(float, weights_K), strict=True)))
     except InputError as error:
         return InputError(f"{whose}: {error}")
-    raise AssertionError(f"the weights of {whose} do sum to one")
+    raise AssertionError(f"the weights of {whose} sum to one")
 
 
 def _remedy(total: float) -> str:
     """End of the error for weights that sum to `total`: the likely cause and the remedy."""
-    normalize = "`mixscale import csv TABLE --normalize --out RUNS.csv` divides each row by its sum"
+    normalize = "`mixscale import csv TABLE --normalize --out RUNS.csv` normalizes each row"
     if abs(total - 100) <= 100 * ROUNDING:
         return f". These look like percentages: divide them by 100; {normalize}"
     if 0 < total < 1:

@@ -47,7 +47,7 @@ From a table of runs. RUNS is a sweep's folder, or a CSV or Parquet file with co
   laws                      list the data-mixing laws with their formulas
   fit     RUNS --out FIT    fit a law to every target
   predict FIT MIXTURES      predict the losses of mixtures, with intervals
-  optimize FIT              find the best mixture under constraints, and what each constraint costs
+  optimize FIT              find the best mixture under constraints, and the cost of each constraint
   design  [FIT]             choose the mixtures to run first, or next
   export  OPTIMUM --to T    write the mixture for MaxText, Levanter, OLMo-core, Megatron-LM, NeMo and others
   report  DIR               write the report of a folder with runs, fit and optimum

@@ -79,7 +79,7 @@ def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | 
         out: folder to write.
         step: number of the checkpoint's folder in checkpoints/: optimizer steps, including those of branches that
             decayed for earlier measurements; by default the newest.
-        store: folder of the token store, if it is not in the cache that the run names.
+        store: folder of the token store, if it is not in the run's cache.
     """
     from mixscale.training.hugging_face import export_model as export
 
@@ -109,12 +109,12 @@ def fit(
         out: folder for the fit.
         law: name of a law, stack(LAW, LAW) for a weighted mean of laws, or auto to choose by cross-validation;
             `mixscale laws` lists the names.
-        target: columns to fit, such as loss/code or score/qa; by default all losses, else all metrics and scores.
-        holdout: what you will predict: new mixtures, a larger N, a larger D, or a larger N with new mixtures (both).
-            Cross-validation holds out such runs to choose the law and the width of the intervals.
-        bootstrap: number of bootstrap refits for the intervals, at least 2; more make them less random.
-        diagnose: report convergence, competing minima, parameters at a bound and unidentified parameters, also in
-            diagnostics.csv in --out.
+        target: columns to fit, such as loss/code; by default all losses, or else all metrics and scores.
+        holdout: what you will predict: new mixtures, a larger N, a larger D, or new mixtures at a larger N (both);
+            cross-validation holds out such runs to choose the law and to calibrate the intervals.
+        bootstrap: bootstrap refits for the intervals, at least 2; with more, the intervals vary less.
+        diagnose: report convergence, competing minima, and parameters that are unidentified or at a bound;
+            also saved to diagnostics.csv in --out.
         seed: seed of optimizer starts, folds and bootstrap.
     """
     from mixscale import laws
@@ -153,7 +153,7 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
         fit: folder written by `mixscale fit`.
         mixtures: CSV or Parquet with columns mix/DOMAIN, and n_params and n_tokens if the law uses them.
         out: CSV to write: the table with the predictions.
-        level: coverage of the intervals for the mean over fitted seeds; a new seed adds its noise.
+        level: coverage of the intervals of the mean over fitted seeds, without the noise of a new seed.
     """
     from mixscale.laws import LawFit
     from mixscale.table_file import read_frame
@@ -178,7 +178,7 @@ def optimize(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Finds the mixture with the best predicted objective under constraints, and prints what each constraint costs.
+    """Finds the mixture with the best predicted objective under constraints, and prints the cost of each constraint.
 
     For example:
       mixscale optimize runs/quickstart/fit --upper wiki 0.3 --weights code 2 docs 1 --out another.json
@@ -186,11 +186,11 @@ def optimize(
     Args:
         fit: folder written by `mixscale fit`.
         current: the mixture in use: `--current web 0.5 code 0.5`, or a JSON or CSV file.
-        pareto: two targets; writes their Pareto front to pareto.csv beside the optimum.
-        points: number of mixtures on that front.
+        pareto: two targets; writes their Pareto front to pareto.csv, next to the optimum.
+        points: number of mixtures on the Pareto front.
         n_params: N of the target run, if the law uses it.
         n_tokens: D of the target run, if the law uses it or available tokens are given.
-        out: file to write; by default optimum.json beside the fit.
+        out: file to write; by default optimum.json, next to the fit.
         seed: seed of the optimizer starts.
     """
     from mixscale import optimization
@@ -210,7 +210,7 @@ def optimize(
         front = optimization.pareto(fitted, *pareto, constraints, points, **scale)
         front.to_csv(path.with_name(PARETO_FILE), index=False)
         print(f"\n{front.to_string(index=False, float_format=lambda v: f'{v:.4f}')}")
-        print(f"\nfront between {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name(PARETO_FILE)}")
+        print(f"\nPareto front of {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name(PARETO_FILE)}")
 
 
 def design(
@@ -232,36 +232,35 @@ def design(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Chooses the mixtures to run first, from the names of domains, or next, from a fit.
+    """Chooses the first mixtures to run, given the names of the domains, or the next ones, given a fit.
 
-    Without a table, the runs after which all mixtures are predicted best:
+    Without a fit, the runs from which all mixtures are predicted best:
       mixscale design --domains web,code,books --runs 12 --out mixtures.csv
 
-    With a fit, the runs within a budget after which its optimum is least uncertain:
+    With a fit, the runs within a budget that reduce the uncertainty of its optimum most:
       mixscale design FIT --runs 8 --budget-flops 1e18 --sizes 1e7 1e8 --tokens 1e9 --n-params 1e9 --n-tokens 2e10
 
-    The most informative run comes first. The column `uncertainty` is the share of the variance that remains after
-    each run; with a fit, `standard_error` is that of the objective near the optimum. For K domains, start with about
-    3 (K + 1) runs.
+    The most informative run comes first. The column `uncertainty` is the share of variance that remains after each
+    run; with a fit, `standard_error` is that of the objective near the optimum. Start with about 3 (K + 1) runs for
+    K domains.
 
     Args:
         fit: folder written by `mixscale fit`; leave it out before there is a table.
         domains: names separated by commas, if there is no fit; a name with a comma in double quotes.
-        runs: most mixtures.
-        budget_flops: most FLOPs of all runs together, 6 N D each.
-        sizes: N that can be run; by default those of the table.
-        tokens: D that can be run; by default those of the table.
+        runs: number of mixtures, at most.
+        budget_flops: total FLOPs of all runs, at most; each has 6 N D.
+        sizes: values of N to choose from; by default those of the table.
+        tokens: values of D to choose from; by default those of the table.
         candidates: CSV or Parquet file with columns mix/DOMAIN to choose from; by default any mixture.
-        natural: without a fit, the mixture around which the design spreads: `--natural web 0.7 code 0.3`, or a JSON or
-            CSV file.
+        natural: without a fit, the centre of the design: `--natural web 0.7 code 0.3`, or a JSON or CSV file.
         weights: with a fit, weight of each target in the objective.
-        lower: least weight of a domain, as in `--lower code 0.1`.
-        upper: greatest weight of a domain, as in `--upper code 0.5`.
+        lower: minimum weight of a domain, as in `--lower code 0.1`.
+        upper: maximum weight of a domain, as in `--upper code 0.5`.
         n_params: N of the target run, if the law uses it.
         n_tokens: D of the target run, if the law uses it.
         anywhere: with a fit, also consider mixtures far from those that were run.
         out: CSV file to write the mixtures to.
-        seed: of the candidates.
+        seed: seed of the candidates.
     """
     from mixscale import api
     from mixscale.laws import LawFit
@@ -304,7 +303,7 @@ def _described(chosen) -> str:
     else:
         result = (
             f"Standard error of the objective near the optimum: {chosen.attrs[column]:.3g} now, {last[column]:.3g} "
-            f"after these runs ({last['reduction']:.0%} of the variance gone)."
+            f"after these runs (the variance falls by {last['reduction']:.0%})."
         )
     cost = f"\nTotal cost: {chosen['flops'].sum():.3g} FLOPs." if "flops" in numbers else ""
     return f"{shown.rename(index=lambda i: i + 1).to_string()}\n\n{result}{cost}"
@@ -319,20 +318,21 @@ def export(
     epochs: float | None = None,
     out: Path | None = None,
 ) -> None:
-    """Writes a mixture as another trainer reads it.
+    """Writes a mixture in the format of another trainer.
 
     For example:
       mixscale export optimum.json --to megatron --paths web=/data/web_text code=/data/code_text --out blend.txt
 
     Args:
         optimum: optimum.json, or a JSON or CSV file of a mixture.
-        to: the trainer: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML), Megatron-LM and
-            NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (probabilities), or weights (json, yaml).
-        paths: location of each domain for the trainer: `--paths web=gs://b/web/*.array_record code=...`; repeat a
-            domain that has several.
-        mean_tokens: mean tokens in an example of each domain, for trainers that draw examples (maxtext, torchtitan,
-            hf): `--mean-tokens web 900 code 2400`.
-        epochs: how often text may be repeated; olmo-core and olmix refuse more.
+        to: MaxText (Grain mixture), Levanter (train_weights), OLMo-core and olmix (YAML),
+            Megatron-LM and NeMo (blend of prefixes), TorchTitan and Hugging Face datasets (probabilities),
+            or plain weights (json, yaml).
+        paths: location of each domain: `--paths web=gs://b/web/*.array_record code=...`;
+            repeat a domain that has several.
+        mean_tokens: mean tokens per example of each domain: `--mean-tokens web 900 code 2400`;
+            for trainers that draw examples (maxtext, torchtitan, hf).
+        epochs: how often text may be repeated, for olmo-core and olmix.
         out: file to write; by default standard output.
     """
     from mixscale.interop.exporters import export, parse_paths

@@ -30,7 +30,7 @@ class Where(Validated, section="where"):
 
 @dataclass(frozen=True)
 class Cap(Validated, section="cap"):
-    """The most that is read of a domain, in whole documents from its start; None: no limit."""
+    """How much of a domain is read: whole documents from its start; None for no limit."""
 
     documents: int | None = setting(None, least=1)  # non-empty documents, counted before cleaning
     bytes: int | None = setting(None, least=1)  # UTF-8 bytes of text, counted in the same way
@@ -54,7 +54,7 @@ class Source(Validated):
 class Selection(Source):
     """A source of records with fields; conditions select some of them."""
 
-    where: tuple[Where, ...] = ()  # conditions that a record must meet, all of them, to belong to the domain
+    where: tuple[Where, ...] = ()  # a record belongs to the domain if it meets all of these conditions
     cap: Cap = Cap()
 
 
@@ -106,7 +106,7 @@ class Tfds(Selection, section="Tfds"):
     name: str  # for example `wikipedia/20230601.en` or `imdb_reviews:1.0.0`; prepared in the array_record format
     split: str = "train"  # a split or a part of one, for example `train[:10%]`
     field: str = "text"  # feature that holds the text
-    data_dir: str | None = None  # folder of the prepared datasets; None for the one that TFDS uses itself
+    data_dir: str | None = None  # folder of the prepared datasets; None for TFDS's default
 
 
 def by_field(source: Selection, field: str, values: Sequence[Value] | Mapping[str, Value]) -> dict[str, Source]:
@@ -138,8 +138,7 @@ class Tokenizer(Validated, section="corpus.tokenizer"):
     """How text becomes tokens."""
 
     kind: Literal["bpe", "bytes", "huggingface", "sentencepiece"] = "bpe"
-    """`bpe` is trained on an equal share of every domain's training text; `bytes` has one token for each byte; the
-    others are read from `path`"""
+    """`bpe` is trained on equal shares of all domains; `bytes` has one token per byte; others are read from `path`"""
     vocab_size: int = 2048  # size of the BPE vocabulary with its end-of-document token; the other kinds ignore it
     path: str = ""  # tokenizer.json or a folder that contains one (`huggingface`), or a .model file (`sentencepiece`)
     end_token: str = ""  # token of a Hugging Face tokenizer that ends a document; by default its end-of-sequence token
@@ -165,12 +164,11 @@ class Cleaning(Validated, section="corpus.cleaning"):
     min_characters: int = setting(0, least=0)  # remove shorter documents
     max_characters: int = setting(0, least=0)  # remove longer documents; 0 for no limit
     quality: tuple[str, ...] = ()
-    """domains of English prose that keep only documents that pass Gopher's rules (arXiv:2112.11446, table A1); `*` for
-    all domains"""
+    """domains in which only documents that pass Gopher's rules for English prose are kept; `*` for all domains"""
     duplicates: Literal["keep", "domain", "corpus"] = "domain"
     """keep exact duplicates, or only the first copy of a text in each domain or in the whole corpus"""
     near_duplicates: Literal["keep", "domain", "corpus"] = "keep"  # the same for texts that are nearly equal
-    similarity: float = setting(0.7, above=0.0, most=1.0)  # Jaccard similarity from which texts are near-duplicates
+    similarity: float = setting(0.7, above=0.0, most=1.0)  # least Jaccard similarity of near-duplicates
     decontaminate: int = setting(0, least=0)
     """remove training documents that share this many consecutive words with held-out text (13 is usual); 0 for off"""
 
@@ -182,14 +180,13 @@ class Corpus(Validated, section="corpus"):
     domains: dict[str, Source]  # source of each domain, by the name that mixtures and tables will use
     tokenizer: Tokenizer = Tokenizer()
     context: int = setting(128, least=1)  # tokens in a training sequence; stored rows have one more
-    validation_share: float = setting(0.08, above=0.0, below=1.0)  # share of each domain's documents that are held out
+    validation_share: float = setting(0.08, above=0.0, below=1.0)  # share of each domain's documents that is held out
     seed: int = 0  # decides which documents are held out
     cleaning: Cleaning = Cleaning()
     max_damaged: float = setting(0.01, least=0.0, most=1.0)
-    """share of a source's records that may be unreadable; they are counted and skipped, and a larger share is an
-    error"""
+    """largest share of unreadable records of a source; they are counted and skipped; a larger share is an error"""
     max_record_bytes: int = setting(2**25, least=1)  # largest record (line, row, text file); a larger one is damaged
-    workers: int = setting(0, least=0)  # reading processes; 0: one per core if the corpus is large, else only this one
+    workers: int = setting(0, least=0)  # processes; 0: one per core for a large corpus, else only this one
     cache: str = ".cache/mixscale"  # folder of the token stores, one subfolder for each content hash
 
     def check(self) -> None:

@@ -45,7 +45,7 @@ class Experiment(Validated):
     law: str = "auto"  # law to fit; `auto` chooses one by cross-validation, `mixscale laws` lists them
     objective: Objective = Objective()
     constraints: Constraints = Constraints()
-    current: dict[str, float] = setting(factory=dict, least=0)  # mixture in use, reference of `keep` and guardrails
+    current: dict[str, float] = setting(factory=dict, least=0)  # mixture in use, for `keep` and guardrails
     verify: Verify = Verify()
     output: str = "runs"  # parent folder of the experiment's folder
     machine: Machine = Machine()
@@ -115,7 +115,7 @@ def load(path: str | Path) -> Experiment:
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"config {where}: {reason}") from error
     if not isinstance(found, Experiment):
-        raise InputError(f"config '{file}' binds no `experiment = Experiment(...)`, found {type(found).__name__}")
+        raise InputError(f"config '{file}' defines no `experiment = Experiment(...)`; found {type(found).__name__}")
     return found
 
 

@@ -23,7 +23,7 @@ class Mesh(Validated, section="machine.mesh"):
 class Hosts(Validated, section="machine.hosts"):
     """The processes of one run over several machines."""
 
-    coordinator: str = ""  # HOST:PORT of process 0; `auto` asks SLURM or the TPU pod; empty for a single process
+    coordinator: str = ""  # HOST:PORT of process 0; `auto` finds it on SLURM and TPU pods; empty for one process
     processes: int = setting(1, least=1)  # number of processes
     process: int = setting(0, least=0)  # index of this process
 
@@ -41,17 +41,17 @@ class Machine(Validated, section="machine"):
 
     workers: int = setting(0, least=0)  # training processes at a time; 0: one per core on a CPU, one on an accelerator
     population: int = setting(0, least=0)
-    """runs of the same shape that train together in one program; 0 means as many as fit in memory (up to a million
-    tokens a step) on an accelerator, and one on a CPU, where more bring no gain"""
+    """runs of the same shape that train together in one program; 0: one on a CPU, where more are not faster;
+    on an accelerator as many as fit in memory, up to a million tokens per step"""
     mesh: Mesh = Mesh()
     hosts: Hosts = Hosts()
     steps_per_dispatch: int = setting(32, least=1)  # training steps in one call of the compiled program
     checkpoint_steps: int = setting(200, least=1)  # steps between checkpoints
-    accumulate: int = setting(1, least=1)  # parts in which a batch is computed, one after another, to save memory
+    accumulate: int = setting(1, least=1)  # gradient accumulation: parts in which a batch is computed, to save memory
     remat: bool = False  # recompute each layer's activations in the backward pass, to save memory
-    layers: Literal["auto", "scan", "unroll"] = "auto"  # `scan` compiles one layer for all; `auto` scans from 8 layers
+    layers: Literal["auto", "scan", "unroll"] = "auto"  # `scan` compiles one layer for all; `auto` scans 8 or more
     attention: Literal["auto", "xla", "cudnn"] = "auto"  # `auto`: cuDNN's flash attention where it is available
-    loss_chunk: int = setting(0, least=0)  # positions of a sequence whose logits are held at a time; 0 chooses by size
+    loss_chunk: int = setting(0, least=0)  # positions whose logits are in memory at a time; 0: chosen by size
     resident_gb: float = setting(4.0, least=0)  # token rows up to this size stay on the devices; others are streamed
     wandb: str = ""  # project on Weights & Biases to log to as well
     profile: int = setting(0, least=0)  # calls of the compiled program, after the first two, to trace for TensorBoard
@@ -84,7 +84,7 @@ class Ray(Validated, section="launcher"):
     """Tasks on a Ray cluster; each task trains one run after another until none is left."""
 
     address: str = "auto"  # address of the cluster; `auto` finds the cluster that this machine belongs to
-    jobs: int = setting(8, least=1)  # tasks at a time, as far as the cluster has room
+    jobs: int = setting(8, least=1)  # tasks at a time; fewer if the cluster has no room
     hosts: int = setting(1, least=1)  # nodes of a job; several nodes train each run together
     cpus: float = setting(1.0, least=0)  # CPUs of a node
     gpus: float = setting(0.0, least=0)  # GPUs of a node

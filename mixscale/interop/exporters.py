@@ -120,7 +120,7 @@ def _check_paths(form: Exporter, sources: list[Source]) -> None:
             )
         if form.no_spaces and paths[0].split() != [paths[0]]:
             raise InputError(
-                f"path '{paths[0]}' of domain '{domain}' has spaces, which separate {form.trainer}'s paths"
+                f"path '{paths[0]}' of domain '{domain}' has spaces, which separate {form.trainer}'s paths; rename it"
             )
 
 

@@ -57,7 +57,7 @@ class Query:
         low_K, high_K = bounds(fit.domains, lower, {**(upper or {}), **unused})
         for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
             if fit.uses_scale and value is None:
-                raise InputError(f"law '{fit.law}' uses scale; give the {name} of the optimum")
+                raise InputError(f"law '{fit.law}' uses scale; give {name} of the target run")
         return cls(fit.signs_T * fit.target_weights(weights), low_K, high_K, n_params, n_tokens)
 
     def objective(self, fit: LawFit, h_QxK: np.ndarray) -> np.ndarray:
@@ -119,8 +119,8 @@ def next_runs(
         raise InputError("a budget in FLOPs needs the size and the tokens of a run; give sizes and tokens")
     if budget_flops is not None and not budget_flops >= cost_N.min():
         raise InputError(
-            f"a budget of {budget_flops:.3g} FLOPs is less than the cheapest run costs ({cost_N.min():.3g}); raise "
-            "it, or offer smaller sizes or fewer tokens"
+            f"a budget of {budget_flops:.3g} FLOPs is below that of the cheapest run ({cost_N.min():.3g}); raise it, "
+            "or offer smaller sizes or fewer tokens"
         )
     uncertainty, kept_N = differences(fit, query, optimum_QxK, share_Q, h_NxK, n_N, d_N)
     # An unknown cost limits nothing, because then there is no budget.
@@ -284,7 +284,7 @@ def _paired(fit: LawFit, sizes, tokens, count: int) -> tuple[np.ndarray, np.ndar
     axes, scale = [np.arange(count)], fit.dataset.scale
     for name, values, column, centre in (("sizes", sizes, "n_R", scale.n), ("tokens", tokens, "d_R", scale.d)):
         if len(values) > 1 and not fit.uses_scale:
-            raise InputError(f"{name} has {len(values)} values, but law '{fit.law}' has no scale; give one")
+            raise InputError(f"{name} has {len(values)} values, but law '{fit.law}' does not use scale; give one")
         if wrong := [v for v in values if not (np.isfinite(v) and v > 0)]:
             raise InputError(f"{name} has {wrong[0]:g}; every value must be positive")
         if len(values):

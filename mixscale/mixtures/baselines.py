@@ -45,7 +45,7 @@ def temperature(tokens: Mapping[str, float], tau: float) -> Mixture:
         InputError: τ is negative or infinite.
     """
     if not 0 <= tau < float("inf"):
-        raise InputError(f"temperature is {tau:g}; give a number from 0 (uniform) upwards, 1 keeps the sizes")
+        raise InputError(f"temperature is {tau:g}; give a number of at least 0 (0 is uniform, 1 natural)")
     return natural(tokens).tempered(tau)
 
 

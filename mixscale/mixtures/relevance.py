@@ -43,11 +43,11 @@ def relevance(
         InputError: a domain has no samples, the target has no text, or the share is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise InputError(f"share is {share:g}; it is a share of all text, above 0 and at most 1")
+        raise InputError(f"share is {share:g}; it must be above 0 and at most 1")
     if missing := [d for d in tokens if not samples.get(d)]:
         raise InputError(f"there is no sample of {listed(missing)}; relevance needs text of every domain")
     if not any(text.strip() for text in target):
-        raise InputError("the target has no text; give at least one document like those the model is for")
+        raise InputError("the target has no text; give at least one document like those of the model's application")
     texts = [text for d in tokens for text in samples[d]]
     domain_M = np.repeat(np.arange(len(tokens)), [len(samples[d]) for d in tokens])
     mass_M = np.repeat([n / len(samples[d]) for d, n in tokens.items()], [len(samples[d]) for d in tokens])

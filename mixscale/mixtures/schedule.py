@@ -55,7 +55,7 @@ class Staged:
         shares = [share for share, _ in self.stages]
         if not all(share > 0 for share in shares) or abs(sum(shares) - 1.0) > 1e-6:
             raise InputError(
-                f"the stages of a schedule have the shares {', '.join(f'{s:g}' for s in shares) or 'of no stage'}; "
+                f"a schedule has stages with shares {', '.join(f'{s:g}' for s in shares) or '(no stages)'}; "
                 "give positive shares of the run's tokens that sum to 1"
             )
 
@@ -84,7 +84,7 @@ class Staged:
         for (share, _), length in zip(self.stages, lengths, strict=True):
             if length < 1:
                 raise InputError(
-                    f"a stage with {share:g} of the tokens is shorter than one of the run's {steps} steps; "
+                    f"a stage with {share:g} of the tokens is shorter than one step (the run has {steps}); "
                     "train on more tokens, or give the stage a larger share"
                 )
         return tuple((length, mixture) for length, (_, mixture) in zip(lengths, self.stages, strict=True))

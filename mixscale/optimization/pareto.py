@@ -44,15 +44,13 @@ def pareto(
             kl_weight.
     """
     if constraints is not None and constraints.kl_weight:
-        raise InputError(f"constraints.kl_weight is {constraints.kl_weight:g}, but a front has two objectives; "
-                         "give max_kl")  # fmt: skip
+        raise InputError(f"constraints.kl_weight is {constraints.kl_weight:g}, but a Pareto front has two "
+                         "objectives; use max_kl instead")  # fmt: skip
     if points < 2:
-        raise InputError(f"points is {points}; a front has at least 2")
+        raise InputError(f"points is {points}; a Pareto front needs at least 2")
     both = [Objective({g: 1.0}) if isinstance(g, str) else g for g in (first, second)]
     if any(o.robust != "point" or o.reference for o in both):
-        raise InputError(
-            "a front uses the fitted law alone; give objectives without robust, relative_to and guardrails"
-        )
+        raise InputError("a Pareto front uses only the fitted law; leave out robust, relative_to and guardrails")
     problems = [build_problem(fit, objective, constraints, current, n_params, n_tokens) for objective in both]
     rng = np.random.default_rng(seed)
     ends_2xK = np.concatenate([_best(problem, None, rng) for problem in problems])

@@ -119,7 +119,7 @@ class Optimum:
         for (target, (then, *_)), now in zip(self.predicted.items(), now_T, strict=True):
             if abs(now - then) > SAME * max(1.0, abs(then)):
                 raise InputError(
-                    f"the optimum was solved from another fit: there '{target}' is {then:.6g}, by this fit {now:.6g}; "
+                    f"the optimum is from another fit: that fit predicts '{target}' {then:.6g}, this one {now:.6g}; "
                     f"{AGAIN}"
                 )
         return dataclasses.replace(self, problem=problem)

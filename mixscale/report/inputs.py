@@ -273,7 +273,7 @@ def load(directory: Path) -> Inputs:
     corpus, warnings, front = directory / "corpus.json", directory / "fit/diagnostics.txt", directory / "pareto.csv"
     found = _json(corpus)
     if found and not (isinstance(found, dict) and isinstance(found.get("domains"), list)):
-        raise InputError(f"'{corpus}' has no list 'domains'; `mixscale sweep CONFIG` writes it anew")
+        raise InputError(f"'{corpus}' has no list 'domains'; `mixscale sweep CONFIG` rewrites it")
     return Inputs(
         table=RunTable.read(directory),
         fit=LawFit.load(directory / "fit"),

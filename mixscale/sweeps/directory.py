@@ -128,7 +128,7 @@ def collect(directory: Path) -> RunTable:
             labels = {name: planned[name] for name in LABELS}
             rows += [{**row, **labels} for row in read_rows(directory, planned["run"])]
     if not rows:
-        raise InputError(f"no run in '{directory}' has ended yet; `mixscale sweep CONFIG` trains them")
+        raise InputError(f"no run in '{directory}' has ended yet; train them with `mixscale sweep CONFIG`")
     frame = pd.DataFrame(rows)
     middle = [c for c in frame.columns if c not in (*LABELS, "seconds")]
     table = RunTable(frame[[*LABELS, *middle, "seconds"]])

@@ -195,7 +195,7 @@ def describe(found: list[Population], machine: Machine, store: TokenStore) -> st
     for size, of_size in sizes.items():
         places, runs = of_size[0].places, sum(len(population.planned) for population in of_size)
         if places == 1:
-            lines.append(f"{size}: {runs} runs, one by one in one program")
+            lines.append(f"{size}: {runs} runs, one after another in one program")
             continue
         of_runs = places / along_runs(machine) * run_bytes(of_size[0].planned[0].run, machine, store)
         memory = of_runs + resident_bytes(store, machine)

@@ -178,6 +178,6 @@ def _touch(lease: Path, stop: threading.Event) -> None:
             if (lease.parent / f"claim.{_number(lease) + 1}").exists():
                 # This process slept until another took over its run, and two must not write to one folder.
                 reason = f"this process sent no heartbeat for {LEASE:.0f} s, so another one took over {lease.parent}"
-                print(f"error: {reason}; it ends", file=sys.stderr, flush=True)
+                print(f"error: {reason}; exiting", file=sys.stderr, flush=True)
                 os._exit(1)
             os.utime(lease)

@@ -154,7 +154,7 @@ def claimed(path: Path, together: int = 1) -> Iterator[bool]:
             yield False
             return
         if dead := held.dead:
-            reason = f"process {dead.pid} on {dead.host}, which trained the run, died without an error message"
+            reason = f"process {dead.pid} on {dead.host}, which trained the run, ended without an error message"
             record_failure(path, Unfinished(reason), dead.together)
         try:
             yield True

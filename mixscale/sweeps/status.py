@@ -38,7 +38,7 @@ class SweepStatus:
     def __init__(self, directory: Path):
         self.planned = {run["run"]: run for run in read_manifests(directory)}  # the manifest's entry of each run
         if not self.planned:
-            raise InputError(f"'{directory}' holds no plan of a sweep; give an experiment's folder, such as runs/NAME")
+            raise InputError(f"'{directory}' has no plan of a sweep; give an experiment's folder, such as runs/NAME")
         self.runs = list(run_states(directory, self.planned))
         self.counts: Counter[tuple[str, str]] = Counter()  # runs by size and state, one of `COUNTED`
         self.spent: dict[str, float] = defaultdict(float)  # training FLOPs by size
@@ -129,9 +129,9 @@ def _outlook(status: SweepStatus) -> str:
         failed = len(status.at(Stage.FAILED))
         return f"done, except for {failed} runs that failed" if failed else "all runs have ended"
     if not status.running:
-        return "no run is being trained; resume with `mixscale sweep` and the experiment's config"
+        return "no run is in progress; resume with `mixscale sweep` and the experiment's config"
     left = status.seconds_left
-    time_left = f"about {duration(left)} left" if left is not None else "time left not known yet"
+    time_left = f"about {duration(left)} left" if left is not None else "time left unknown"
     return f"{len(status.running)} runs at a time, {status.rate:.3g} FLOP/s: {time_left}"
 
 

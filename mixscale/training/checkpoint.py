@@ -206,8 +206,8 @@ class Checkpoints:
         wrong = list(manifest.differences(self._made_with, facts["made_with"]))
         wrong = wrong or list(manifest.differences(_shapes(like), facts["arrays"]))
         if wrong:
-            remedy = "give the settings it was made with, or another folder"
-            raise InputError(f"checkpoint {self._folder(number)} is of another run: {listed(wrong)}; {remedy}")
+            remedy = "restore its settings, or use another folder"
+            raise InputError(f"checkpoint {self._folder(number)} belongs to another run: {listed(wrong)}; {remedy}")
 
     def _prune(self, newest: int) -> None:
         """Removes complete checkpoints that need not be kept, and unfinished ones that killed runs left."""

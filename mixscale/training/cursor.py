@@ -161,7 +161,7 @@ def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored
     with closing(Checkpoints(Path(folder) / "checkpoints", made_with)) as checkpoints:
         found = checkpoints.restore(like)
         if found is None or not found.position["runs"][0]["ended"]:
-            raise InputError(f"train.parent '{folder}' holds no run that has ended; give DIR/runs/ID of one")
+            raise InputError(f"train.parent '{folder}' is not the folder of a finished run; give DIR/runs/ID of one")
         position = Position.read(found.position["runs"][0])
         if position.rows[-1]["status"] == Status.DIVERGED:
             step = position.rows[-1]["step"]
@@ -169,5 +169,5 @@ def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored
         if position.stable:
             found = checkpoints.restore(like, stable=True)
     if found is None:
-        raise InputError(f"train.parent '{folder}' has lost the checkpoint from before its decay; train it again")
+        raise InputError(f"train.parent '{folder}' no longer has the checkpoint from before its decay; train it again")
     return found

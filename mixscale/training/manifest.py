@@ -71,13 +71,13 @@ def differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
         for field in here if not name else {**here, **there}:
             inner = f"{name}.{field}" if name else str(field)
             if field not in there:
-                yield f"{inner} is {here[field]!r} here and absent there"
+                yield f"{inner} is {here[field]!r} in this run and absent in the checkpoint"
             elif field not in here:
-                yield f"{inner} is absent here and {there[field]!r} there"
+                yield f"{inner} is absent in this run and {there[field]!r} in the checkpoint"
             else:
                 yield from differences(here[field], there[field], inner)
     elif here != there:
-        yield f"{name} is {here!r} here and {there!r} there"
+        yield f"{name} is {here!r} in this run and {there!r} in the checkpoint"
 
 
 def _read(folder: Path, name: str, read: Callable[[Path], T]) -> T | None:

@@ -80,7 +80,7 @@ def make_layout(mesh: Mesh, model: Model, batch: int, accumulate: int, populatio
         over = parts * math.prod(size[axis] for axis in axes)
         if value % over:
             words = " x ".join([f"mesh.{a}={size[a]}" for a in axes] + [f"accumulate={parts}"] * (parts > 1))
-            raise InputError(f"{name} {value} does not divide over {words}; give a multiple of {over}")
+            raise InputError(f"{name} {value} is not divisible by {words}; give a multiple of {over}")
     needed = math.prod(size.values())
     automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
     devices = jax.devices()[:needed]
@@ -100,9 +100,13 @@ def filled(mesh: Mesh) -> dict[str, int]:
         raise InputError(f"mesh {words}: sizes must be at least 1, and only one axis may be -1")
     needed = math.prod(known)
     if needed > devices:
-        raise InputError(f"mesh {words} takes {needed} devices and there are {devices}; give a smaller one, or -1")
+        raise InputError(
+            f"mesh {words} needs {needed} devices, but there are {devices}; reduce an axis or set it to -1"
+        )
     if devices % needed:
-        raise InputError(f"mesh {words} on {devices} devices: {needed} does not divide them; give -1 at one axis")
+        raise InputError(f"mesh {words} on {devices} devices: {needed} does not divide {devices}; set one axis to -1")
     if jax.process_count() > 1 and not open_axes and needed != devices:
-        raise InputError(f"mesh {words} leaves out some of the {devices} devices of {jax.process_count()} processes")
+        raise InputError(
+            f"mesh {words} omits some of the {devices} devices of {jax.process_count()} processes; set one axis to -1"
+        )
     return size | dict.fromkeys(open_axes, devices // needed)

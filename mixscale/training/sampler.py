@@ -44,7 +44,9 @@ class Sampler:
         self.domains = tuple(sorted(weight))
         for domain in self.domains:
             if not len(offered.get(domain, ())):
-                raise InputError(f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows")
+                raise InputError(
+                    f"mixture gives domain '{domain}' weight {weight[domain]:g}, but it has no rows; set it to 0"
+                )
         self.offered = offered
         # Two per domain, because readers ahead of the devices start the next epoch before all have finished this one.
         self._order = {d: lru_cache(2)(partial(epoch_order, seed, d, rows=len(offered[d]))) for d in self.domains}

@@ -48,7 +48,7 @@ class Trainer:
 
     def __init__(self, run: Run, store: TokenStore, corpus_seed: int, machine: Machine, population: int = 1):
         if run.store != store.id:
-            raise InputError(f"run {run.id} was planned on token store {run.store}, this is store {store.id}")
+            raise InputError(f"run {run.id} was planned for token store {run.store}, but this is store {store.id}")
         self.store, self.machine, self.population, self.batch = store, machine, population, run.train.batch
         self.layout = make_layout(machine.mesh, run.model, run.train.batch, machine.accumulate, population)
         compute = Compute(

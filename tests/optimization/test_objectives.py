@@ -168,8 +168,8 @@ def test_a_front_is_monotone_and_contains_both_optima(fits):
         (lambda fit: Objective(relative_to="best"), "objective.relative_to has no effect"),
         (lambda fit: Objective(robust="best"), "objective.robust is 'best'; it must be one of"),
         (lambda fit: Objective(level=1.5), "objective.level is 1.5"),
-        (lambda fit: pareto(fit, "code", "web", points=1), "points is 1; a front has at least 2"),
-        (lambda fit: pareto(fit, "code", Objective(robust="worst")), "a front uses the fitted law alone"),
+        (lambda fit: pareto(fit, "code", "web", points=1), "points is 1; a Pareto front needs at least 2"),
+        (lambda fit: pareto(fit, "code", Objective(robust="worst")), "a Pareto front uses only the fitted law"),
         (lambda fit: pareto(fit, "cod", "web"), "target 'cod' was not fitted; did you mean 'code'"),
     ],
 )

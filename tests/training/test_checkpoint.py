@@ -177,14 +177,18 @@ def test_a_checkpoint_of_another_run_is_refused_with_every_different_field(state
     other = {"model": replace(Model(), d_model=128, qk_norm=False), "tokenizer": {"hash": "abc", "vocab_size": 257}}
     with closing(Checkpoints(tmp_path, other)) as checkpoints, pytest.raises(InputError) as caught:
         checkpoints.restore(like)
-    wrong = ("model.d_model is 128 here and 64 there", "model.qk_norm is False", "tokenizer.hash is 'abc'")
+    wrong = (
+        "model.d_model is 128 in this run and 64 in the checkpoint",
+        "model.qk_norm is False",
+        "tokenizer.hash is 'abc'",
+    )
     assert all(words in str(caught.value) for words in wrong), caught.value
     assert "vocab_size" not in str(caught.value)
     # Without `made_with`, other shapes are still refused.
     wide = State({**like.params, "scale": jax.ShapeDtypeStruct((1, 8), np.float32)}, None)
     with closing(Checkpoints(tmp_path)) as checkpoints, pytest.raises(InputError) as caught:
         checkpoints.restore(wide)
-    assert "scale is 'float32[1, 8]' here and 'float32[1, 16]' there" in str(caught.value)
+    assert "scale is 'float32[1, 8]' in this run and 'float32[1, 16]' in the checkpoint" in str(caught.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount a small disk")

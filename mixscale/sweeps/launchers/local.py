@@ -116,7 +116,7 @@ def _watch(processes: list[Any], receivers: list[Connection], progress: SweepPro
             "resume, with fewer --machine.workers if memory is short"
         )
     if status:
-        raise Unfinished(f"a worker exited with status {status} before it could train; its output is above")
+        raise Unfinished(f"a worker exited with status {status} before training; see its output above")
 
 
 def _worker(experiment: Experiment, store_path: Path, planned: list[Planned], index: int, sender: Connection) -> None:

@@ -29,10 +29,10 @@ def launch(experiment: Experiment, store_path: Path, left: list[Planned], progre
 
         connected = nullcontext() if ray.is_initialized() else ray.init(launcher.address, log_to_driver=False)
     except ImportError as error:
-        raise InputError("launcher Ray needs Ray on every node; `pip install 'mixscale[ray]'`") from error
+        raise InputError("launcher Ray needs Ray on every node; run `pip install 'mixscale[ray]'`") from error
     except (ConnectionError, ValueError) as error:
         raise InputError(
-            f"no Ray cluster at launcher.address '{launcher.address}' ({error}); `ray start --head` starts one"
+            f"no Ray cluster at launcher.address '{launcher.address}' ({error}); start one with `ray start --head`"
         ) from error
     with connected:
         jobs = RayJobs(experiment, launcher, store_path)

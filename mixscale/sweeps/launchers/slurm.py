@@ -37,7 +37,7 @@ def launch(experiment: Experiment, store_path: Path, left: list[Planned], progre
         supervise(experiment.directory, jobs, experiment.launcher.jobs, left, progress)
     except KeyboardInterrupt:
         numbers = " ".join(jobs.numbers)
-        print(f"\njobs {numbers} continue; rerun the same command to watch them, `scancel {numbers}` ends them")
+        print(f"\njobs {numbers} continue; rerun the same command to watch them, `scancel {numbers}` to end them")
         raise
 
 
@@ -46,9 +46,9 @@ class SlurmJobs:
 
     def __init__(self, experiment: Experiment, launcher: Slurm, store_path: Path):
         if shutil.which("sbatch") is None:
-            raise InputError("launcher Slurm finds no `sbatch` on the PATH; run this where jobs can be queued")
+            raise InputError("launcher Slurm needs `sbatch` on the PATH; run this on a node that can submit jobs")
         if importlib.util.find_spec("submitit") is None:
-            raise InputError("launcher Slurm needs submitit; `pip install 'mixscale[slurm]'`")
+            raise InputError("launcher Slurm needs submitit; run `pip install 'mixscale[slurm]'`")
         self._experiment, self._launcher, self._store_path = experiment, launcher, store_path
         self._folder = experiment.directory.absolute() / "slurm"
         self._file = self._folder / "jobs.json"
