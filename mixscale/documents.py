@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
@@ -53,6 +54,11 @@ def parse_yaml(text: str, what: str) -> Any:
             _mapping((key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
             return node
 
+        def construct_undefined(self, node: yaml.Node) -> Any:
+            kinds = {yaml.ScalarNode: self.construct_yaml_str, yaml.SequenceNode: self.construct_yaml_seq}
+            return kinds.get(type(node), self.construct_yaml_map)(node)
+
+    Loader.add_constructor(None, Loader.construct_undefined)  # tags such as !!python/tuple change nothing
     try:
         return yaml.load(text, Loader)
     except InputError as error:
@@ -61,28 +67,28 @@ def parse_yaml(text: str, what: str) -> Any:
         raise InputError(f"{what} is not valid YAML: {error}") from error
 
 
-def parse_cell(value: object) -> Any:
+def parse_cell(value: object, what: str) -> Any:
     """The dict or list that a text holds, as JSON or as Python writes it; None for anything else.
 
     Raises:
-        InputError: it gives a name twice.
+        InputError: it gives a name twice; the error begins with `what`.
     """
     if isinstance(value, Mapping | list):
         return value
+    if isinstance(value, np.ndarray):  # a list in a Parquet file
+        return value.tolist()
     text = value.strip() if isinstance(value, str) else ""
     if not text.startswith(("{", "[", *WRAPPERS)):
         return None
     try:
-        found = json.loads(text, object_pairs_hook=_mapping)
-    except InputError:
-        raise
-    except (ValueError, RecursionError):
         try:
+            found = json.loads(text, object_pairs_hook=_mapping)
+        except json.JSONDecodeError:
             found = ast.literal_eval(_Plain().visit(ast.parse(text, mode="eval")))
-        except InputError:
-            raise
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            return None
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
     return found if isinstance(found, Mapping | list) else None
 
 
@@ -97,6 +103,9 @@ def flatten(values: Mapping, prefix: str, what: str) -> dict[str, object]:
     Raises:
         InputError: two values have one name, or there are too many (YAML's aliases can be circular).
     """
+    wrapped = [v for k, v in values.items() if not str(k).startswith(("_wandb", "wandb_version"))]
+    if wrapped and all(isinstance(v, Mapping) and {"value"} <= {*v} <= {"value", "desc"} for v in wrapped):
+        values = {k: v["value"] for k, v in values.items() if v in wrapped}  # a config as Weights & Biases keeps it
     found: dict[str, object] = {}
     waiting, count, characters = [(prefix, values)], 0, 0
     while waiting:
@@ -109,13 +118,13 @@ def flatten(values: Mapping, prefix: str, what: str) -> dict[str, object]:
                     f"{what} has more than {MAX_VALUES} values, or names of more than {MAX_CHARACTERS} "
                     "characters together (does an alias contain itself?); give one with the mixture alone"
                 )
-            nested = named_weights(parse_cell(value), f"{what}, {name}")
+            nested = named_weights(parse_cell(value, what), f"{what}, {name}")
             if nested is not None:
                 waiting.append((f"{name}.", nested))
             elif isinstance(value, int | float | str) and not isinstance(value, bool):
                 if name in found:
                     raise InputError(f"{what} gives '{name}' twice, nested and with dots; give it one value")
-                found[name] = value
+                found[name] = "NaN" if value != value else value  # not the blank of a value that was not logged
     return found
 
 
@@ -135,14 +144,14 @@ def named_weights(value: Any, what: str) -> Mapping | None:
         raise InputError(f"{what}: {error}") from error
 
 
-def expanded(frame: pd.DataFrame, bare: Collection[str] = ()) -> pd.DataFrame:
+def expanded(frame: pd.DataFrame, bare: Collection[str] = (), taken: Collection[str] = ()) -> pd.DataFrame:
     """The table with each column of mappings as columns COLUMN.NAME of their values.
 
     A mapping is a dict, as JSON or Python writes it, or a list of names and weights.
 
     Args:
         bare: columns whose values need no COLUMN. in front where that name is free; names that begin with _ are
-            left out of them.
+            left out of them. taken: names that are not free.
     """
     texts = [c for c in frame if frame[c].dtype == object or isinstance(frame[c].dtype, pd.StringDtype)]
     for column in texts:
@@ -150,14 +159,20 @@ def expanded(frame: pd.DataFrame, bare: Collection[str] = ()) -> pd.DataFrame:
         known = cells.notna() & (cells.astype(str).str.strip() != "")
         if not known.any() or not cells[known].astype(str).str.lstrip().str.startswith(("{", "[", *WRAPPERS)).all():
             continue
-        parsed = [named_weights(parse_cell(v), f"column '{column}'") for v in cells[known]]
-        if any(p is None for p in parsed):
-            continue
-        rows = [flatten(p, f"{column}.", f"column '{column}'") for p in parsed]
+        what = f"column '{column}'"
+        parsed = [named_weights(parse_cell(v, what), what) for v in cells[known]]
+        if None in parsed:
+            if column not in bare:
+                continue
+            row = parsed.index(None)
+            text = str(cells[known].iloc[row])
+            raise InputError(f"{what}, row {row}: '{text[:60]}' is neither JSON nor a dict as Python writes it")
+        rows = [flatten(p, f"{column}.", what) for p in parsed]
         made = pd.DataFrame(rows, index=cells.index[known]).reindex(frame.index)
         if column in bare:
-            made = made[[c for c in made if not c[len(column) + 1 :].startswith("_") or c.endswith("._step")]]
-            made = made.rename(columns={c: c[len(column) + 1 :] for c in made if c[len(column) + 1 :] not in frame})
+            short = {c: c[len(column) + 1 :] for c in made}
+            made = made[[c for c in made if not short[c].startswith("_") or short[c] == "_step"]]
+            made = made.rename(columns={c: short[c] for c in made if short[c] not in (*frame, *taken)})
         frame = pd.concat([frame.drop(columns=column), made], axis=1)
         check_unique(list(frame.columns), "table")
     return frame

@@ -30,6 +30,27 @@ def write_logs(folder, steps, seed=0, **hparams):
             writer.add_hparams(hparams, {"done": 1.0}, name="hparams")
 
 
+def write(folder, *rows, **options):
+    """An event file with (step, tag, value) in this order; the config gives all to one domain."""
+    from tensorboardX import SummaryWriter
+
+    if not (folder / "config.json").exists():
+        by_config(folder, web=1)
+    with SummaryWriter(str(folder), **options) as writer:
+        for step, tag, value in rows:
+            writer.add_scalar(tag, value, step)
+    [*_, last] = sorted(folder.glob("*tfevents*"), key=lambda f: f.stat().st_mtime_ns)
+    last.rename(last.with_name(f"events.out.tfevents.{len([*folder.glob('*tfevents*')])}.host"))
+
+
+def evaluated(*steps, target="web"):
+    return [(step, f"eval/{target}/loss", 4 - step / 500) for step in steps]
+
+
+def counted(*steps):
+    return [(step, "tokens", 1000 * step) for step in steps]
+
+
 def by_config(folder, **weights):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"data": {"weights": weights}, "model": {"d": 64}, "tags": [1]}))
@@ -76,6 +97,124 @@ def test_a_killed_and_restarted_tensorboard_run_is_one_run(tmp_path):
     write_logs(tmp_path / "alone", [30], seed=2)
     again = importers.tensorboard(tmp_path / "alone", Columns(constant={"mix/web": "1"}, loss="eval/{target}/loss"))
     assert table.frame.query("step == 30")["loss/web"].iloc[0] == again.losses("web")[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"purge_step": 150}])
+def test_a_restart_cuts_the_timeline_of_all_tags(tmp_path, options):
+    write(tmp_path / "a", *evaluated(100, 200, 300), *counted(100, 200, 300))
+    write(tmp_path / "b", *evaluated(100, 200, 300), *counted(100, 200, 300))
+    write(tmp_path / "b", *counted(150, 180), **options)
+    table = importers.tensorboard(tmp_path, TAGS)
+    assert list(table.frame["step"]) == [300, 100]
+    assert list(table.frame["n_tokens"]) == [300_000, 100_000]
+    assert any("b was restarted at step 150; the 4 values" in note for note in table.notes)
+    assert any("1 of 2 runs end before the last step, 300: b" in note for note in table.notes)
+
+
+def test_steps_that_go_back_in_one_file_are_a_restart(tmp_path):
+    write(tmp_path / "a", *counted(100, 200, 300), *evaluated(100, 200, 300), *counted(250))
+    table = importers.tensorboard(tmp_path, TAGS, every_step=True)
+    assert list(table.frame["step"]) == [100, 200]
+    assert any("restarted at step 250; the 2 values" in note for note in table.notes)
+
+
+def test_writers_side_by_side_are_no_restart(tmp_path):
+    write(tmp_path / "a", *evaluated(100, 200, 300))
+    write(tmp_path / "a", *counted(*range(10, 310, 10)))  # a file of other tags
+    table = importers.tensorboard(tmp_path, TAGS)
+    assert list(table.frame["n_tokens"]) == [300_000]
+    assert not any("restarted" in note or "writers" in note for note in table.notes)
+
+
+def test_values_from_before_a_row_are_noted(tmp_path):
+    write(tmp_path / "a", *evaluated(100, 200), *counted(100, 190))
+    table = importers.tensorboard(tmp_path, TAGS)
+    assert list(table.frame["n_tokens"]) == [190_000]
+    assert any("tokens was not logged" in n and "at step 200 the value of step 190" in n for n in table.notes)
+    write(tmp_path / "b", *evaluated(100, 200), *evaluated(103, 203, target="code"), *counted(103, 203))
+    table = importers.tensorboard(tmp_path / "b", TAGS)
+    assert list(table.frame["step"]) == [203]
+    assert any("different steps" in note and "eval/web/loss at 200" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf")])
+def test_a_run_that_ends_in_a_loss_that_is_not_finite_diverged(tmp_path, end):
+    write(tmp_path / "whole", *evaluated(100, 200, 300))
+    write(tmp_path / "bad", *evaluated(100, 200), (300, "eval/web/loss", end))
+    write(tmp_path / "train", *evaluated(100, 200), (240, "train/loss", 3.0), (250, "train/loss", end))
+    write(tmp_path / "between", *evaluated(100), (200, "eval/web/loss", end), *evaluated(300))
+    write(tmp_path / "again", *evaluated(100), (200, "eval/web/loss", end))
+    write(tmp_path / "again", *evaluated(150, 300))
+    for every_step, complete in ((False, [300, 300, 300]), (True, [100, 150, 300, 100, 300, 100, 200, 300])):
+        table = importers.tensorboard(tmp_path, Columns(mix=TAGS.mix, loss=TAGS.loss), every_step=every_step)
+        lost = table.frame[table.frame["status"] == "diverged"]
+        assert list(zip(lost["run"], lost["step"], strict=True)) == [("bad", 300), ("train", 200)]
+        assert list(table.complete().frame["step"]) == complete
+        assert any("2 of 5 runs" in note and "not fitted: bad, train" in note for note in table.notes)
+        assert any("left out: between (1)" in note for note in table.notes)
+
+
+def test_links_are_followed_and_circles_refused(tmp_path):
+    logs = tmp_path / "logs"
+    write(logs / "a", *evaluated(100))
+    write(tmp_path / "elsewhere" / "job", *evaluated(100))
+    (logs / "b").symlink_to(tmp_path / "elsewhere" / "job")
+    write(tmp_path / "c", *evaluated(100))
+    (logs / "c").mkdir()
+    for file in (tmp_path / "c").iterdir():
+        (logs / "c" / file.name).symlink_to(file)
+    (logs / "0").symlink_to("a")  # the same run once more, under a name that sorts before
+    (logs / "lost").symlink_to("nowhere")
+    table = importers.tensorboard(logs, Columns(mix=TAGS.mix, loss=TAGS.loss))
+    assert list(table.frame["run"]) == ["a", "b", "c"]
+    assert any("0 and " in note and "one folder" in note for note in table.notes)
+    assert any("lost leads nowhere" in note for note in table.notes)
+    (logs / "0").unlink()
+    for target in (".", "..", tmp_path):
+        (logs / "a" / "up").symlink_to(target)
+        with pytest.raises(InputError, match="link '.*logs/a/up' leads to .* contains itself"):
+            importers.tensorboard(logs, TAGS)
+        (logs / "a" / "up").unlink()
+
+
+def test_folders_of_hyperparameters_belong_to_their_run(tmp_path):
+    from tensorboardX import SummaryWriter
+
+    columns = Columns(mix="config.mix.", loss="eval/{target}/loss")
+    for name, weight in (("a", 0.25), ("b", 0.5)):
+        mixture = [{"name": "no", "weight": weight}, {"name": "de", "weight": 1 - weight}]
+        with SummaryWriter(str(tmp_path / "runs" / name)) as writer:
+            writer.add_scalar("eval/no/loss", 3.5, 100)
+            writer.add_hparams({"mix": json.dumps(mixture)}, {"eval/no/loss": 3.25})
+    table = importers.tensorboard(tmp_path / "runs", columns)
+    assert list(table.frame["run"]) == ["a", "b"]
+    assert table.mixture("b") == Mixture({"no": 0.5, "de": 0.5})
+    assert set(table.losses("no")) == {3.5}
+    assert any("2 folders of hyperparameters belong to the run above" in note for note in table.notes)
+    with SummaryWriter(str(tmp_path / "alone")) as writer:  # runs without scalars of their own above them
+        for i in range(2):
+            writer.add_hparams({"mix": json.dumps({"no": 1.0})}, {"eval/no/loss": 3.0 + i}, name=f"170000000{i}.5")
+    table = importers.tensorboard(tmp_path / "alone", columns)
+    assert list(table.frame["run"]) == ["1700000000.5", "1700000001.5"]
+
+
+def test_names_in_configs_are_their_text(tmp_path):
+    write_logs(tmp_path, [10])
+    columns = Columns(mix="config.mix", loss="eval/{target}/loss")
+    (tmp_path / "config.yaml").write_text("mix: {no: 0.25, on: 2.5e-1, 010: .5}")
+    assert importers.tensorboard(tmp_path, columns, config="config.yaml").domains == ("no", "on", "010")
+    (tmp_path / "config.yaml").write_text("mix: {no: 0.25, on: 0.25, no: 0.5}")
+    with pytest.raises(InputError, match="config.yaml': 'no' occurs twice"):
+        importers.tensorboard(tmp_path, columns, config="config.yaml")
+    with pytest.raises(InputError, match="no run has a file 'config.json'.*--config.*did you mean 'config.yaml'"):
+        importers.tensorboard(tmp_path, columns)
+
+
+def test_files_that_are_no_event_files_are_noted(tmp_path):
+    write(tmp_path / "a", *evaluated(100))
+    (tmp_path / "a" / "events.out.tfevents.9").write_text("version https://git-lfs.github.com/spec/v1")
+    table = importers.tensorboard(tmp_path, Columns(mix=TAGS.mix, loss=TAGS.loss))
+    assert any("tfevents.9 is not an event file" in note for note in table.notes)
 
 
 def test_tensorboard_scalars_may_be_tensors(tmp_path):

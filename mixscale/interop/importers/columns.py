@@ -167,9 +167,7 @@ def _matched(present: list[str], columns: Columns) -> dict[str, str]:
         matches = _expression(kind, pattern)
         hit = {c: f"{kind}/{m.group(1)}" for c in present if c not in names and (m := matches.fullmatch(c))}
         if hit and not PLACEHOLDER.search(pattern) and all(n.startswith(f"{kind}/.") for n in hit.values()):
-            hit = {
-                c: f"{kind}/{n.removeprefix(f'{kind}/.')}" for c, n in hit.items()
-            }  # `config.mix` for `config.mix.`
+            hit = {c: n.replace("/.", "/", 1) for c, n in hit.items()}  # `config.mix` means `config.mix.`
         if not hit and pattern != getattr(Columns, kind):
             raise InputError(f"no column matches --{kind} '{pattern}' (found: {listed(present)})")
         names |= hit
@@ -270,6 +268,11 @@ def _without_gaps(frame: pd.DataFrame, drop_missing: bool, notes: list[str]) -> 
     count_C = lacking_RxC[lacking_R].sum()
     columns = ", ".join(f"{c} ({int(n)})" for c, n in count_C[count_C > 0].items())
     count = f"{int(lacking_R.sum())} of {len(frame)} rows lack a value"
+    if lacking_R.all():
+        raise InputError(
+            f"no row has all weights and targets (missing: {columns}); if the targets of a run were logged at "
+            "different steps, `mixscale import wandb` joins its rows"
+        )
     if not drop_missing:
         first = frame.loc[lacking_R, "run"].iloc[0]
         raise InputError(f"{count}, run '{first}' first: {columns}; --drop-missing leaves such rows out")

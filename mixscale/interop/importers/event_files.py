@@ -28,7 +28,7 @@ class Logged:
 
     scalars: dict[str, dict[int, float]] = field(default_factory=dict)  # value by step, by tag
     hparams: dict[str, object] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)  # files with an unreadable end
+    damaged: list[str] = field(default_factory=list)  # files with an unreadable end, and what was left out
     cut: tuple[int, int] | None = None  # first step that a restart logged again, and the number of values it undid
     rivals: int = 0  # values that another writer had logged for the same tag and step
 
@@ -129,7 +129,10 @@ def _read_file(path: Path, logged: Logged) -> list[tuple[float, int, str, float]
                 elif (number := _number(value)) is not None:
                     events.append((time, event.step, value.tag, number))
     except (EOFError, DecodeError):
-        logged.damaged.append(path.name)
+        if np.isinf(time):
+            logged.damaged.append(f"{path} is not an event file, or is damaged from its start; it was left out")
+        else:
+            logged.damaged.append(f"the end of {path} is damaged; the part before it was read")
     return events
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import listed
-from mixscale.run_table import Status
+from mixscale.run_table import Status, is_complete
 
 
 @dataclass
@@ -22,18 +22,24 @@ class Histories:
 
     joined: dict[str, str] = field(default_factory=dict)  # run to the steps of its targets
     diverged: dict[str, str] = field(default_factory=dict)  # run to the target that ends in a value that is not finite
+    late: dict[str, str] = field(default_factory=dict)  # column to an example of a value from before its row
     skipped: dict[str, int] = field(default_factory=dict)  # run to the number of values in between that are not finite
 
-    def measured(self, run: str, log: pd.DataFrame, targets: Sequence[str], failed: str = "") -> pd.DataFrame:
+    def measured(
+        self, run: str, log: pd.DataFrame, targets: Sequence[str], counts: Sequence[str] = (), failed: str = ""
+    ) -> pd.DataFrame:
         """The rows of `log` at which all targets were measured; the last row is the last measurement.
 
         A row takes the last value of each column at or before its step. It counts if no target is older than half of
         the shortest time between two values of a target; the last row counts if no other does.
 
         Args:
-            log: with a column step. failed: the column that shows that the run diverged, if its targets do not.
+            log: with a column step. counts: columns that grow with the step, such as tokens. failed: the column that
+                shows that the run diverged, if its targets do not.
         """
         others = [c for c in log if c not in targets]
+        log = log.reset_index(drop=True)
+        at_C = {c: log["step"].where(log[c].notna()) for c in counts}
         log = log.assign(**log[others].ffill()).dropna(subset=list(targets), how="all")
         present = [t for t in targets if log[t].notna().any()]
         values_RxT = log[present].to_numpy(dtype=np.float64)
@@ -62,7 +68,13 @@ class Histories:
         ]
         if len(rows) and age_R[rows[-1]] > 0:
             self.joined[run] = ", ".join(f"{t} at {s:.12g}" for t, s in zip(present, at_RxT[rows[-1]], strict=True))
-        return log.ffill().iloc[rows]
+        found = log.ffill().iloc[rows]
+        for count in counts:
+            before = at_C[count][: log.index[rows[-1]] + 1].dropna()
+            step = found["step"].iloc[-1]
+            if len(before) and before.iloc[-1] < step:
+                self.late[count] = f"run '{run}' has at step {step:.12g} the value of step {before.iloc[-1]:.12g}"
+        return found
 
     def notes(self, among: int) -> list[str]:
         """Sentences on what was joined or dropped in the logs of `among` runs."""
@@ -80,12 +92,22 @@ class Histories:
                 f"{Status.DIVERGED}, so they are kept but not fitted: {listed(list(self.diverged))} (run '{run}': "
                 f"{target})"
             )
+        notes += [f"{c} was not logged at the steps of all targets: {example}" for c, example in self.late.items()]
         if self.skipped:
-            notes.append(
-                f"{sum(self.skipped.values())} values before the end of {len(self.skipped)} runs are not finite and "
-                f"were left out: run {listed(list(self.skipped))}"
-            )
+            runs = listed([f"{run} ({count})" for run, count in self.skipped.items()])
+            notes.append(f"values that are not finite, before the end of a run, were left out: {runs}")
         return notes
+
+
+def short_runs(frame: pd.DataFrame) -> list[str]:
+    """A note on the complete runs of a table with a column step that end before the others."""
+    last = frame[is_complete(frame)].groupby("run")["step"].max()
+    if not len(short := last[last < last.max()]):
+        return []
+    return [
+        f"{len(short)} of {len(last)} runs end before the last step, {last.max():.12g}: {listed(list(short.index))}; "
+        "drop those that were cut short, or name a column for n_tokens"
+    ]
 
 
 def _shortest_gap(steps_R: np.ndarray, logged_RxT: np.ndarray) -> float:

@@ -16,9 +16,9 @@ from mixscale.errors import InputError, did_you_mean, listed
 from mixscale.interop.importers import event_files
 from mixscale.interop.importers.columns import Columns, named, target_tags
 from mixscale.interop.importers.event_files import Logged
-from mixscale.interop.importers.histories import Histories
+from mixscale.interop.importers.histories import Histories, short_runs
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked, unique
-from mixscale.run_table import RunTable, Status, is_complete
+from mixscale.run_table import RunTable, Status
 from mixscale.table_file import read_frame
 
 PREFIX = "config."  # of the names of config values and hyperparameters; dots separate levels
@@ -77,7 +77,8 @@ def tensorboard(
             continue
         name = folder.relative_to(logs).as_posix()
         name = logs.resolve().name if name == "." else name
-        rows = histories.measured(name, log, [t for t in targets if t in log], _failed_loss(logged))
+        measured = [t for t in targets if t in log]
+        rows = histories.measured(name, log, measured, [t for t in others if t in log], _failed_loss(logged))
         parts.append((rows if every_step else rows.iloc[-1:]).assign(run=name, **configs.get(folder, {})))
     if empty := len(runs) - len(parts):
         notes.append(f"{empty} of {len(runs)} folders of logs hold no target and were left out")
@@ -85,12 +86,7 @@ def tensorboard(
     frame = pd.concat(parts, ignore_index=True)
     if "status" in frame:
         frame["status"] = frame["status"].fillna(Status.COMPLETE)
-    last = frame[is_complete(frame)].groupby("run")["step"].max()
-    if len(short := last[last < last.max()]):
-        notes.append(
-            f"{len(short)} of {len(last)} runs end before the last step, {last.max()}: {listed(list(short.index))}; "
-            "drop those that were cut short, or name a column for n_tokens"
-        )
+    notes += short_runs(frame)
     if mixtures is not None:
         frame = frame.merge(_mixtures(mixtures, frame), on="run", validate="many_to_one")
     imported, more = named(frame, columns)
@@ -179,14 +175,13 @@ def _read_config(path: Path) -> Mapping:
 
 def _notes(found: Mapping[Path, Logged]) -> list[str]:
     """What was lost or undone while the event files were read."""
-    damaged = [folder / name for folder, logged in found.items() for name in logged.damaged]
-    notes = [f"the end of {path} is damaged; the part before it was read" for path in damaged]
+    notes = [note for logged in found.values() for note in logged.damaged]
     for folder, logged in found.items():
         if logged.cut:
             step, undone = logged.cut
             notes.append(
-                f"the run in {folder} was restarted at step {step}; {undone} values that it had logged from there on "
-                "before were dropped"
+                f"the run in {folder} was restarted at step {step}; the {undone} values from there on that it had "
+                "logged before were dropped"
             )
         if logged.rivals:
             notes.append(

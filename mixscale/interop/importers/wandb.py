@@ -14,7 +14,7 @@ from tyro.conf import arg
 from mixscale.documents import expanded
 from mixscale.errors import InputError, listed
 from mixscale.interop.importers.columns import Columns, named, run_names, target_tags
-from mixscale.interop.importers.histories import Histories
+from mixscale.interop.importers.histories import Histories, short_runs
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked
 from mixscale.run_table import RunTable, Status
 from mixscale.table_file import numeric, read_frame
@@ -25,7 +25,9 @@ STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
 """Status for each state of Weights & Biases; the export cuts short a run that is still running."""
 DICTS = ("summary", "summary_metrics", "config", "json_config", "_json_config")  # columns whose cells hold a dict
 IDS, NAMES = ("run", "ID", "id", "run_id"), ("Name", "name", "run_name", "display_name", "Group", "group")
+RESERVED = (*IDS, *NAMES, "State", "state", "status", "role", "origin")  # never names of values in a dict
 STEPS = ("step", "_step", "Step", "trainer/global_step", "global_step")
+COUNTS = ("n_tokens", "tokens/", "epochs/", "flops", "seconds")  # columns of a run table that grow during a run
 NOT_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
 
 
@@ -51,20 +53,21 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
     text = (*IDS, *NAMES, *columns.identity)
     frame = read_frame(export, text)
     present = [str(c) for c in frame]
-    if any(c.endswith("__MIN") or c.startswith("Group: ") for c in present):
+    identified = columns.identity or columns.number_rows or any(c in present for c in (*IDS, *NAMES))
+    if any(c.endswith("__MIN") for c in present) or (not identified and any(" - " in c for c in present)):
         raise InputError(
             f"'{export}' is the export of a chart, which has no mixtures; export the table of runs instead (Runs, "
             "download, CSV), with the config of the mixture and the losses among its columns"
         )
     notes: list[str] = []
-    columns = _without_prefixes(columns, [c for c in DICTS if c in present])
-    frame = expanded(frame, DICTS)
+    frame = expanded(frame, DICTS, RESERVED)
+    columns = _without_prefixes(columns, [c for c in DICTS if c in present and c not in frame])
     rename = {old: new for old, new in columns.rename.items() if new != "run"}
-    step = next((old for old, new in rename.items() if new == "step"), None) or next(
-        (c for c in STEPS if c in frame and c not in rename), None
-    )
-    if step and step not in rename:
-        rename[step] = "step"
+    steps = [*(old for old, new in rename.items() if new == "step"), *(c for c in STEPS if c not in rename)]
+    step = next((c for c in steps if c in frame), None)
+    if step:
+        rename.setdefault(step, "step")
+    clock = step or next((c for c in frame if rename.get(c, c) == "n_tokens"), None)
     targets = target_tags([str(c) for c in frame], columns)
     frame = _with_infinite(frame, targets, None if Path(export).suffix == ".parquet" else read_frame(export, present))
     frame = _with_status(frame, rename, notes)
@@ -73,12 +76,16 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
         chosen = columns.identity or ((identity,) if identity else ())
         run_R = run_names(frame, replace(columns, run=chosen), frame)
         if columns.identity or identity in NAMES:
-            run_R = _told_apart(frame, run_R, targets, step, chosen, bool(columns.identity), notes)
+            run_R = _told_apart(frame, run_R, targets, clock, chosen, bool(columns.identity), notes)
         frame = frame.drop(columns=[c for c in chosen if c not in rename and c not in targets]).assign(run=run_R)
-        frame = _measured(frame, targets, step, notes)
+        counts = [str(c) for c in frame if rename.get(c, c).startswith(COUNTS)]
+        frame = _measured(frame, targets, counts, clock, notes)
         columns = replace(columns, run=("run",))
-    table, more = named(frame, replace(columns, rename=rename))
-    return checked(table, [*notes, *more])
+    found, more = named(frame, replace(columns, rename=rename))
+    table = checked(found, [*notes, *more])
+    if "step" in table.frame and "n_tokens" not in table.frame:
+        table.notes += short_runs(table.frame)
+    return table
 
 
 def _without_prefixes(columns: Columns, dicts: Sequence[str]) -> Columns:
@@ -108,7 +115,7 @@ def _with_status(frame: pd.DataFrame, rename: dict[str, str], notes: list[str]) 
     state = next((c for c in ("State", "state") if c in frame and c not in rename), None)
     if state is None or "status" in frame or "status" in rename.values():
         return frame
-    lower = frame[state].fillna("").astype(str).str.strip().str.lower()
+    lower = frame[state].astype(object).where(frame[state].notna(), "").astype(str).str.strip().str.lower()
     if blank := int((lower == "").sum()):
         notes.append(f"{blank} of {len(frame)} rows have no State (a group of runs has none); they count as finished")
         lower = lower.replace("", "finished")
@@ -140,39 +147,45 @@ def _told_apart(
     Raises:
         InputError: it is unclear whether rows are the log of one run or several runs.
     """
-    run_R, numbered = run_R.copy(), {}
-    one_row_each = run_R.value_counts().median() == 1
+    run_R, numbered = run_R.copy(), []
+    one_row_each = bool((run_R.value_counts() == 1).mean() >= 0.5)
     for name, index in run_R.groupby(run_R, sort=False).groups.items():
         rows = frame.loc[index]
         parts: list[pd.Index] = []
         for _, part in rows.groupby("status", sort=False) if "status" in rows else [("", rows)]:
             at = part[step] if step else pd.Series(0, index=part.index)
             clash = bool((part[list(targets)].groupby(at).count() > 1).any(axis=None))
-            if chosen or len(part) == 1 or not (clash or one_row_each):
-                parts.append(part.index)
-            elif clash and one_row_each and at.nunique() == 1:
+            if clash and at.nunique() == 1 and not chosen:
                 parts += [pd.Index([i]) for i in part.index]
+            elif chosen or len(part) == 1 or not (clash or one_row_each):
+                parts.append(part.index)
             else:
                 steps = f", at steps {listed([f'{s:.12g}' for s in at])}" if step else ""
-                others = [c for c in part if c not in (*targets, step) and part[c].nunique() == len(part)]
-                more = f", `--run {identity[0]} {others[0]}` as several runs" if others else ""
+                exact = part.drop(columns=[*targets, *([step] if step else [])]).select_dtypes(exclude="floating")
+                others = [c for c in exact if exact[c].nunique() == len(part)]
+                ways = [f"`--run {identity[0]}` reads them as the log of one run"] if not clash else []
+                ways += [f"`--run {identity[0]} '{others[0]}'` reads them as several runs"] if others else []
                 raise InputError(
-                    f"{identity[0]} '{name}' occurs {len(part)} times{steps}, as the log of one run or as several "
-                    f"runs; export the column ID too, or choose: `--run {identity[0]}` reads it as one run{more}"
+                    f"{identity[0]} '{name}' occurs {len(part)} times{steps}, and it is unclear for how many runs; "
+                    f"export the column ID too{''.join(f', or {way}' for way in ways)}"
                 )
+        # A complete run keeps the name.
+        parts.sort(key=lambda part: "status" in rows and rows["status"][part[0]] != Status.COMPLETE)
         for part in parts[1:]:
             number = next(n for n in range(2, len(frame) + 2) if f"{name}-{n}" not in set(run_R))
             run_R[part] = f"{name}-{number}"
-            numbered[str(name)] = len(parts)
+            numbered.append(str(name))
     if numbered:
         notes.append(
-            f"{len(numbered)} names belong to several runs, which got numbers, such as {next(iter(numbered))}-2: "
-            f"{listed(list(numbered))}; export the column ID to name runs by it"
+            f"several runs share a name and got numbers, such as {numbered[0]}-2: {listed(sorted({*numbered}))}; "
+            "export the column ID to name runs by it"
         )
     return run_R
 
 
-def _measured(frame: pd.DataFrame, targets: Sequence[str], step: str | None, notes: list[str]) -> pd.DataFrame:
+def _measured(
+    frame: pd.DataFrame, targets: Sequence[str], counts: Sequence[str], step: str | None, notes: list[str]
+) -> pd.DataFrame:
     """The measurements of each run, and the last row of a run that has none."""
     infinite = bool(np.isinf(frame[list(targets)].select_dtypes("number").to_numpy(dtype=np.float64)).any())
     if not targets or (frame["run"].is_unique and not infinite):
@@ -184,8 +197,8 @@ def _measured(frame: pd.DataFrame, targets: Sequence[str], step: str | None, not
     histories, parts = Histories(), []
     for run, rows in frame.groupby("run", sort=False):
         rows = rows.assign(step=at[rows.index]).sort_values("step", kind="stable")
-        rest = rows.columns.difference([*targets, "run", "step"])
-        rows[rest] = rows[rest].ffill().bfill()
+        fixed = [c for c in rows if c not in targets and rows[c].nunique() == 1]
+        rows[fixed] = rows[fixed].ffill().bfill()
         rows = rows.groupby("step", as_index=False).last()[list(rows)]
         parts.append(
             histories.measured(str(run), rows, targets) if rows[list(targets)].notna().any(axis=None) else rows[-1:]
@@ -196,4 +209,6 @@ def _measured(frame: pd.DataFrame, targets: Sequence[str], step: str | None, not
     found = pd.concat(parts, ignore_index=True)
     if len(frame) > len(found):
         notes.append(f"{len(frame) - len(found)} of {len(frame)} rows measure no target, or were joined with others")
+    if "status" in found:
+        found["status"] = found["status"].fillna(Status.COMPLETE)
     return found.drop(columns="step" if step != "step" else []).assign(**({step: found["step"]} if step else {}))
