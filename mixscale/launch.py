@@ -47,7 +47,7 @@ def show_plan(experiment: Experiment) -> None:
     show(per_run.round({"seconds": 1, "MB": 0}).assign(**{"mixture (epochs)": mixtures}), f"{len(planned)} runs")
     print(f"{describe(populations(planned, experiment.machine, store), experiment.machine, store)}\n")
     total = costs["seconds"].sum() / workers
-    basis = "from measured speed" if known else "a rough guess until a run is finished"
+    basis = "from measured speed" if known else "a rough estimate until a run is finished"
     names, seeds = experiment.verify.baselines, len(experiment.verify.seeds)
     later = (
         f"up to {(len(names) + 2) * seeds} runs later to verify the optimum: optimum, {', '.join(names)} and the best "

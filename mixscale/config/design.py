@@ -64,7 +64,7 @@ class Baselines(Validated, section="baselines"):
     scores: dict[str, float] = setting(factory=dict, least=0)  # quality: share of each domain that a filter keeps
     target: Source | None = None  # relevance: text like that of the model's application
     share: float = setting(0.1, above=0, most=1)  # relevance: share of all text selected, the most similar to `target`
-    epochs: float = setting(4.0, above=0)  # unimax: epochs of a domain, at most, in train.like_tokens (or tokens)
+    epochs: float = setting(4.0, above=0)  # unimax: maximum epochs of a domain in train.like_tokens (or tokens)
     weights: dict[str, float] = setting(factory=dict, least=0)  # given: the weight of each domain; they sum to one
 
     def missing(self, baseline: str) -> str:

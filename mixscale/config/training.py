@@ -16,7 +16,7 @@ class Model(Validated, section="model"):
     d_model: int = setting(64, least=1)  # width of the residual stream
     layers: int = setting(3, least=1)  # transformer blocks
     heads: int = setting(4, least=1)  # attention heads; d_model / heads must be an even number
-    kv_heads: int = setting(2, least=1)  # heads of keys and values; must divide `heads`
+    kv_heads: int = setting(2, least=1)  # key/value heads; must divide `heads`
     d_ff: int = setting(0, least=0)  # hidden width of the SwiGLU; 0: 8/3 of d_model, rounded up to a multiple of 16
     tie_embeddings: bool = True  # use the token embedding as the output matrix too
     rope_theta: float = setting(10_000.0, above=0)  # base of the rotary position embedding
@@ -61,8 +61,8 @@ class Train(Validated, section="train"):
     like_tokens: int | None = setting(None, least=1)
     """D of the target run; if set, each domain is cut to `tokens / like_tokens` of its rows,
     so that this run repeats its data as often as the target run will"""
-    parent: str = ""  # folder DIR/runs/ID of a run to continue, from its weights before the decay and step 0
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; weights and optimizer state stay float32
+    parent: str = ""  # folder DIR/runs/ID of a run whose weights before the decay are this run's initial weights
+    dtype: Literal["float32", "bfloat16"] = "float32"  # compute precision; weights and optimizer state are float32
 
     def check(self) -> None:
         if self.measure_at and max(self.measure_at) > self.tokens:

@@ -207,7 +207,7 @@ def _notes(problem: Problem, main: Solution, own: Solution) -> tuple[str, ...]:
     count, lost = len(own.h_BxK), int((own.excess_B > EXCEEDED).sum())
     if lost:
         regions = "leave them out" if lost < count else "use targets kept by the fitted law instead"
-        notes.append(f"by {lost} of {count} bootstrap laws no mixture keeps every target; regions {regions}")
+        notes.append(f"under {lost} of {count} bootstrap laws no mixture keeps every target; regions {regions}")
     all_draws = len(fit.theta_SxTxP)
     if count < all_draws:
         notes.append(f"the law is large, so regions and regrets use {count} of {all_draws} bootstrap laws")

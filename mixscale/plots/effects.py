@@ -136,7 +136,10 @@ def proportion(
     mean = "" if set(fit.domains) <= set(fit.targets) else " (or mean loss)"
     fig.supylabel(f"loss on the domain{mean}", fontsize=8)
     where = f" at N = {amount(scale['n_params'])}, D = {amount(scale['n_tokens'])}" if scale else ""
-    looks = {f"law{where}, the others in proportion": {"color": style.HELD_OUT}, "runs, whatever the others": RUNS}
+    looks = {
+        f"law{where}, other weights in proportion": {"color": style.HELD_OUT},
+        "runs with any other weights": RUNS,
+    }
     style.legend(fig, looks, ncols=2)
     return fig
 
@@ -234,7 +237,7 @@ def ternary(
         bar.ax.tick_params(labelsize=6.5, length=2)
         bar.set_ticks(np.linspace(low, high, 3), labels=[f"{v:.2f}" for v in np.linspace(low, high, 3)])
     runs = RUNS | {"markersize": 4.5, "markeredgecolor": "white"}
-    looks = {"the law's best mixture": style.STAR, "runs, filled with what they measured": runs}
+    looks = {"the law's best mixture": style.STAR, "runs, coloured by measured value": runs}
     style.legend(fig, looks, "outside lower center", ncols=2, handletextpad=0.3)
     return fig
 

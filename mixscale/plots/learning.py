@@ -123,7 +123,9 @@ def optimum_by_scale(fit: LawFit, weights: Mapping[str, float] | None = None, po
         InputError: the law has no scale.
     """
     if not fit.uses_scale:
-        raise InputError(f"law '{fit.law}' has no scale, so its optimum does not move; fit one with N and D")
+        raise InputError(
+            f"law '{fit.law}' has no scale, so its optimum is the same at every N and D; fit a law with scale"
+        )
     centre = scale_of(fit)
     n_R, d_R = fit.dataset.points.n_R * fit.dataset.scale.n, fit.dataset.points.d_R * fit.dataset.scale.d
     fig = style.picture(3.2)

@@ -143,7 +143,7 @@ def front(
     if points:
         left.legend(loc="upper right")
     left.set(xlabel=style.short(names[0], 40), ylabel=style.short(names[1], 40))
-    left.set_title(f"improving one worsens the other ({percent(level)} band)")
+    left.set_title(f"Pareto front ({percent(level)} band)")
     style.stacked(right, table[[f"mix/{d}" for d in domains]].to_numpy(), 0.9)
     right.set(xlim=(-0.6, len(table) - 0.4))
     right.set_title(f"mixtures: best for {style.short(names[0], 12)} … best for {style.short(names[1], 12)}")

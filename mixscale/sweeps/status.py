@@ -127,7 +127,7 @@ def _by_size(status: SweepStatus) -> Table:
 def _outlook(status: SweepStatus) -> str:
     if status.done:
         failed = len(status.at(Stage.FAILED))
-        return f"done, except for {failed} runs that failed" if failed else "all runs have ended"
+        return f"done; {failed} runs failed" if failed else "all runs have ended"
     if not status.running:
         return "no run is in progress; resume with `mixscale sweep` and the experiment's config"
     left = status.seconds_left

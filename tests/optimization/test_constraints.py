@@ -150,7 +150,7 @@ def test_bootstrap_laws_without_a_feasible_mixture_are_left_out_and_counted(fits
     best = optimize(fit, constraints=constraints, current=now)
     lost = 100 - len(best.samples_SxK)
     assert 0 < lost < 100
-    assert f"by {lost} of 100 bootstrap laws no mixture keeps every target; regions leave them out" in best.notes
+    assert f"under {lost} of 100 bootstrap laws no mixture keeps every target; regions leave them out" in best.notes
 
 
 def test_a_law_with_two_minima_satisfies_constraints(fits):
