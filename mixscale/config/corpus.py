@@ -23,9 +23,14 @@ MAX_VOCABULARY = 2**20  # largest vocabulary to which a BPE is trained
 class Where(Validated, section="where"):
     """A condition on a field of a record; a record without the field does not meet it."""
 
-    field: str  # key of the field; `meta.source` is `source` inside `meta`
+    field: str  # key of the field; `meta.source` is `source` inside `meta`, an object or the JSON text of one
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "contains"]
     value: Value | tuple[Value, ...]  # a tuple for `in` and `not in`; for `contains`, part of a text or item of a list
+
+    def check(self) -> None:
+        if isinstance(self.value, tuple) != (self.op in ("in", "not in")):
+            wanted = "one value" if isinstance(self.value, tuple) else f"a tuple of values, such as ({self.value!r},)"
+            raise InputError(f"where.value of '{self.field} {self.op}' is {self.value!r}; it must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Selection(Source):
     where: tuple[Where, ...] = ()  # a record belongs to the domain if it meets all of these conditions
     cap: Cap = Cap()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.where, Where):
+            object.__setattr__(self, "where", (self.where,))
+        super().__post_init__()
+
 
 @dataclass(frozen=True)
 class Embedded(Source, section="Embedded"):
@@ -76,7 +86,7 @@ class TextFiles(Source, section="TextFiles"):
 
 @dataclass(frozen=True)
 class Jsonl(Selection, section="Jsonl"):
-    """JSON Lines files (plain, .gz or .zst); each object is a document."""
+    """JSON files (plain, .gz or .zst): an object on each line, an array of objects, or objects over several lines."""
 
     glob: str  # files to read, for example `data/web-*.jsonl.gz` or `gs://bucket/web/*.jsonl.zst`
     field: str = "text"  # key of the text in each object; `data.text` is `text` inside `data`
@@ -84,7 +94,7 @@ class Jsonl(Selection, section="Jsonl"):
 
 @dataclass(frozen=True)
 class Parquet(Selection, section="Parquet"):
-    """Parquet files, as the Hugging Face hub serves them; each row is a document."""
+    """Parquet files, as the Hugging Face hub serves them, or Arrow IPC and Feather files; each row is a document."""
 
     glob: str  # files to read, for example `data/train-*.parquet`
     field: str = "text"  # column of the text; `data.text` is `text` inside the struct `data`
@@ -185,6 +195,9 @@ class Corpus(Validated, section="corpus"):
     cleaning: Cleaning = Cleaning()
     max_damaged: float = setting(0.01, least=0.0, most=1.0)
     """largest share of unreadable records of a source; they are counted and skipped; a larger share is an error"""
+    max_lost_text: float = setting(0.01, least=0.0, most=1.0)
+    """largest share of a domain's characters that the tokenizer may drop or replace by its unknown token; a larger share
+    is an error. White space, case and accents do not count"""
     max_record_bytes: int = setting(2**25, least=1)  # largest record (line, row, text file); a larger one is damaged
     workers: int = setting(0, least=0)  # processes; 0: one per core for a large corpus, else only this one
     cache: str = ".cache/mixscale"  # folder of the token stores, one subfolder for each content hash

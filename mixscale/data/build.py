@@ -66,6 +66,7 @@ def build_store(corpus: Corpus, progress: bool = True) -> TokenStore:
     for domain, counts in store.statistics.items():
         # An earlier build may have allowed more damage.
         _check_damage(corpus, domain, counts["records"], counts["damaged"], "damaged records")
+        _check_lost(corpus, domain, counts.get("lost", 0.0), counts.get("lost_characters", ""))
     return store
 
 
@@ -158,6 +159,17 @@ def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, examp
         raise InputError(f"{example} ({found}; corpus.max_damaged allows {corpus.max_damaged:.2%})")
 
 
+def _check_lost(corpus: Corpus, domain: str, share: float, examples: str) -> None:
+    if share > corpus.max_lost_text:
+        names = ", ".join(f"'{c}' (U+{ord(c):04X})" for c in examples)
+        raise InputError(
+            f"the tokenizer '{corpus.tokenizer.path}' drops {share:.1%} of the characters of domain '{domain}', or "
+            f"replaces them by its unknown token; the most frequent are {names}. Use a tokenizer that knows them (the "
+            f"byte-level default, Tokenizer(), knows all), leave the domain out, or raise corpus.max_lost_text (now "
+            f"{corpus.max_lost_text:.2%})"
+        )
+
+
 def _tokenizer(job: Job, decision: Decision, bars: Bars) -> tokenizer.Tokenizer:
     folder = job.folder / packing.TOKENIZER
     if not (folder / "done").exists():
@@ -198,7 +210,17 @@ def _encode(job: Job, decision: Decision, map_pieces: Map, bars: Bars) -> None:
         for domain in job.domains(number):
             job.path(packing.REASON, number, domain, "u1").write_bytes(decision.of(domain, number).tobytes())
     with bars.step("encoding", sum(job.pieces[n][1].size for n in decision.pieces)) as advance:
-        for number, _ in map_pieces(packing.encode, decision.pieces):
+        total = {domain: splits.kept_characters(job, decision, domain) for domain in job.corpus.domains}
+        pieces: dict[str, list[dict[str, Any]]] = {domain: [] for domain in job.corpus.domains}
+        lost = dict.fromkeys(job.corpus.domains, 0.0)
+        for number, found in map_pieces(packing.encode, decision.pieces):
+            for domain, counts in found.items():
+                pieces[domain].append(counts)
+                lost[domain] += packing.lost_text([counts])[0]
+                # What other pieces contain cannot lower this share of the whole.
+                share = lost[domain] / max(1, total[domain])
+                if share > job.corpus.max_lost_text:
+                    _check_lost(job.corpus, domain, share, packing.lost_text(pieces[domain])[1])
             advance(job.pieces[number][1].size, job.domains(number)[0])
 
 
@@ -218,12 +240,16 @@ def _statistics(job: Job, decision: Decision, domain: str) -> dict[str, Any]:
     numbers = list(decision.place[domain])
     surveyed = [splits.survey(job, number) for number in numbers]
     documents = np.bincount(decision.reason[domain] & ~np.uint8(HELD_OUT), minlength=len(REASONS))
-    documents[OVERLAP] = sum(packing.encode(job, number)[domain] for number in numbers)
+    encoded = [packing.encode(job, number)[domain] for number in numbers]
+    documents[OVERLAP] = sum(counts["overlaps"] for counts in encoded)
+    lost, examples = packing.lost_text(encoded)
     return {
         "records": sum(counts["records"] for counts in surveyed),
         "damaged": sum(counts["damaged"] for counts in surveyed),
         "documents": len(decision.reason[domain]),
         "removed": {REASONS[number]: int(count) for number, count in enumerate(documents) if number and count},
+        "lost": lost / max(1, sum(counts.get("characters", 0) for counts in encoded)),
+        "lost_characters": examples,
         "duplication": decision.duplication[domain],
         "shared": decision.shared[domain],
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from mixscale.data import tokenizer
 from mixscale.data.cleaning import cleaned
 from mixscale.data.ngrams import HeldOutText
 from mixscale.data.sources.base import Damage
-from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision
+from mixscale.data.splits import HELD_OUT, HELD_OUT_INDEX, OVERLAP, Decision, surveyed
 from mixscale.data.store import BLOCK_ROWS, SPLITS, write_rows
 from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
@@ -26,6 +28,8 @@ ENCODED = np.dtype([("tokens", "<u4"), ("bytes", "<u4"), ("held_out", "?")])
 _ENCODED = struct.Struct("<II?")
 DOCUMENTS = "documents"  # file of `ENCODED` records, beside the token files of both splits
 BATCH_CHARACTERS = 1_000_000  # encoded at a time
+SAMPLED_CHARACTERS = 1_000_000  # of a domain, about as many are compared with what the tokenizer makes of them
+SAMPLED_TEXT = 20_000  # of one document, at most
 MAX_CHARACTERS = 1_000_000  # a longer text is encoded in parts, cut before a space
 
 # Text to tokens
@@ -54,23 +58,54 @@ def kept_documents(
             yield text, domain, "validation" if fate else "train"
 
 
-def encode(job: Job, number: int) -> dict[str, int]:
-    """Writes the tokens of a piece and a record of each document; counts overlaps with held-out text by domain."""
+def encode(job: Job, number: int) -> dict[str, dict[str, Any]]:
+    """Writes the tokens of a piece and a record of each document.
+
+    Returns for each domain how many `documents`, `characters` and `overlaps` with held-out text it has, and of a
+    sample how many characters it has (`sampled`), how many the ids do not carry (`lost`), and which (`examples`).
+    """
     return job.once(f"{STEP}/{number}", lambda: _encode(job, number))
 
 
-def _encode(job: Job, number: int) -> dict[str, int]:
+def _encode(job: Job, number: int) -> dict[str, dict[str, Any]]:
     domains = job.domains(number)
     model = _model(job.folder / TOKENIZER)
     end = np.array([model.eod], model.dtype).tobytes()
     reason = {domain: np.fromfile(job.path(REASON, number, domain, "u1"), np.uint8) for domain in domains}
+    found: dict[str, Counter[str]] = {domain: Counter() for domain in domains}
+    examples: dict[str, Counter[str]] = {domain: Counter() for domain in domains}
+    every = {domain: _sampled(job, number, domain) for domain in domains}
     with job.opened(STEP, number, (DOCUMENTS, *SPLITS)) as files:
         for batch in batches(kept_documents(job, number, domains, reason), BATCH_CHARACTERS):
             for (text, domain, split), tokens_T in zip(batch, encoded(model, [t for t, *_ in batch]), strict=True):
                 row = _ENCODED.pack(len(tokens_T) + 1, len(text.encode()), split == "validation")
                 files[domain, split].write(tokens_T.tobytes() + end)
                 files[domain, DOCUMENTS].write(row)
-    return {domain: int((reason[domain] == OVERLAP).sum()) for domain in domains}
+                if every[domain] and found[domain]["documents"] % every[domain] == 0:
+                    sampled, lost, which = model.lost(text[:SAMPLED_TEXT])
+                    found[domain].update(sampled=sampled, lost=lost)
+                    examples[domain].update(which)
+                found[domain].update(documents=1, characters=len(text))
+    overlaps = {domain: int((reason[domain] == OVERLAP).sum()) for domain in domains}
+    return {d: {**found[d], "overlaps": overlaps[d], "examples": examples[d]} for d in domains}
+
+
+def _sampled(job: Job, number: int, domain: str) -> int:
+    """One in how many documents of a piece is sampled; 0 for none, because a tokenizer of our own loses nothing."""
+    if job.corpus.tokenizer.kind in ("bpe", "bytes"):
+        return 0
+    characters = int(surveyed(job, number, domain)["characters"].sum()) * len(job.pieces_of[domain])
+    return -(-characters // SAMPLED_CHARACTERS) or 1
+
+
+def lost_text(pieces: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
+    """About how many characters the ids of pieces of a domain (from `encode`) do not carry, and the most frequent."""
+    number, frequent = 0.0, Counter[str]()
+    for counts in pieces:
+        frequent.update(counts["examples"])
+        if counts.get("lost"):
+            number += counts["characters"] * counts["lost"] / counts["sampled"]
+    return number, "".join(character for character, _ in frequent.most_common(5))
 
 
 def encoded(model: tokenizer.Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 from mixscale.config import Cap, Corpus
 from mixscale.data import ngrams
 from mixscale.data.cleaning import RULES, cleaned
+from mixscale.data.sources import no_text
 from mixscale.data.sources.base import Damage, Document
 from mixscale.data.worker_pool import Job, batches
 from mixscale.errors import InputError
@@ -125,6 +126,12 @@ class Decision:
         return self.reason[domain][self.place[domain][number]]
 
 
+def kept_characters(job: Job, decision: Decision, domain: str) -> int:
+    """Characters of a domain's documents that are not removed before they are encoded."""
+    kept = [(number, decision.of(domain, number) & ~np.uint8(HELD_OUT) == 0) for number in decision.place[domain]]
+    return sum(int(surveyed(job, number, domain)["characters"][kept_D].sum()) for number, kept_D in kept)
+
+
 def cap_counts(documents: np.ndarray) -> np.ndarray:
     """What each document adds to the documents and bytes that a cap counts, int64 (D, 2)."""
     counts_D = (documents["rule"] != EMPTY).astype(np.int64)
@@ -153,7 +160,8 @@ def decide(job: Job, pieces: Collection[int]) -> Decision:
     reasons = []
     for domain, documents in of_domain.items():
         if not (documents["rule"] != EMPTY).any():
-            raise InputError(f"domain '{domain}' has no text: {job.corpus.domains[domain]} has no document")
+            reason = no_text(job.corpus.domains[domain], job.corpus.max_record_bytes)
+            raise InputError(f"domain '{domain}' has no text: {reason}")
         within = within_cap(job.corpus.domains[domain].cap, np.cumsum(cap_counts(documents), 0))
         reasons.append(np.where(within, documents["rule"], np.uint8(ABOVE_CAP)))
     reason_D = np.concatenate(reasons)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from mixscale import config as configs
 from mixscale.config.corpus import BYTE_VOCABULARY
+from mixscale.data.sources.files import check_pointer
 from mixscale.errors import InputError
 from mixscale.io import atomic_write, ensure_dir
 
@@ -48,6 +52,24 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _text(self, ids: list[int]) -> str: ...
+
+    def lost(self, text: str) -> tuple[int, int, Counter[str]]:
+        """How many characters a text has, how many are dropped or replaced by the unknown token, and some of these.
+
+        White space, case and accents do not count, and compatible characters of Unicode (NFKD) are the same.
+        """
+        (ids,) = self.encode_batch([text])
+        carried = self._carried([int(i) for i in ids if i != self._unknown])
+        plain = _plain(text)
+        lost = plain - _plain(carried)
+        composed, found = (Counter(unicodedata.normalize("NFC", t.casefold())) for t in (text, carried))
+        examples = Counter({c: n for c, n in (composed - found).items() if _plain(c) & lost})
+        return plain.total(), lost.total(), examples
+
+    _unknown: int | None = None  # id of the unknown token
+
+    def _carried(self, ids: list[int]) -> str:
+        return self._text(ids)
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -109,6 +131,7 @@ class Bpe(Tokenizer):
         file = path / FILE if path.is_dir() else path
         if not file.is_file():
             raise InputError(f"'{file}' is not a file; give a {FILE} or a folder that contains one")
+        check_pointer(file)
         try:
             model = Tokenizer.from_file(str(file))
         # The library raises no specific error.
@@ -134,6 +157,25 @@ class Bpe(Tokenizer):
     def _text(self, ids: list[int]) -> str:
         return self._model.decode(ids, skip_special_tokens=False)
 
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        return json.loads(self._model.to_str())
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        about = self._described["model"]
+        token = about.get("unk_token")
+        return self._model.token_to_id(token) if token is not None else about.get("unk_id")
+
+    def _carried(self, ids: list[int]) -> str:
+        from tokenizers import decoders
+
+        if self._model.decoder is not None:
+            return self._text(ids)
+        by_bytes = any('"ByteLevel"' in json.dumps(self._described[key]) for key in ("pre_tokenizer", "normalizer"))
+        tokens = [self._model.id_to_token(i) for i in ids]
+        return (decoders.ByteLevel() if by_bytes else decoders.ByteFallback()).decode(tokens)
+
     def save(self, folder: Path) -> None:
         self._model.save(str(folder / FILE))
         if self._end != END:
@@ -155,6 +197,7 @@ class SentencePiece(Tokenizer):
         self._bytes = model
         self.vocab_size: int = self._model.vocab_size()
         self.eod: int = self._model.eos_id()
+        self._unknown = self._model.unk_id()
         if self.eod < 0:
             raise InputError("the SentencePiece model has no end-of-sequence token (</s>), which must end a document")
 
@@ -179,6 +222,7 @@ def from_file(config: configs.Tokenizer) -> Bpe | SentencePiece:
     if config.kind == "sentencepiece":
         if not path.is_file():
             raise InputError(f"corpus.tokenizer.path '{path}' is a folder; give the .model file in it")
+        check_pointer(path)
         return SentencePiece(path.read_bytes())
     return Bpe.of_file(path, config.end_token)
 
@@ -201,6 +245,12 @@ def load(folder: Path) -> Bytes | Bpe | SentencePiece:
     if kind == "sentencepiece":
         return SentencePiece((folder / SENTENCEPIECE_FILE).read_bytes())
     return Bpe.of_file(folder, "" if (folder / CONFIG).is_file() else END)
+
+
+def _plain(text: str) -> Counter[str]:
+    """Characters without white space, case and accents, which are the marks of classes from 200."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return Counter(c for c in plain if not c.isspace() and unicodedata.combining(c) < 200)
 
 
 def file_hash(folder: Path) -> str:

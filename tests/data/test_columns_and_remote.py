@@ -118,7 +118,7 @@ def test_fingerprint_depends_on_condition_and_cap(sources):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (lambda f: Parquet(f"{f}/*.parquet", field="body"), r"no column 'body'; the columns are text, meta, score"),
+        (lambda f: Parquet(f"{f}/*.parquet", field="body"), r"no column 'body' \(found: meta, score, text\)"),
         (lambda f: HuggingFace(f"{f}/saved", split="test"), r"no split 'test'; .*train"),
         (lambda f: HuggingFace(f"{f}/saved/train", split="train"), r"has no splits"),
         (lambda f: HuggingFace(str(f)), r"not a dataset saved by Hugging Face"),

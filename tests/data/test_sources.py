@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -89,8 +90,8 @@ def test_jsonl_plain_and_gzipped(tmp_path, packed):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"txt": "a", "id": 1}', r"bad\.jsonl, line 2: no key 'text'.* 'txt', 'id'"),
-        ('{"text": 3}', r"bad\.jsonl, line 2: 'text' is .* int"),
+        ('{"txt": "a", "id": 1}', r"bad\.jsonl, line 2: no key 'text'; did you mean 'txt'"),
+        ('{"text": 3}', r"bad\.jsonl, line 2: 'text' is a number \(3\)"),
         ("[1]", r"bad\.jsonl, line 2: .*list"),
         ('{"text": "a', r"bad\.jsonl, line 2: not JSON"),
         ('{"text": "\\ud800"}', r"bad\.jsonl, line 2: .*surrogate"),
@@ -210,7 +211,8 @@ def test_fingerprint_of_tfds_depends_on_split_and_field(poems):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"name": "poems"}, r"TFDS 'poems' has no feature 'text'; its features are 'verse', 'year'"),
+        ({"name": "poems"}, r"TFDS 'poems' has no feature 'text' \(found: verse, year\)"),
+        ({"name": "poems", "field": "vers"}, r"TFDS 'poems' has no feature 'vers'; did you mean 'verse'\? It is text"),
         ({"name": "poems", "field": "year"}, r"feature 'year' of TFDS 'poems' is .*text"),
         ({"name": "poems", "split": "tset"}, r"TFDS 'poems', split 'tset', .*Unknown split"),
         ({"name": "pomes"}, r"TFDS 'pomes'.*Could not find dataset files.*array_record"),
@@ -219,6 +221,18 @@ def test_fingerprint_of_tfds_depends_on_split_and_field(poems):
 def test_tfds_errors_name_the_cause(poems, source, message):
     with pytest.raises(InputError, match=message):
         list(documents(Tfds(data_dir=poems, **source)))
+
+
+@pytest.mark.parametrize("file", ["*.array_record*", "dataset_info.json"])
+def test_a_pointer_of_git_lfs_in_a_tfds_dataset_is_named(poems, tmp_path, file):
+    # Brackets in the folder's name are no pattern.
+    folder = shutil.copytree(poems, tmp_path / "data[1]")
+    source = Tfds("poems", field="verse", data_dir=str(folder))
+    assert len(texts_of(source)) == 2
+    (path,) = folder.rglob(file)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(InputError, match=rf"{path.name} is a Git LFS pointer.*`git lfs pull`"):
+        texts_of(source)
 
 
 def test_importing_mixscale_data_is_cheap():

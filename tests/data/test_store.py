@@ -300,7 +300,7 @@ def test_an_unusable_corpus_is_an_error(corpus, change, message):
 def test_a_domain_without_text_is_an_error(corpus, tmp_path):
     (tmp_path / "blank.txt").write_text(" \n\n", "utf-8")
     domains = {**corpus.domains, "empty": TextFiles(f"{tmp_path}/blank.txt")}
-    with pytest.raises(InputError, match=r"domain 'empty' has no text: .*blank\.txt"):
+    with pytest.raises(InputError, match=r"domain 'empty' has no text: all of its records are blank .*blank\.txt"):
         build_store(dataclasses.replace(corpus, domains=domains), progress=False)
     # An empty file has no pieces.
     (tmp_path / "empty.jsonl").touch()

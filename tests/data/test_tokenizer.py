@@ -1,5 +1,7 @@
 """Text survives encoding and decoding, and only the caller can end a document."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -158,8 +160,6 @@ def test_a_sentencepiece_model_encodes_and_decodes(tmp_path, monkeypatch):
 
 def test_ids_of_a_large_vocabulary_are_wide_enough(tmp_path):
     """From text to the store's rows, with ids on both sides of 65,536."""
-    import json
-
     from tokenizers import Tokenizer as Model
     from tokenizers import models, pre_tokenizers
 
@@ -227,3 +227,95 @@ def _saved_and_loaded(model, folder):
     (folder / "kept").mkdir(exist_ok=True)
     model.save(folder / "kept")
     return tokenizer.load(folder / "kept")
+
+
+# text that is not carried
+
+ENGLISH = [f"the cat number {i} sat on the mat with a dog" for i in range(200)]
+FRENCH = [f"la fenêtre {i} a été fermée ÊTRE par Zoë dans la forêt" for i in range(200)]
+CHINESE = [f"第{i}只猫坐在垫子上面看书" for i in range(200)]
+
+
+def _tokenizer(folder, model, splits, normalizer=None, every_byte=False):
+    """A tokenizer that is trained on English, in a folder."""
+    from tokenizers import Tokenizer as Model
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    made = Model(getattr(models, model)(**({} if model in ("BPE", "Unigram") else {"unk_token": "[UNK]"})))
+    made.pre_tokenizer = getattr(pre_tokenizers, splits)()
+    if normalizer:
+        made.normalizer = eval(normalizer, vars(normalizers))
+    options = {"vocab_size": 400, "show_progress": False, "special_tokens": ["[UNK]", "</s>"]}
+    if every_byte:
+        options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
+    if model == "Unigram":
+        options["unk_token"] = "[UNK]"
+    made.train_from_iterator(ENGLISH, getattr(trainers, f"{model.replace('BPE', 'Bpe')}Trainer")(**options))
+    made.save(str(folder / "tokenizer.json"))
+    return Tokenizer("huggingface", path=str(folder))
+
+
+def _store(folder, config, texts, **more):
+    for name, of_domain in texts.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in of_domain))
+    domains = {name: Jsonl(f"{folder}/{name}.jsonl") for name in texts}
+    return build_store(Corpus(domains, config, 8, 0.2, cache=str(folder / "cache"), **more), progress=False)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("WordPiece", "BertPreTokenizer"),
+        ("WordLevel", "Whitespace"),
+        ("Unigram", "Metaspace"),
+        ("BPE", "Whitespace"),  # drops what it does not know
+        ("BPE", "ByteLevel"),  # knows the bytes of English only
+        ("BPE", "ByteLevel", "Replace(__import__('tokenizers').Regex('[^ -~]'), '')", True),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_that_loses_the_text_of_a_domain_is_refused(tmp_path, how):
+    config = _tokenizer(tmp_path, *how)
+    assert _store(tmp_path, config, {"english": ENGLISH}).statistics["english"]["lost"] == 0
+    for texts, character in ((FRENCH, "'[êe]' .U.00"), (CHINESE, "'猫' .U.732B")):
+        message = rf"drops \d+\.\d% .* of domain 'other'.*{character}.*Tokenizer\(\).*corpus\.max_lost_text"
+        with pytest.raises(InputError, match=message):
+            _store(tmp_path, config, {"english": ENGLISH, "other": texts})
+    kept = _store(tmp_path, config, {"other": CHINESE}, max_lost_text=1.0)
+    assert 0.5 < kept.statistics["other"]["lost"] <= 1
+    # A store that was built under a larger limit.
+    with pytest.raises(InputError, match=r"drops .* of domain 'other'"):
+        _store(tmp_path, config, {"other": CHINESE})
+    # The remedy.
+    assert _store(tmp_path, Tokenizer(), {"other": CHINESE}).statistics["other"]["lost"] == 0
+
+
+@pytest.mark.parametrize("normalizer", [None, "Lowercase()", "NFKC()", "Sequence([NFD(), StripAccents()])"])
+def test_bytes_case_accents_and_white_space_are_not_lost_text(tmp_path, normalizer):
+    config = _tokenizer(tmp_path, "BPE", "ByteLevel", normalizer, True)
+    for texts in (ENGLISH, FRENCH, CHINESE, [text.replace(" ", "\n\t") for text in ENGLISH]):
+        assert _store(tmp_path, config, {"other": texts}).statistics["other"]["lost"] == 0
+
+
+def test_a_share_below_the_limit_is_accepted_and_counted(tmp_path):
+    config = _tokenizer(tmp_path, "BPE", "Whitespace")
+    mixed = [text + " 猫" * (i == 7) for i, text in enumerate(ENGLISH)]
+    found = _store(tmp_path, config, {"mixed": mixed}).statistics["mixed"]
+    assert 0 < found["lost"] < 0.001
+    assert found["lost_characters"] == "猫"
+
+
+def test_a_sentencepiece_model_without_bytes_loses_text(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "sample.txt").write_text("\n".join(ENGLISH))
+    for fallback in (False, True):
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(tmp_path / "sample.txt"), model_prefix=str(tmp_path / "m"), vocab_size=320 if fallback else 60,
+            byte_fallback=fallback, hard_vocab_limit=False, minloglevel=2, model_type="bpe",
+        )  # fmt: skip
+        config = Tokenizer("sentencepiece", path=f"{tmp_path}/m.model")
+        if fallback:
+            assert _store(tmp_path, config, {"other": CHINESE}).statistics["other"]["lost"] == 0
+        else:
+            with pytest.raises(InputError, match=r"m\.model' drops .* of domain 'other'.*'猫'"):
+                _store(tmp_path, config, {"other": CHINESE})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 
 import mixscale.data.sources.columns
 import mixscale.data.sources.text
 import mixscale.data.sources.tfds  # noqa: F401 (each registers its readers)
 from mixscale.config import Corpus, Source, content_hash
-from mixscale.data.sources.base import READERS, Damage, Document, Reader, hash_all
-from mixscale.errors import InputError
+from mixscale.data.sources.base import READERS, Damage, Document, Reader, Record, unmet
+from mixscale.data.sources.files import hash_all
+from mixscale.errors import InputError, listed
 
 PIECE = 2**24  # bytes that a process reads between two progress reports
+EXPLAINED = 1000  # records that are read to explain why a source has no text
 
 
 def reader(source: Source) -> Reader:
@@ -28,6 +31,16 @@ def documents(source: Source, max_bytes: int = Corpus.max_record_bytes) -> Itera
                 raise InputError(document.reason)
             if document and document.text and not document.text.isspace():
                 yield document
+
+
+def no_text(source: Source, max_bytes: int = Corpus.max_record_bytes) -> str:
+    """Why a source has no text, as a clause."""
+    read = reader(source)
+    found = (each for piece in read.pieces(PIECE) for each in read.records(piece, max_bytes, keys([source])))
+    records = list(itertools.islice((each for each in found if isinstance(each, Record)), EXPLAINED))
+    if not records:
+        return f"{listed([file.path for file in read.files()])} contain no record that can be read"
+    return f"{unmet(records, source.where)} (the first record is {records[0].location})"
 
 
 def keys(sources: Collection[Source]) -> set[str]:

@@ -1,38 +1,25 @@
-"""The interface of readers and their registry, records, and files: how to find, open and hash them.
+"""The interface of readers and their registry, and records: their fields, conditions on them, and what lacks a field.
 
-Files may be local or behind any `scheme://` that fsspec knows.
+A reader finds and opens files through `files`.
 """
 
 from __future__ import annotations
 
-import glob
-import gzip
-import hashlib
-import io
+import json
 import operator
-import os
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mixscale.config import Where
-from mixscale.errors import InputError
+from mixscale.data.sources.files import File, find
+from mixscale.errors import did_you_mean, listed
 from mixscale.registry import Registry
 
-UNPACKED_BYTES = 2**26  # to which any compressed file may unpack
-MAX_EXPANSION = 200  # beyond them, the multiple of its size; text compresses about tenfold, a malicious file more
-BUFFER = 2**20
-COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-REFUSED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".lz4", ".pkl", ".pickle", ".npy", ".pt")
-
-
-class File(NamedTuple):
-    path: str
-    size: int  # bytes on disk
+MAX_DEPTH = 4  # to which the fields inside of fields are listed
 
 
 class Piece(NamedTuple):
@@ -124,14 +111,15 @@ def meets(fields: Mapping[str, Any], where: tuple[Where, ...]) -> bool:
 def text_of(record: Record, key: str) -> str | Damage:
     text = _field(record.fields, key)
     if text is _MISSING:
-        keys = ", ".join(map(repr, record.fields))
-        return Damage(f"{record.location}: no key '{key}'; the keys are {keys[:300] or 'none'}")
+        return Damage(f"{record.location}: no key '{key}'{_nearest_field(record.fields, key)}")
     if isinstance(text, bytes):
         text = decoded(text, record.location)
         if isinstance(text, Damage):
             return text
     if not isinstance(text, str):
-        return Damage(f"{record.location}: '{key}' is of type {type(text).__name__}; it must be text")
+        inside = listed([f"{key}.{name}" for name, _ in _inner(text)])
+        hint = f" (it contains {inside})" if inside else ""
+        return Damage(f"{record.location}: '{key}' is {described([text])}; it must be text{hint}")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -145,7 +133,7 @@ def decoded(raw: bytes, location: str) -> str | Damage:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is {error.object[error.start]:#04x}"
-        return Damage(f"{location} is not UTF-8: {byte}; convert it, for example with iconv")
+        return Damage(f"{location} is not UTF-8: {byte}; convert it, for example with iconv -f WINDOWS-1252 -t UTF-8")
 
 
 def too_long(location: str, max_bytes: int) -> Damage:
@@ -153,153 +141,94 @@ def too_long(location: str, max_bytes: int) -> Damage:
 
 
 def _field(fields: Mapping[str, Any], key: str) -> Any:
-    """Value under a key, or under the nested keys that dots separate."""
+    """Value under a key, or under the nested keys that dots separate, also inside of JSON text."""
     if key in fields:
         return fields[key]
     first, _, rest = key.partition(".")
-    inner = fields.get(first, _MISSING) if rest else _MISSING
-    return _field(inner, rest) if isinstance(inner, Mapping) else _MISSING
+    inner = _object(fields.get(first)) if rest else None
+    return _MISSING if inner is None else _field(inner, rest)
 
 
-# Files
+def _object(value: Any) -> Mapping[str, Any] | None:
+    """The value if it is an object, or the object if it is the JSON text of one."""
+    if isinstance(value, str | bytes):
+        return _parsed(value) if value[:1] in ("{", b"{") else None
+    return value if isinstance(value, Mapping) else None
 
 
-def find(pattern: str) -> list[File]:
-    """Files that match `pattern`, sorted by path; InputError if none does, or the file system cannot be listed."""
-    found = _find_remote(pattern) if _is_remote(pattern) else _find_local(pattern)
-    if not found:
-        cwd = "" if _is_remote(pattern) else f" (current folder: {Path.cwd()})"
-        raise InputError(f"no file matches '{pattern}'{cwd}")
-    return found
-
-
-@contextmanager
-def opened(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, uncompressed if its name ends in .gz or .zst; InputError if it is truncated or not text."""
-    suffix = Path(path).suffix.lower()
-    if suffix in REFUSED:
-        raise InputError(f"{path} is not text; unpack it, or compress it as .gz or .zst")
-    with _raw(path) as raw:
-        if suffix not in COMPRESSED:
-            yield raw
-            return
-        try:
-            with io.BufferedReader(_Uncompressed(path, raw, suffix), BUFFER) as file:
-                yield file
-        # Arrow raises a bare OSError, without a number, for data that it cannot uncompress.
-        except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise InputError(f"{path} is not a complete {COMPRESSED[suffix]} file ({error})") from error
-
-
-def hash_all(paths: Iterable[str]) -> list[str]:
-    """SHA-256 of every file; for a remote one the hash that its store keeps, if any."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_hash, paths))
-
-
-class _Uncompressed(io.RawIOBase):
-    """The text of a compressed file; refuses one that expands far more than text does."""
-
-    def __init__(self, path: str, raw: IO[bytes], suffix: str):
-        self._path, self._raw, self._unpacked = path, raw, 0
-        if suffix == ".gz":
-            self._stream: Any = gzip.GzipFile(fileobj=raw)
-        else:
-            import pyarrow as pa
-
-            self._stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        got = self._stream.read(len(buffer))
-        self._unpacked += len(got)
-        check_expansion(self._path, self._unpacked, self._raw.tell())
-        buffer[: len(got)] = got
-        return len(got)
-
-
-def check_expansion(path: str, unpacked: int, packed: int) -> None:
-    """Refuses a file if `packed` bytes expand to `unpacked` bytes, which no text does."""
-    if unpacked > UNPACKED_BYTES and unpacked > MAX_EXPANSION * packed:
-        reason = f"unpacks to more than {MAX_EXPANSION} times its size, which no text does"
-        raise InputError(f"{path} {reason}; if it is intended, unpack it yourself")
-
-
-def _find_local(pattern: str) -> list[File]:
-    found = {p for p in map(Path, _matches(str(Path(pattern.removeprefix("file://")).expanduser()))) if p.is_file()}
-    return [File(str(path), path.stat().st_size) for path in sorted(found)]
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    """As `glob.glob`, except that `**` enters every folder once: `glob` follows links to parent folders forever."""
-    parts = Path(pattern).parts
-    if "**" not in parts:
-        yield from glob.glob(pattern)
-        return
-    at = parts.index("**")
-    above = str(Path(*parts[:at])) if at else "."
-    for folder in (f for base in glob.glob(above) for f in _folders(base)):
-        yield from _matches(str(Path(glob.escape(folder), *parts[at + 1 :] or ("*",))))
-
-
-def _folders(base: str) -> Iterator[str]:
-    entered = set()
-    for folder, below, _ in os.walk(base, followlinks=True):
-        about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in entered:
-            below.clear()
-            continue
-        entered.add((about.st_dev, about.st_ino))
-        # Without hidden folders, as `glob`; sorted, because the order decides by which name a folder is entered.
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield folder
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path and not path.startswith("file://")
-
-
-def _find_remote(pattern: str) -> list[File]:
-    system, inside = _system(pattern)
+# The conditions of several domains read the same record one after the other.
+@lru_cache(maxsize=8)
+def _parsed(text: str | bytes) -> Mapping[str, Any] | None:
     try:
-        found = {inside: system.info(inside)} if not glob.has_magic(inside) else system.glob(inside, detail=True)
-    except FileNotFoundError:
-        return []
-    except Exception as error:
-        # Every store has its own exceptions.
-        raise InputError(f"'{pattern}' cannot be listed: {type(error).__name__}: {error}") from error
-    files = [info for info in found.values() if info["type"] == "file"]
-    return sorted(File(system.unstrip_protocol(info["name"]), info["size"]) for info in files)
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
-def _system(path: str) -> tuple[Any, str]:
-    """The file system of a path with a scheme, and the path in it."""
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(path)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"'{path}' cannot be reached: {error}") from error
+# What lacks a field
 
 
-def _raw(path: str) -> IO[bytes]:
-    if not _is_remote(path):
-        return open(path.removeprefix("file://"), "rb", buffering=BUFFER)
-    system, inside = _system(path)
-    return system.open(inside, "rb")
+def nearest(name: str, kinds: Mapping[str, str]) -> str:
+    """The end of a sentence: the name in `kinds` that is nearest to `name` and what it is, or else all names."""
+    hint = _did_you_mean(name, tuple(kinds))
+    return hint + next((f" It is {kind}" for known, kind in kinds.items() if f"'{known}'" in hint), "")
 
 
-def _hash(path: str) -> str:
-    if _is_remote(path):
-        system, inside = _system(path)
-        info = system.info(inside)
-        # Downloading the file only to hash it would cost a transfer.
-        for key in ("md5Hash", "ETag", "etag", "content_md5"):
-            if info.get(key):
-                return f"{key}:{info[key]}:{info['size']}"
-    with _raw(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+# Comparing names again for each of a million damaged records would be slow.
+_did_you_mean = lru_cache(maxsize=64)(did_you_mean)
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool | np.bool):
+        return "a truth value"
+    names = {"text": str | bytes, "a number": int | float | np.number, "an object": Mapping, "a list": list | tuple}
+    return next((name for name, types in names.items() if isinstance(value, types)), type(value).__name__)
+
+
+def described(values: Iterable[Any]) -> str:
+    """The types of values and a few examples of each."""
+    examples: dict[str, dict[str, None]] = {}
+    for value in values:
+        shown = repr(value) if isinstance(value, str | int | float) else ""
+        examples.setdefault(kind_of(value), {})[shown if len(shown) < 40 else f"{shown[:36]} ..."] = None
+    return " or ".join(
+        f"{kind} ({listed(list(shown)[:4])})" if any(shown) else kind for kind, shown in examples.items()
+    )
+
+
+def unmet(records: Sequence[Record], where: tuple[Where, ...]) -> str:
+    """Why none of these records meets the conditions or has text, as a clause."""
+    if any(meets(record.fields, where) for record in records):
+        return f"all of its records{' that meet the conditions' if where else ''} are blank"
+    for condition in where:
+        name, none = condition.field, f"none of the first {len(records)} records has"
+        found = [value for record in records if (value := _field(record.fields, name)) is not _MISSING]
+        if not found:
+            return f"{none} the field '{name}'{_nearest_field(records[0].fields, name)}"
+        if not any(meets(record.fields, (condition,)) for record in records):
+            texts = {value for value in found if isinstance(value, str) and len(value) < 100}
+            near = did_you_mean(condition.value, texts) if texts and isinstance(condition.value, str) else ""
+            return f"{none} {name} {condition.op} {condition.value!r}; '{name}' is {described(found)}{near}"
+    return f"no record meets {' and '.join(f'{c.field} {c.op} {c.value!r}' for c in where)} at once"
+
+
+def _inner(value: Any, depth: int = MAX_DEPTH) -> Iterator[tuple[str, Any]]:
+    """Name and value of the fields in an object, with those inside of fields."""
+    for name, field in (_object(value) or {}).items() if depth else ():
+        yield name, field
+        yield from ((f"{name}.{below}", inside) for below, inside in _inner(field, depth - 1))
+
+
+def _nearest_field(fields: Mapping[str, Any], key: str) -> str:
+    """The end of a sentence: the field whose name is nearest to `key`, or which part of it has no fields."""
+    above, dot, _ = key.rpartition(".")
+    if dot and (value := _field(fields, above)) is not _MISSING and _object(value) is None:
+        return f"; '{above}' is {described([value])}, not an object or the JSON text of one"
+    for name, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping) and key in value[0]:
+            return f"; '{name}' is a list of records: write each of them on a line, as with jq -c '.{name}[]'"
+    return nearest(key, {name: described([value]) for name, value in _inner(fields)})

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import lzma
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
 from mixscale.config import Embedded, Jsonl, TextFiles
 from mixscale.data.sources.base import (
-    BUFFER,
-    COMPRESSED,
     READERS,
     Damage,
-    File,
     Found,
     Piece,
     Reader,
     Record,
     decoded,
-    opened,
     too_long,
 )
+from mixscale.data.sources.files import BUFFER, File, opened, opened_raw
 from mixscale.errors import InputError, did_you_mean
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 SUFFIX = ".jsonl.xz"
+STRUCTURE = re.compile(rb'\\.|["{}\[\],]', re.DOTALL)  # of JSON, and whatever a backslash precedes
 
 
 @READERS.register("TextFiles")
@@ -64,8 +65,8 @@ class TextReader(Reader):
             split = "" if self.source.separator else "split it with a separator, or "
             return Damage(f"{location}: longer than {max_bytes} bytes; {split}raise corpus.max_record_bytes")
         if b"\0" in raw:
-            reason = "contains NUL bytes, so it is binary or UTF-16"
-            return Damage(f"{location}: {reason}; leave it out, or convert it to UTF-8")
+            reason = "contains NUL bytes, so it is binary, or UTF-16 without a byte order mark"
+            return Damage(f"{location}: {reason}; leave it out, or convert it (iconv -f UTF-16LE -t UTF-8)")
         text = decoded(raw, location)
         return text if isinstance(text, Damage) else Record({"text": text.replace("\r\n", "\n")}, location)
 
@@ -77,8 +78,7 @@ class JsonlReader(Reader):
     def pieces(self, size: int) -> list[Piece]:
         found = []
         for file in self.files():
-            if Path(file.path).suffix.lower() in COMPRESSED:
-                # The length of its text is unknown.
+            if file.size <= size or not _has_lines(file.path):
                 found.append(Piece((file.path,), 0, 2**63, file.size))
                 continue
             ends = [(start, min(start + size, file.size)) for start in range(0, file.size, size)]
@@ -86,9 +86,22 @@ class JsonlReader(Reader):
         return found
 
     def records(self, piece: Piece, max_bytes: int, keys: Collection[str]) -> Iterator[Found]:
-        """The objects on the lines that start inside `piece`; at most `max_bytes` of a line are in memory."""
+        """The objects on the lines that start inside `piece`, or all objects of a file of JSON that is not in lines.
+
+        At most `max_bytes` of a line or object are in memory.
+        """
         (path,) = piece.files
-        with opened(path) as file:
+        # What the file is was checked at its start, which a remote file need not send again.
+        with opened_raw(path) if piece.start else opened(path) as file:
+            if not piece.start and not _in_lines(file):
+                for number, raw in enumerate(_values(file, max_bytes), 1):
+                    location = f"{path}, object {number}"
+                    yield (
+                        too_long(location, max_bytes)
+                        if len(raw) > max_bytes
+                        else _parsed(raw, location, in_lines=False)
+                    )
+                return
             at = _seek_line(file, piece.start, piece.stop)
             number = 0
             while at < piece.stop and (line := file.readline(max_bytes + 1)):
@@ -140,8 +153,68 @@ def _parts(file: IO[bytes], separator: bytes, max_bytes: int) -> Iterator[bytes]
     yield bytes(part)
 
 
-def _parsed(line: bytes, location: str) -> Found:
-    text = decoded(line, location)
+def _has_lines(path: str) -> bool:
+    """Whether a file can be divided at its lines, unlike one that is compressed, UTF-16, or a JSON array."""
+    with opened(path) as file:
+        return file.seekable() and _in_lines(file)
+
+
+def _in_lines(file: io.BufferedReader) -> bool:
+    """Whether each line is a JSON value: no array, and no objects over several lines or with others on their line."""
+    head = file.peek(BUFFER).removeprefix(codecs.BOM_UTF8).lstrip()
+    line, _, more = head.partition(b"\n")
+    text = line.decode("utf-8", "replace").rstrip()
+    if not text.startswith("{"):
+        return not text.startswith("[")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        goes_on = bool(more) and (error.pos >= len(text) or text.endswith((",", "{", "[")))
+        return not goes_on and not (error.msg == "Extra data" and text[error.pos] in "{,")
+    except (ValueError, RecursionError):
+        pass
+    return True
+
+
+def _values(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+    """The items of a JSON array, or JSON values one after the other; each is cut one byte beyond `max_bytes`."""
+    part, array, depth, in_text = bytearray(), None, 0, False
+
+    def taken(more: bytes) -> bytes:
+        return more[: max(0, max_bytes + 1 - len(part))]
+
+    while chunk := file.read(BUFFER):
+        while (len(chunk) - len(chunk.rstrip(b"\\"))) % 2 and (more := file.read(1)):
+            chunk += more
+        start = 0
+        if array is None:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8).lstrip()
+            array = depth = start = int(chunk[:1] == b"[")
+        for match in STRUCTURE.finditer(chunk, start):
+            sign = match[0]
+            if sign == b'"':
+                in_text = not in_text
+            elif in_text or len(sign) > 1 or (sign == b"," and depth > array):
+                continue
+            elif sign in b"[{":
+                depth += 1
+            else:
+                depth -= sign != b","
+                if depth <= array:
+                    # The bracket that ends an item is part of it, unlike a comma and the end of the array.
+                    part += taken(chunk[start : match.end() if sign != b"," and depth == array else match.start()])
+                    start = match.end()
+                    if part.strip():
+                        yield bytes(part)
+                    part.clear()
+                    array, depth = min(array, depth), max(depth, 0)
+        part += taken(chunk[start:])
+    if part.strip() or array:
+        yield bytes(part) + b" "
+
+
+def _parsed(raw: bytes, location: str, in_lines: bool = True) -> Found:
+    text = decoded(raw, location)
     if isinstance(text, Damage):
         return text
     try:
@@ -151,9 +224,13 @@ def _parsed(line: bytes, location: str) -> Found:
     except ValueError as error:
         # A number with more digits than Python converts is a plain ValueError.
         reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        if not in_lines:
+            remedy = "the rest of the file cannot be read; mend it, or write one object on each line"
+            raise InputError(f"{location}: not JSON ({reason}); {remedy}") from error
         return Damage(f"{location}: not JSON ({reason}); each line must be one JSON object")
     if not isinstance(found, dict):
-        return Damage(f"{location}: found a {type(found).__name__}; each line must be one JSON object")
+        kind = type(found).__name__
+        return Damage(f"{location}: found a {kind}; each {'line' if in_lines else 'item'} must be one JSON object")
     return Record(found, location)
 
 

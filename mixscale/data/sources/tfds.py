@@ -11,10 +11,12 @@ import re
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mixscale.config import Tfds
-from mixscale.data.sources.base import READERS, File, Found, Piece, Reader, Record, too_long
+from mixscale.data.sources.base import READERS, Found, Piece, Reader, Record, kind_of, nearest, too_long
+from mixscale.data.sources.files import File, check_pointer
 from mixscale.errors import InputError
 
 NAMESPACE = re.compile(r"[\w-]+:[^\d*]")  # the colon before a version is followed by a digit or a star
@@ -34,6 +36,8 @@ class TfdsReader(Reader):
 
     def pieces(self, size: int) -> list[Piece]:
         examples = self._examples()
+        for file in self.files():
+            check_pointer(file.path)
         count, total = len(examples), max(1, _split_bytes(examples, self.source.split))
         step = max(1, count * size // total)
         return [
@@ -47,11 +51,11 @@ class TfdsReader(Reader):
             example = examples[number]
             location = f"{title}, example {number}"
             if not isinstance(example, dict) or field not in example:
-                names = ", ".join(map(repr, example)) if isinstance(example, dict) else "none"
-                raise InputError(f"{title} has no feature '{field}'; its features are {names}")
+                kinds = {name: kind_of(value) for name, value in example.items()} if isinstance(example, dict) else {}
+                raise InputError(f"{title} has no feature '{field}'{nearest(field, kinds)}")
             text = example[field]
             if not isinstance(text, bytes | str):
-                raise InputError(f"feature '{field}' of {title} is of type {type(text).__name__}; it must be text")
+                raise InputError(f"feature '{field}' of {title} is {kind_of(text)}; it must be text")
             yield too_long(location, max_bytes) if len(text) > max_bytes else Record(example, location)
 
     def _shards(self) -> list[Any]:
@@ -72,8 +76,10 @@ class TfdsReader(Reader):
             raise
         # TFDS has no specific exception for a wrong name, split or format, or for a damaged description.
         except Exception as error:
+            folder = source.data_dir or "~/tensorflow_datasets"
+            for path in Path(folder, source.name.partition(":")[0]).expanduser().rglob("*.json"):
+                check_pointer(path)
             (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
-            folder = source.data_dir or "TFDS's own folder (~/tensorflow_datasets)"
             problem = f"{title}, split '{source.split}', cannot be read from {folder}: {reason.rstrip('.')}"
             remedy = "Prepare it there in the array_record format (`tfds build --file_format=array_record`)"
             raise InputError(f"{problem}. {remedy}") from error
