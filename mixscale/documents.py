@@ -95,7 +95,8 @@ def parse_cell(value: object, what: str) -> Any:
 def flatten(values: Mapping, prefix: str, what: str) -> dict[str, object]:
     """Numbers and texts of nested mappings, with dots between levels.
 
-    A list of names and weights counts as a mapping, and so does a text that holds a mapping.
+    A list of names and weights counts as a mapping, so does a list of weights beside one of names (domains, weights),
+    and so does a text that holds a mapping.
 
     Args:
         prefix: begins each name. what: the document, as errors name it.
@@ -110,7 +111,10 @@ def flatten(values: Mapping, prefix: str, what: str) -> dict[str, object]:
     waiting, count, characters = [(prefix, values)], 0, 0
     while waiting:
         before, level = waiting.pop(0)
+        names = next((v for k, v in level.items() if str(k).removesuffix("s") in NAMES and isinstance(v, list)), [])
         for key, value in level.items():
+            if names and isinstance(value, list) and len(value) == len(names) and value is not names:
+                value = [*zip(names, value, strict=True)]
             name = f"{before}{key}"
             count, characters = count + 1, characters + len(name)
             if count > MAX_VALUES or characters > MAX_CHARACTERS:

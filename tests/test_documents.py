@@ -57,6 +57,11 @@ def test_mixtures_have_one_form_however_they_are_logged(mixture):
     assert flatten({"mix": {"value": mixture, "desc": None}}, "", "c") == {"mix.no": 0.25, "mix.de": 0.75}
 
 
+def test_lists_of_names_and_of_weights_belong_together():
+    found = flatten({"data": {"domains": ["no", "de"], "weights": [0.25, 0.75], "sizes": [1, 2, 3]}}, "", "c")
+    assert found == {"data.weights.no": 0.25, "data.weights.de": 0.75}
+
+
 def test_columns_of_mappings_become_columns_of_values():
     frame = pd.DataFrame({"run": ["a", "b"], "lr": [1, 2], "c": ["{'w': {'web': 1}, 'lr': 3, '_x': 4}", None]})
     assert list(expanded(frame)) == ["run", "lr", "c.lr", "c._x", "c.w.web"]

@@ -198,6 +198,17 @@ def test_folders_of_hyperparameters_belong_to_their_run(tmp_path):
     assert list(table.frame["run"]) == ["1700000000.5", "1700000001.5"]
 
 
+def test_a_config_may_be_a_text_in_the_logs(tmp_path):
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "a")) as writer:
+        writer.add_scalar("eval/no/loss", 3.5, 100)
+        writer.add_text("args", json.dumps({"mix": {"no": 0.25, "de": 0.75}}))
+        writer.add_text("about", "words")
+    table = importers.tensorboard(tmp_path, Columns(mix="config.args.mix.", loss="eval/{target}/loss"))
+    assert table.mixture("a") == Mixture({"no": 0.25, "de": 0.75})
+
+
 def test_names_in_configs_are_their_text(tmp_path):
     write_logs(tmp_path, [10])
     columns = Columns(mix="config.mix", loss="eval/{target}/loss")

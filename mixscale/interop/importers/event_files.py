@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixscale.documents import parse_cell
 from mixscale.errors import InputError
 
 HEADER, CHECKSUM = struct.Struct("<QI"), struct.Struct("<I")
@@ -126,6 +127,8 @@ def _read_file(path: Path, logged: Logged) -> list[tuple[float, int, str, float]
             for value in event.summary.value:
                 if value.metadata.plugin_data.plugin_name == "hparams":
                     logged.hparams |= _hparams(value)
+                elif value.metadata.plugin_data.plugin_name == "text":
+                    logged.hparams |= _config_text(value)
                 elif (number := _number(value)) is not None:
                     events.append((time, event.step, value.tag, number))
     except (EOFError, DecodeError):
@@ -163,6 +166,13 @@ def _hparams(value) -> dict[str, object]:
 
     found = HParamsPluginData.FromString(value.metadata.plugin_data.content).session_start_info.hparams
     return {name: getattr(v, v.WhichOneof("kind")) for name, v in found.items() if v.WhichOneof("kind")}
+
+
+def _config_text(value) -> dict[str, object]:
+    """A text that holds a mapping, such as a config as JSON, under its tag."""
+    texts = [text.decode(errors="replace") for text in value.tensor.string_val]
+    found = parse_cell(texts[0], f"text '{value.tag}'") if len(texts) == 1 else None
+    return {} if found is None else {value.tag.removesuffix("/text_summary"): found}
 
 
 def _number(value) -> float | None:

@@ -99,14 +99,14 @@ class Histories:
         return notes
 
 
-def short_runs(frame: pd.DataFrame) -> list[str]:
-    """A note on the complete runs of a table with a column step that end before the others."""
+def short_runs(frame: pd.DataFrame, remedy: str) -> list[str]:
+    """A note, which ends with `remedy`, on the complete runs of a table with a column step that end before others."""
     last = frame[is_complete(frame)].groupby("run")["step"].max()
     if not len(short := last[last < last.max()]):
         return []
     return [
         f"{len(short)} of {len(last)} runs end before the last step, {last.max():.12g}: {listed(list(short.index))}; "
-        "drop those that were cut short, or name a column for n_tokens"
+        f"delete the rows of those that were cut short, {remedy}"
     ]
 
 

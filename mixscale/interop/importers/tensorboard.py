@@ -65,7 +65,8 @@ def tensorboard(
     targets = target_tags(tags, columns)
     if not targets:
         raise InputError(
-            f"no scalar in '{logs}' is a target: name them with --loss or --metric (found: {listed(tags)})"
+            f"no scalar in '{logs}' is a target: name them with --loss or --metric "
+            f"(found: {listed(tags) or '; '.join(notes[:1])})"
         )
     runs = _with_hparams(found, targets, notes)
     configs = {} if mixtures is not None else _configs(runs, logs, config, columns, notes)
@@ -86,7 +87,8 @@ def tensorboard(
     frame = pd.concat(parts, ignore_index=True)
     if "status" in frame:
         frame["status"] = frame["status"].fillna(Status.COMPLETE)
-    notes += short_runs(frame)
+    counted = "n_tokens" in columns.rename.values()
+    notes += short_runs(frame, "or fit a law that uses n_tokens" if counted else "or name a column for n_tokens")
     if mixtures is not None:
         frame = frame.merge(_mixtures(mixtures, frame), on="run", validate="many_to_one")
     imported, more = named(frame, columns)

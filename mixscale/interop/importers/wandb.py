@@ -17,7 +17,7 @@ from mixscale.interop.importers.columns import Columns, named, run_names, target
 from mixscale.interop.importers.histories import Histories, short_runs
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked
 from mixscale.run_table import RunTable, Status
-from mixscale.table_file import numeric, read_frame
+from mixscale.table_file import conversion_note, numeric, read_frame
 
 STATES = {"finished": Status.COMPLETE} | dict.fromkeys(
     ("crashed", "failed", "killed", "running", "preempting", "preempted", "pending"), Status.STOPPED
@@ -68,8 +68,12 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
     if step:
         rename.setdefault(step, "step")
     clock = step or next((c for c in frame if rename.get(c, c) == "n_tokens"), None)
+    if clock:
+        frame[clock] = numeric(frame[clock].rename("step"))
     targets = target_tags([str(c) for c in frame], columns)
-    frame = _with_infinite(frame, targets, None if Path(export).suffix == ".parquet" else read_frame(export, present))
+    frame = _with_infinite(
+        frame, targets, None if Path(export).suffix.lower() == ".parquet" else read_frame(export, present)
+    )
     frame = _with_status(frame, rename, notes)
     if not columns.number_rows:
         identity = next((c for c in (*IDS, *NAMES) if c in frame and _filled(frame[c])), None)
@@ -84,7 +88,7 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
     found, more = named(frame, replace(columns, rename=rename))
     table = checked(found, [*notes, *more])
     if "step" in table.frame and "n_tokens" not in table.frame:
-        table.notes += short_runs(table.frame)
+        table.notes += short_runs(table.frame, "or name a column for n_tokens")
     return table
 
 
@@ -190,7 +194,9 @@ def _measured(
     infinite = bool(np.isinf(frame[list(targets)].select_dtypes("number").to_numpy(dtype=np.float64)).any())
     if not targets or (frame["run"].is_unique and not infinite):
         return frame
-    frame = frame.assign(**{t: numeric(frame[t]) for t in targets})
+    converted: dict[str, str] = {}
+    frame = frame.assign(**{t: numeric(frame[t], converted) for t in targets})
+    notes += [conversion_note(converted)] if converted else []
     at = frame[step] if step else frame.groupby("run").cumcount()
     if (frame.groupby(["run", at])[list(targets)].count() > 1).any(axis=None):
         return frame  # the run table names the duplicates
