@@ -61,7 +61,9 @@ class Train(Validated, section="train"):
     like_tokens: int | None = setting(None, least=1)
     """D of the target run; if set, each domain is cut to `tokens / like_tokens` of its rows,
     so that this run repeats its data as often as the target run will"""
-    parent: str = ""  # folder DIR/runs/ID of a run whose weights before the decay are this run's initial weights
+    parent: str = ""
+    """folder DIR/runs/ID of a run whose weights before the decay are this run's initial weights, or of a Hugging Face
+    model in the Llama or Qwen3 layout"""
     dtype: Literal["float32", "bfloat16"] = "float32"  # compute precision; weights and optimizer state are float32
 
     def check(self) -> None:

@@ -72,6 +72,10 @@ class Tokenizer(ABC):
         return self._text(ids)
 
     @abstractmethod
+    def vocabulary(self) -> dict[str, int]:
+        """Id of every token; equal for tokenizers whose ids mean the same."""
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`, and whatever else `load` needs, into `folder`."""
 
@@ -87,6 +91,9 @@ class Bytes(Tokenizer):
 
     def _text(self, ids: list[int]) -> str:
         return bytes(ids).decode("utf-8", "replace")
+
+    def vocabulary(self) -> dict[str, int]:
+        return byte_level().get_vocab()
 
     def save(self, folder: Path) -> None:
         _write_json(folder / FILE, {"mixscale": "bytes", "vocab_size": self.vocab_size})
@@ -176,6 +183,9 @@ class Bpe(Tokenizer):
         tokens = [self._model.id_to_token(i) for i in ids]
         return (decoders.ByteLevel() if by_bytes else decoders.ByteFallback()).decode(tokens)
 
+    def vocabulary(self) -> dict[str, int]:
+        return self._model.get_vocab()
+
     def save(self, folder: Path) -> None:
         self._model.save(str(folder / FILE))
         if self._end != END:
@@ -206,6 +216,9 @@ class SentencePiece(Tokenizer):
 
     def _text(self, ids: list[int]) -> str:
         return self._model.decode(ids)
+
+    def vocabulary(self) -> dict[str, int]:
+        return {self._model.id_to_piece(i): i for i in range(self.vocab_size)}
 
     def save(self, folder: Path) -> None:
         (folder / SENTENCEPIECE_FILE).write_bytes(self._bytes)

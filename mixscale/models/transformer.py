@@ -23,6 +23,7 @@ from mixscale.models.kernels import Compute, activation_dtype, attend, product
 
 BASE_WIDTH = 64
 EMBEDDING_STD = 0.1
+NORM_EPS = 1e-6
 
 Axes = tuple[str | None, ...]
 
@@ -98,7 +99,7 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
-        inverse = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)
+        inverse = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + NORM_EPS)
         return (wide * inverse * self.scale[...]).astype(x.dtype)
 
 

@@ -23,6 +23,7 @@ from mixscale.mixtures.designs import draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters, flops_per_token
 from mixscale.sweeps.directory import LABELS, read_json, write_json
+from mixscale.training.pretrained import is_hugging_face, load_parent
 from mixscale.training.run import Run, segments, steps_of
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ def plan(experiment: Experiment, store: TokenStore) -> list[Planned]:
     """Every run of the design: sizes × (fitted and held-out mixtures, replicates with other seeds, staged schedules).
 
     Raises:
-        InputError: the design or a baseline is impossible.
+        InputError: the design or a baseline is impossible, or the parent has another shape or vocabulary.
     """
+    if (parent := experiment.train.parent) and is_hugging_face(Path(parent)):
+        for model in experiment.models.values():
+            load_parent(Path(parent), model, store.tokenizer, weights=False)
     design = experiment.design
     drawn = draw(design, store.natural(), baselines.prior(experiment, store))
     # Replicates are spread evenly over the fitted mixtures of several domains.

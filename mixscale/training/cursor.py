@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mixscale.data import TokenStore
@@ -22,6 +23,7 @@ from mixscale.run_table import Status
 from mixscale.training.checkpoint import Checkpoints, Restored
 from mixscale.training.loader import StepRange
 from mixscale.training.metrics import Spikes
+from mixscale.training.pretrained import is_hugging_face, load_parent
 from mixscale.training.run import Run, Segment, learning_rates, segments, steps_of
 from mixscale.training.sampler import Sampler
 from mixscale.training.step import State
@@ -150,18 +152,25 @@ class RunCursor:
         }
 
 
-def open_parent(folder: str, like: State, made_with: dict[str, Any]) -> Restored | None:
-    """The checkpoint from which a child of the run in `folder` starts: the last at full rate (wsd), or else the last.
+def open_parent(run: Run, store: TokenStore, like: State, made_with: dict[str, Any]) -> Restored | None:
+    """What `run` starts from: its parent's last checkpoint at full rate (wsd), or else its last; or the weights of a
+    Hugging Face folder, with `opt` None. None without a parent.
 
-    None for an empty name. Raises InputError if there is none, it does not fit, or the run diverged. `like` and
-    `made_with` are as for `Checkpoints`.
+    Raises InputError if there is none, it does not fit, or the parent diverged. `like` and `made_with` are as for
+    `Checkpoints`.
     """
+    folder = run.train.parent
     if not folder:
         return None
+    if is_hugging_face(Path(folder)):
+        params = load_parent(Path(folder), run.model, store.tokenizer).params
+        put = lambda at, x: jax.make_array_from_callback(at.shape, at.sharding, lambda index: x[None][index])  # noqa: E731
+        return Restored(0, State(jax.tree.map(put, like.params, params), None), None, {"runs": [{"drawn": {}}]})
     with closing(Checkpoints(Path(folder) / "checkpoints", made_with)) as checkpoints:
         found = checkpoints.restore(like)
         if found is None or not found.position["runs"][0]["ended"]:
-            raise InputError(f"train.parent '{folder}' is not the folder of a finished run; give DIR/runs/ID of one")
+            remedy = "give DIR/runs/ID of one, or the folder of a Hugging Face model"
+            raise InputError(f"train.parent '{folder}' is not the folder of a finished run; {remedy}")
         position = Position.read(found.position["runs"][0])
         if position.rows[-1]["status"] == Status.DIVERGED:
             step = position.rows[-1]["step"]

@@ -20,26 +20,12 @@ from mixscale.data.tokenizer import write_tokenizer
 from mixscale.errors import InputError
 from mixscale.io import atomic_write, check_format
 from mixscale.models import Compute
-from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, hidden_width
+from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, NORM_EPS, hidden_width
 from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.pretrained import CONFIG, NAMES, WEIGHTS
 from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
 from mixscale.training.tasks import LanguageModelling
-
-# Names of the weights of a block: ours, and those of Hugging Face.
-NAMES = {
-    "attention_norm.scale": "input_layernorm",
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-    "attention.query_norm.scale": "self_attn.q_norm",
-    "attention.key_norm.scale": "self_attn.k_norm",
-    "mlp_norm.scale": "post_attention_layernorm",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.down": "mlp.down_proj",
-}
 
 
 def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Path | None = None) -> int:
@@ -55,7 +41,7 @@ def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Pat
     tokens = _opened(store or Path(described["experiment"]["corpus"]["cache"]) / described["run"]["store"], described)
     params, number = weights(run, model, optimizer, tokens, checkpoint)
     end = tokens.tokenizer.eod
-    with atomic_write(out / "model.safetensors") as temporary:
+    with atomic_write(out / WEIGHTS) as temporary:
         save_file(layout(model, params), temporary, metadata={"format": "pt", "run": described["id"]})
     configs = {
         "config": config(model, tokens.vocab_size, tokens.context, end),
@@ -119,7 +105,7 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
         "head_dim": model.d_model // model.heads,
         "hidden_act": "silu",
         "max_position_embeddings": context,
-        "rms_norm_eps": 1e-6,
+        "rms_norm_eps": NORM_EPS,
         "rope_theta": model.rope_theta,
         # transformers reads the same value here from version 5.
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
@@ -132,9 +118,9 @@ def config(model: Model, vocab: int, context: int, end: int) -> dict[str, Any]:
 
 
 def _described(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
+    path = run / CONFIG
     if not path.is_file():
-        raise InputError(f"'{run}' is not the folder of a run: it has no config.json; give DIR/runs/ID")
+        raise InputError(f"'{run}' is not the folder of a run: it has no {CONFIG}; give DIR/runs/ID")
     described = json.loads(path.read_text("utf-8"))
     check_format(described["run"].get("format"), FORMAT, f"run '{run}'", "train it again")
     return described

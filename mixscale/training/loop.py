@@ -97,7 +97,7 @@ class _Loop:
         parents: list[Restored | None] = [None] * len(runs)
         for r, (run, position) in enumerate(zip(runs, positions, strict=True)):
             if position.seen is None:
-                parents[r] = parent = open_parent(run.train.parent, trainer.of_one, trainer.kind(run))
+                parents[r] = parent = open_parent(run, trainer.store, trainer.of_one, trainer.kind(run))
                 position.seen = parent.position["runs"][0]["drawn"] if parent else {}
         self.cursors = [trainer.cursor(run, position) for run, position in zip(runs, positions, strict=True)]
         if found is None:

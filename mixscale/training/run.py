@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from mixscale.config import Model, Optimizer, Train, content_hash
 from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant, Schedule
+from mixscale.training.pretrained import identity
 from mixscale.training.tasks import LanguageModelling, Task
 
 # Of `Run.config`. Raise it with every change that gives equal configs other numbers; old runs then keep their ids.
@@ -58,8 +58,8 @@ class Run:
             "schedule": self.schedule.config,
             "model": self.model,
             "optimizer": self.optimizer,
-            # A parent is identified by its id, not by the place of its folder.
-            "train": replace(self.train, parent=Path(self.train.parent).name),
+            # A parent is identified by its id or content, not by the place of its folder.
+            "train": replace(self.train, parent=identity(self.train.parent)),
             "seed": self.seed,
             "store": self.store,
         }

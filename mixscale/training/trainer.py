@@ -89,7 +89,10 @@ class Trainer:
         state = self._init(self.layout.put(np.asarray(seeds, np.uint32), "run"))
         if not any(parents):
             return state
-        rows = [p.live if p else self.alone(state, r) for r, p in enumerate([*parents, *[None] * idle])]
+        rows = [self.alone(state, r) for r in range(self.population)]
+        for r, parent in enumerate(parents):
+            if parent:
+                rows[r] = parent.live if parent.live.opt else rows[r]._replace(params=parent.live.params)
         return jax.device_put(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), self._state)
 
     def merge(self, where: Sequence[bool], there: State, here: State) -> State:

@@ -17,6 +17,7 @@ from mixscale.config import Corpus, Experiment, Model, Optimizer, Tokenizer, to_
 from mixscale.data import TokenStore, build_store
 from mixscale.models import Compute, Transformer
 from mixscale.training.checkpoint import Checkpoints
+from mixscale.training.pretrained import load
 from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
 from mixscale.training.tasks import LanguageModelling
@@ -24,7 +25,8 @@ from mixscale.training.tasks import LanguageModelling
 SHAPES = {
     "qwen3": Model(d_model=32, layers=2, heads=4, kv_heads=2),
     "llama": Model(d_model=32, layers=2, heads=4, kv_heads=1, qk_norm=False, rope_theta=500.0, d_ff=40),
-    "untied": Model(d_model=128, layers=1, heads=4, kv_heads=4, tie_embeddings=False),
+    "qwen3-untied": Model(d_model=128, layers=1, heads=4, kv_heads=4, tie_embeddings=False),
+    "llama-untied": Model(d_model=32, layers=1, heads=2, kv_heads=2, tie_embeddings=False, qk_norm=False),
 }
 TEXTS = [
     "def f(x):\n    return x  # naïve",
@@ -124,6 +126,14 @@ def test_the_published_architecture_gives_our_logits(exported):
     np.testing.assert_allclose(published_logits(folder, ids_BxT), ours, atol=1e-4)
 
 
+def test_an_export_is_imported_with_our_logits(exported):
+    folder, ids_BxT, ours = exported
+    found = load(folder)
+    assert (found.context, found.begin) == (ids_BxT.shape[1], found.tokenizer.eod)
+    params = jax.tree.map(lambda x: x[None], found.params)
+    np.testing.assert_allclose(logits(found.model, found.tokenizer.vocab_size, params, ids_BxT), ours, atol=1e-5)
+
+
 def test_transformers_gives_our_logits(exported):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     folder, ids_BxT, ours = exported
@@ -171,7 +181,7 @@ def published(path: Path) -> Tokenizer:
     model.decoder = decoders.ByteLevel()
     model.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     model.save(str(path))
-    return Tokenizer(kind="huggingface", path=str(path), end="</s>")
+    return Tokenizer(kind="huggingface", path=str(path), end_token="</s>")
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe", "huggingface"])
