@@ -62,6 +62,10 @@ def test_losses_logged_at_different_steps_are_joined(tmp_path):
     table = imported(tmp_path, history()[:-1])
     assert list(table.frame["step"]) == [63, 43]
     assert noted(table, "1 of 2 runs end before the last step, 63: b")
+    tokens = history()["_step"] * 10.0
+    table = imported(tmp_path, history(n_tokens=tokens.mask(tokens == 630)))
+    assert list(table.frame["n_tokens"]) == [600, 600]
+    assert noted(table, "n_tokens was not logged", "at step 63 the value of step 60")
 
 
 def test_a_history_keeps_all_its_measurements_if_they_are_whole(tmp_path):
@@ -112,6 +116,8 @@ def test_a_run_whose_last_loss_is_not_finite_diverged(tmp_path, written):
     frame.loc[2, "val/web/loss"] = written
     table = imported(tmp_path, frame)
     assert list(table.frame["status"]) == ["stopped", "complete", "diverged", "complete"]
+    numbered = imported(tmp_path, frame, number_rows=True)
+    assert list(numbered.frame["status"]) == list(table.frame["status"])
     frame.loc[2, "val/web/loss"] = ""
     with pytest.raises(InputError, match="1 of 4 rows lack a value, run 'b' first"):
         imported(tmp_path, frame)

@@ -63,9 +63,8 @@ class Histories:
             whole_R[-1:] = True
         # Of rows that share a value, the last has the newest others.
         rows = np.nonzero(whole_R)[0]
-        rows = [
-            r for r, after in zip(rows, [*rows[1:], -1], strict=True) if after < 0 or (at_RxT[after] > at_RxT[r]).all()
-        ]
+        newer = [bool((at_RxT[after] > at_RxT[row]).all()) for row, after in zip(rows[:-1], rows[1:], strict=True)]
+        rows = rows[[*newer, True]] if len(rows) else rows
         if len(rows) and age_R[rows[-1]] > 0:
             self.joined[run] = ", ".join(f"{t} at {s:.12g}" for t, s in zip(present, at_RxT[rows[-1]], strict=True))
         found = log.ffill().iloc[rows]

@@ -71,20 +71,18 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
     if clock:
         frame[clock] = numeric(frame[clock].rename("step"))
     targets = target_tags([str(c) for c in frame], columns)
-    frame = _with_infinite(
-        frame, targets, None if Path(export).suffix.lower() == ".parquet" else read_frame(export, present)
-    )
+    raw = None if Path(export).suffix.lower() == ".parquet" else read_frame(export, present)
+    frame = _with_infinite(frame, targets, raw)
     frame = _with_status(frame, rename, notes)
-    if not columns.number_rows:
-        identity = next((c for c in (*IDS, *NAMES) if c in frame and _filled(frame[c])), None)
-        chosen = columns.identity or ((identity,) if identity else ())
-        run_R = run_names(frame, replace(columns, run=chosen), frame)
-        if columns.identity or identity in NAMES:
-            run_R = _told_apart(frame, run_R, targets, clock, chosen, bool(columns.identity), notes)
-        frame = frame.drop(columns=[c for c in chosen if c not in rename and c not in targets]).assign(run=run_R)
-        counts = [str(c) for c in frame if rename.get(c, c).startswith(COUNTS)]
-        frame = _measured(frame, targets, counts, clock, notes)
-        columns = replace(columns, run=("run",))
+    identity = next((c for c in (*IDS, *NAMES) if c in frame and _filled(frame[c])), None)
+    chosen = columns.identity or ((identity,) if identity and not columns.number_rows else ())
+    run_R = run_names(frame, replace(columns, run=chosen), frame)
+    if chosen and (columns.identity or identity in NAMES):
+        run_R = _told_apart(frame, run_R, targets, clock, chosen, bool(columns.identity), notes)
+    frame = frame.drop(columns=[c for c in chosen if c not in rename and c not in targets]).assign(run=run_R)
+    counts = [str(c) for c in frame if rename.get(c, c).startswith(COUNTS)]
+    frame = _measured(frame, targets, counts, clock, notes)
+    columns = replace(columns, run=("run",), number_rows=False)
     found, more = named(frame, replace(columns, rename=rename))
     table = checked(found, [*notes, *more])
     if "step" in table.frame and "n_tokens" not in table.frame:
@@ -206,9 +204,8 @@ def _measured(
         fixed = [c for c in rows if c not in targets and rows[c].nunique() == 1]
         rows[fixed] = rows[fixed].ffill().bfill()
         rows = rows.groupby("step", as_index=False).last()[list(rows)]
-        parts.append(
-            histories.measured(str(run), rows, targets) if rows[list(targets)].notna().any(axis=None) else rows[-1:]
-        )
+        measures = rows[list(targets)].notna().any(axis=None)
+        parts.append(histories.measured(str(run), rows, targets, counts) if measures else rows[-1:])
     if histories.joined:
         parts = [part.iloc[-1:] for part in parts]
     notes += histories.notes(len(parts))
