@@ -161,7 +161,7 @@ def _check_damage(corpus: Corpus, domain: str, records: int, damaged: int, examp
 
 def _check_lost(corpus: Corpus, domain: str, share: float, examples: str) -> None:
     if share > corpus.max_lost_text:
-        names = ", ".join(f"'{c}' (U+{ord(c):04X})" for c in examples)
+        names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in examples)
         raise InputError(
             f"the tokenizer '{corpus.tokenizer.path}' drops {share:.1%} of the characters of domain '{domain}', or "
             f"replaces them by its unknown token; the most frequent are {names}. Use a tokenizer that knows them (the "

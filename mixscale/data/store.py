@@ -102,10 +102,10 @@ class TokenStore:
         return Mixture.normalized(self.unique_tokens)
 
     def table(self) -> pd.DataFrame:
-        """Sizes of every domain, one row each."""
+        """Sizes of every domain, one row each; with the share of lost text, if the tokenizer loses any."""
         import pandas as pd
 
-        return pd.DataFrame(
+        table = pd.DataFrame(
             [
                 {
                     "domain": d,
@@ -118,10 +118,12 @@ class TokenStore:
                     "bytes/token": round(self.bytes_per_token[d], 3),
                     "duplication": round(self.statistics[d]["duplication"], 4),
                     "removed": sum(self.statistics[d]["removed"].values()),
+                    "lost text": round(self.statistics[d].get("lost", 0.0), 6),
                 }
                 for d, f in self.facts.items()
             ]
         )
+        return table if table["lost text"].any() else table.drop(columns="lost text")
 
     def removed(self) -> pd.DataFrame:
         """Damaged records and documents removed from each domain, one column per reason; no columns if none."""

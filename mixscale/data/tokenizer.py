@@ -56,8 +56,9 @@ class Tokenizer(ABC):
     def lost(self, text: str) -> tuple[int, int, Counter[str]]:
         """How many characters a text has, how many are dropped or replaced by the unknown token, and some of these.
 
-        White space, case and accents do not count, and compatible characters of Unicode (NFKD) are the same.
+        Spaces, case and accents do not count, and compatible characters of Unicode (NFKD) are the same.
         """
+        text = text.strip()
         (ids,) = self.encode_batch([text])
         carried = self._carried([int(i) for i in ids if i != self._unknown])
         plain = _plain(text)
@@ -146,7 +147,11 @@ class Bpe(Tokenizer):
             raise InputError(f"'{file}' is not a Hugging Face tokenizer: {error}") from error
         config = file.with_name(CONFIG)
         try:
+            if config.is_file():
+                check_pointer(config)
             found = json.loads(config.read_text("utf-8")) if config.is_file() else None
+        except InputError:
+            raise
         except (ValueError, RecursionError) as error:
             raise InputError(f"{config} is not JSON") from error
         named = found.get("eos_token") if isinstance(found, dict) else None
@@ -261,9 +266,9 @@ def load(folder: Path) -> Bytes | Bpe | SentencePiece:
 
 
 def _plain(text: str) -> Counter[str]:
-    """Characters without white space, case and accents, which are the marks of classes from 200."""
+    """Characters without spaces, case and accents, which are the marks of classes from 200."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    return Counter(c for c in plain if not c.isspace() and unicodedata.combining(c) < 200)
+    return Counter(c for c in plain if (not c.isspace() or c in "\n\t") and unicodedata.combining(c) < 200)
 
 
 def file_hash(folder: Path) -> str:

@@ -291,10 +291,20 @@ def test_a_tokenizer_that_loses_the_text_of_a_domain_is_refused(tmp_path, how):
 
 
 @pytest.mark.parametrize("normalizer", [None, "Lowercase()", "NFKC()", "Sequence([NFD(), StripAccents()])"])
-def test_bytes_case_accents_and_white_space_are_not_lost_text(tmp_path, normalizer):
+def test_bytes_case_accents_and_spaces_are_not_lost_text(tmp_path, normalizer):
     config = _tokenizer(tmp_path, "BPE", "ByteLevel", normalizer, True)
     for texts in (ENGLISH, FRENCH, CHINESE, [text.replace(" ", "\n\t") for text in ENGLISH]):
         assert _store(tmp_path, config, {"other": texts}).statistics["other"]["lost"] == 0
+
+
+def test_a_tokenizer_that_drops_line_breaks_is_refused_for_code(tmp_path):
+    config = _tokenizer(tmp_path, "WordLevel", "Whitespace")
+    code = [text.replace(" the ", "\n\tthe ") for text in ENGLISH]
+    with pytest.raises(InputError, match=r"drops \d\.\d% .* of domain 'code'(?=.*'\\n' .U.000A)(?=.*'\\t' .U.0009)"):
+        _store(tmp_path, config, {"code": code})
+    assert "lost text" in _store(tmp_path, config, {"code": code}, max_lost_text=0.2).table()
+    # The last line break of a text is not part of it.
+    assert "lost text" not in _store(tmp_path, config, {"prose": [text + "\n" for text in ENGLISH]}).table()
 
 
 def test_a_share_below_the_limit_is_accepted_and_counted(tmp_path):

@@ -27,7 +27,8 @@ from mixscale.errors import InputError, did_you_mean
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 SUFFIX = ".jsonl.xz"
-STRUCTURE = re.compile(rb'\\.|["{}\[\],]', re.DOTALL)  # of JSON, and whatever a backslash precedes
+# Signs of JSON outside and inside of a text, with whatever a backslash precedes.
+STRUCTURE, END_OF_TEXT = re.compile(rb'["{}\[\],]'), re.compile(rb'\\.|"', re.DOTALL)
 
 
 @READERS.register("TextFiles")
@@ -190,11 +191,12 @@ def _values(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
         if array is None:
             chunk = chunk.removeprefix(codecs.BOM_UTF8).lstrip()
             array = depth = start = int(chunk[:1] == b"[")
-        for match in STRUCTURE.finditer(chunk, start):
-            sign = match[0]
+        at = start
+        while match := (END_OF_TEXT if in_text else STRUCTURE).search(chunk, at):
+            sign, at = match[0], match.end()
             if sign == b'"':
                 in_text = not in_text
-            elif in_text or len(sign) > 1 or (sign == b"," and depth > array):
+            elif len(sign) > 1 or (sign == b"," and depth > array):
                 continue
             elif sign in b"[{":
                 depth += 1
