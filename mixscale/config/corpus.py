@@ -129,8 +129,10 @@ def by_field(source: Selection, field: str, values: Sequence[Value] | Mapping[st
             after its value, with characters that no name may contain replaced by `-`.
 
     Raises:
-        InputError: two values give the same name.
+        InputError: two values give the same name, or `values` is one text.
     """
+    if isinstance(values, str):
+        raise InputError(f"values of '{field}' is {values!r}; it must be a tuple of values, such as ({values!r},)")
     named: dict[str, Value] = dict(values) if isinstance(values, Mapping) else {}
     for value in () if isinstance(values, Mapping) else values:
         name = re.sub(r"[^\w.-]+", "-", str(value)).strip("-.").lower()

@@ -165,6 +165,7 @@ WRITTEN = {
     "indented objects": "\n".join(json.dumps(r, indent=4) for r in RECORDS),
     "objects on one line": "".join(map(json.dumps, RECORDS)),
     "lines with commas": ",\n".join(map(json.dumps, RECORDS)) + ",",
+    "arrays": "\n".join(json.dumps(part) for part in (RECORDS[:2], [], RECORDS[2:])),
     "old ends of lines": "\r".join(map(json.dumps, RECORDS)),
 }
 

@@ -93,6 +93,8 @@ def test_by_field_makes_one_domain_per_value(sources, tmp_path):
     assert {d: built.facts[d]["documents"] for d in domains} == {"web": 133, "books-old": 67}
     with pytest.raises(InputError, match="gives the domain name 'web'"):
         by_field(sources["parquet"], "meta.source", ("web", "Web"))
+    with pytest.raises(InputError, match=r"must be a tuple of values, such as \('web',\)"):
+        by_field(sources["parquet"], "meta.source", "web")
 
 
 @pytest.mark.parametrize("cap", [Cap(documents=50), Cap(bytes=1000), Cap(tokens=900)])

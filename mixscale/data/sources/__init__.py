@@ -39,7 +39,7 @@ def no_text(source: Source, max_bytes: int = Corpus.max_record_bytes) -> str:
     found = (each for piece in read.pieces(PIECE) for each in read.records(piece, max_bytes, keys([source])))
     records = list(itertools.islice((each for each in found if isinstance(each, Record)), EXPLAINED))
     if not records:
-        return f"{listed([file.path for file in read.files()])} contain no record that can be read"
+        return f"no record can be read from {listed([file.path for file in read.files()])}"
     return f"{unmet(records, source.where)} (the first record is {records[0].location})"
 
 

@@ -235,7 +235,7 @@ def _readable(path: str) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read; it may be truncated: {str(error).splitlines()[0]}") from error
 
 
 def _group_size(parquet: Any, group: int, path: str) -> int:

@@ -27,6 +27,10 @@ from mixscale.errors import InputError, did_you_mean
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 SUFFIX = ".jsonl.xz"
+NUL = (
+    "contains NUL bytes, so it is binary, or UTF-16 without a byte order mark; leave it out, or convert it (iconv -f "
+    "UTF-16LE -t UTF-8)"
+)
 # Signs of JSON outside and inside of a text, with whatever a backslash precedes.
 STRUCTURE, END_OF_TEXT = re.compile(rb'["{}\[\],]'), re.compile(rb'\\.|"', re.DOTALL)
 
@@ -66,8 +70,7 @@ class TextReader(Reader):
             split = "" if self.source.separator else "split it with a separator, or "
             return Damage(f"{location}: longer than {max_bytes} bytes; {split}raise corpus.max_record_bytes")
         if b"\0" in raw:
-            reason = "contains NUL bytes, so it is binary, or UTF-16 without a byte order mark"
-            return Damage(f"{location}: {reason}; leave it out, or convert it (iconv -f UTF-16LE -t UTF-8)")
+            return Damage(f"{location}: {NUL}")
         text = decoded(raw, location)
         return text if isinstance(text, Damage) else Record({"text": text.replace("\r\n", "\n")}, location)
 
@@ -179,7 +182,7 @@ def _in_lines(file: io.BufferedReader) -> bool:
 
 def _values(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
     """The items of a JSON array, or JSON values one after the other; each is cut one byte beyond `max_bytes`."""
-    part, array, depth, in_text = bytearray(), None, 0, False
+    part, array, depth, in_text, first = bytearray(), 0, 0, False, True
 
     def taken(more: bytes) -> bytes:
         return more[: max(0, max_bytes + 1 - len(part))]
@@ -187,29 +190,25 @@ def _values(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
     while chunk := file.read(BUFFER):
         while (len(chunk) - len(chunk.rstrip(b"\\"))) % 2 and (more := file.read(1)):
             chunk += more
-        start = 0
-        if array is None:
-            chunk = chunk.removeprefix(codecs.BOM_UTF8).lstrip()
-            array = depth = start = int(chunk[:1] == b"[")
-        at = start
+        chunk, first = chunk.removeprefix(codecs.BOM_UTF8) if first else chunk, False
+        start = at = 0
         while match := (END_OF_TEXT if in_text else STRUCTURE).search(chunk, at):
             sign, at = match[0], match.end()
             if sign == b'"':
                 in_text = not in_text
-            elif len(sign) > 1 or (sign == b"," and depth > array):
+            if in_text or sign == b'"' or (sign == b"," and depth > array):
                 continue
-            elif sign in b"[{":
-                depth += 1
-            else:
-                depth -= sign != b","
-                if depth <= array:
-                    # The bracket that ends an item is part of it, unlike a comma and the end of the array.
-                    part += taken(chunk[start : match.end() if sign != b"," and depth == array else match.start()])
-                    start = match.end()
-                    if part.strip():
-                        yield bytes(part)
-                    part.clear()
-                    array, depth = min(array, depth), max(depth, 0)
+            opens, closes = sign in b"[{", sign in b"]}"
+            depth += opens - closes
+            starts = opens and depth == 1 and sign == b"["
+            if starts or (not opens and depth <= array):
+                # The bracket that ends an item is part of it, unlike a comma and the brackets of the array.
+                part += taken(chunk[start : at if closes and depth == array else match.start()])
+                start = at
+                if part.strip():
+                    yield bytes(part)
+                part.clear()
+                array, depth = 1 if starts else min(array, depth), max(depth, 0)
         part += taken(chunk[start:])
     if part.strip() or array:
         yield bytes(part) + b" "
@@ -225,11 +224,13 @@ def _parsed(raw: bytes, location: str, in_lines: bool = True) -> Found:
         return Damage(f"{location}: JSON is nested too deep")
     except ValueError as error:
         # A number with more digits than Python converts is a plain ValueError.
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        reason = NUL if "\0" in text else error.msg if isinstance(error, json.JSONDecodeError) else error
         if not in_lines:
             remedy = "the rest of the file cannot be read; mend it, or write one object on each line"
             raise InputError(f"{location}: not JSON ({reason}); {remedy}") from error
-        return Damage(f"{location}: not JSON ({reason}); each line must be one JSON object")
+        return Damage(
+            f"{location}: not JSON ({reason}); each line must be one JSON object. Read plain text with TextFiles"
+        )
     if not isinstance(found, dict):
         kind = type(found).__name__
         return Damage(f"{location}: found a {kind}; each {'line' if in_lines else 'item'} must be one JSON object")
