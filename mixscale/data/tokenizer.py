@@ -61,6 +61,8 @@ class Tokenizer(ABC):
         text = text.strip()
         (ids,) = self.encode_batch([text])
         carried = self._carried([int(i) for i in ids if i != self._unknown])
+        if carried == text:
+            return len("".join(text.split())), 0, Counter()
         plain = _plain(text)
         lost = plain - _plain(carried)
         composed, found = (Counter(unicodedata.normalize("NFC", t.casefold())) for t in (text, carried))
