@@ -75,7 +75,7 @@ def named(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, list[str
     found = found[sorted(found, key=lambda c: 1 + NUMERIC_PREFIXES.index(_prefix(c)) if _prefix(c) else 0)]
     left_out = [str(c) for c in frame.columns if str(c) not in {*names, *columns.run}]
     notes += [f"columns without a meaning were not imported: {listed(left_out)}"] if left_out else []
-    found = _with_blanks(_with_counts(found), notes)
+    found = _with_blanks(found.assign(**{c: as_counts(found[c]) for c in COUNTS if c in found}), notes)
     if columns.normalize:
         found = _normalized(found, notes)
     return _without_gaps(found, columns.drop_missing, notes), notes
@@ -216,15 +216,14 @@ def run_names(frame: pd.DataFrame, columns: Columns, found: pd.DataFrame) -> pd.
     )
 
 
-def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sizes and token counts written as `90M` or `3B`, as numbers."""
+def as_counts(values: pd.Series) -> pd.Series:
+    """Sizes and token counts written as `90M` or `3B`, as numbers; other values as they are."""
 
     def count(value: object) -> object:
         found = COUNT.fullmatch(str(value))
         return float(found[1]) * UNITS[found[2].upper()] if found else value
 
-    texts = [c for c in COUNTS if c in frame and not pd.api.types.is_numeric_dtype(frame[c])]
-    return frame.assign(**{c: frame[c].map(count, na_action="ignore") for c in texts})
+    return values if pd.api.types.is_numeric_dtype(values) else values.map(count, na_action="ignore")
 
 
 def _with_blanks(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from mixscale.documents import expanded
 from mixscale.errors import InputError, listed
-from mixscale.interop.importers.columns import Columns, named, run_names, target_tags
+from mixscale.interop.importers.columns import Columns, as_counts, named, run_names, target_tags
 from mixscale.interop.importers.histories import Histories, short_runs
 from mixscale.interop.importers.tables import IMPORTERS, Options, checked
 from mixscale.run_table import RunTable, Status
@@ -69,13 +69,13 @@ def wandb(export: Annotated[Path, arg(metavar="EXPORT")], /, columns: Options = 
         rename.setdefault(step, "step")
     clock = step or next((c for c in frame if rename.get(c, c) == "n_tokens"), None)
     if clock:
-        frame[clock] = numeric(frame[clock].rename("step"))
+        frame[clock] = numeric(as_counts(frame[clock]).rename("step"))
     targets = target_tags([str(c) for c in frame], columns)
     raw = None if Path(export).suffix.lower() == ".parquet" else read_frame(export, present)
     frame = _with_infinite(frame, targets, raw)
     frame = _with_status(frame, rename, notes)
     identity = next((c for c in (*IDS, *NAMES) if c in frame and _filled(frame[c])), None)
-    chosen = columns.identity or ((identity,) if identity and not columns.number_rows else ())
+    chosen = () if columns.number_rows else columns.identity or ((identity,) if identity else ())
     run_R = run_names(frame, replace(columns, run=chosen), frame)
     if chosen and (columns.identity or identity in NAMES):
         run_R = _told_apart(frame, run_R, targets, clock, chosen, bool(columns.identity), notes)
@@ -213,5 +213,5 @@ def _measured(
     if len(frame) > len(found):
         notes.append(f"{len(frame) - len(found)} of {len(frame)} rows measure no target, or were joined with others")
     if "status" in found:
-        found["status"] = found["status"].fillna(Status.COMPLETE)
+        found["status"] = found["status"].astype(object).where(found["status"].notna(), Status.COMPLETE)
     return found.drop(columns="step" if step != "step" else []).assign(**({step: found["step"]} if step else {}))
