@@ -283,7 +283,8 @@ def _instead(folder: Path) -> str:
     if saved := sorted({p.parent.name for name in ("state", "dataset_dict") for p in folder.glob(f"*/{name}.json")}):
         return f"it has no state.json; datasets are in its folders {listed(saved)}; add one of them to path"
     for source, suffix in (("Parquet", "parquet"), ("Parquet", "arrow"), ("Jsonl", "jsonl"), ("Jsonl", "json")):
-        if found := next(folder.rglob(f"*.{suffix}"), None):
+        # Not at any depth: the folder may be somebody's home.
+        if found := next((p for depth in ("", "*/") for p in folder.glob(f"{depth}*.{suffix}")), None):
             return f"it has no state.json, but {found.name}; read it with {source}('{folder}/**/*.{suffix}')"
     return "it has no state.json"
 
