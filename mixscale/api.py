@@ -28,7 +28,7 @@ def predict(
 
     Args:
         mixtures: one mixture, several, or a table with columns `mix/<domain>`. A mixture may omit domains of weight
-            zero; a table may not.
+            zero; a table may not. One that cannot be predicted has missing values and a column `note` that says why.
         n_params, n_tokens: N and D of the runs, for a law with scale; they replace columns of a table.
         level: share of new runs inside the interval.
 
@@ -36,18 +36,27 @@ def predict(
         a row for each mixture: its weights, and `pred/<target>`, `lo/<target>` and `hi/<target>` in the target's unit.
 
     Raises:
-        InputError: weights are wrong, domains differ from the fit's, or a scale is missing.
+        InputError: no mixture can be predicted, a table lacks a domain of the fit, or a scale is missing.
     """
+    problems: dict[int, str] = {}
     if isinstance(mixtures, pd.DataFrame):
         frame = mixtures.copy()
     else:
         several = [mixtures] if isinstance(mixtures, Mapping) else list(mixtures)
         if not several:
             raise InputError("there is no mixture to predict; give one at least")
-        rows_QxK = [as_mixture(m, f"mixture {i}").array(fit.domains) for i, m in enumerate(several)]
-        frame = pd.DataFrame(rows_QxK, columns=[f"mix/{d}" for d in fit.domains])
+        rows: list[Weights] = []
+        for i, written in enumerate(several):
+            try:
+                rows.append(as_mixture(written, f"mixture {i}"))
+            except InputError as error:
+                problems[i] = str(error)
+                rows.append({})
+        others = [d for row in rows for d, weight in row.items() if weight > 0 and d not in fit.domains]
+        names = [*fit.domains, *dict.fromkeys(others)]
+        frame = pd.DataFrame({f"mix/{d}": [row.get(d, 0.0 if row else np.nan) for row in rows] for d in names})
     scale = {name: value for name, value in (("n_params", n_params), ("n_tokens", n_tokens)) if value is not None}
-    return fit.predict_table(frame.assign(**scale), level=level)
+    return fit.predict_table(frame.assign(**scale), level, problems)
 
 
 def design(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -146,6 +147,8 @@ def laws() -> None:
 def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> None:
     """Predicts the losses of a table of mixtures: columns pred/TARGET, lo/TARGET, hi/TARGET.
 
+    A row that cannot be predicted stays empty, and a column note gives the reason.
+
     For example:
       mixscale predict runs/quickstart/fit mixtures.csv --out predicted.csv
 
@@ -159,10 +162,15 @@ def predict(fit: Fit, mixtures: Mixtures, /, out: Path, level: float = 0.9) -> N
     from mixscale.table_file import read_frame
 
     check_output(out, "file")
-    predicted = LawFit.load(fit).predict_table(read_frame(mixtures), level=level)
+    fitted, frame = LawFit.load(fit), read_frame(mixtures)
+    with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
+        predicted = fitted.predict_table(frame, level=level)
     with atomic_write(out) as file:
         predicted.to_csv(file, index=False)
-    print(f"{predicted.head(20).to_string(index=False)}\n\n{len(predicted)} predictions saved to {out}")
+    print(f"{predicted.head(20).to_string(index=False, na_rep='')}\n\n{len(predicted)} rows saved to {out}")
+    for warning in caught:
+        if warning.category is UserWarning:
+            print(f"warning: {warning.message}; column note of {out} has the reason of each", file=sys.stderr)
 
 
 def optimize(

@@ -14,11 +14,14 @@ import numpy as np
 from rich.progress import Progress
 
 from mixscale.errors import InputError
-from mixscale.laws import catalogue, cross_validation, stacking, uncertainty
+from mixscale.laws import catalogue, cross_validation, diagnostics, fitting, stacking, uncertainty
 from mixscale.laws.dataset import fit_rows
 from mixscale.laws.families import LAWS
 from mixscale.laws.result import LawFit
 from mixscale.run_table import RunTable
+
+FAILURES = (ArithmeticError, ValueError)  # what numerical code raises; LinAlgError is a ValueError
+REMEDY = "look for extreme values in the table, or choose another law"
 
 __all__ = ["LAWS", "LawFit", "fit"]
 
@@ -40,7 +43,8 @@ def fit(
         law: a name in `LAWS`, with '+repeats' or '+constrained' for repeated text; 'stack(NAME, NAME)' for a weighted
             mean; or 'auto', which compares laws and chooses the one with the smallest cross-validation error: laws
             with scale if the table has several sizes or token counts, laws without otherwise, and also their forms
-            for repeated text if rows repeat a domain and state its unique tokens.
+            for repeated text if rows repeat a domain and state its unique tokens. A law, or member of a stack, whose
+            fit fails is left out with a note.
         targets: names of the columns to fit, with or without prefix. None: all losses, or all metrics and scores if
             there are no losses.
         seed: of starts, folds and the bootstrap; the same seed gives the same fit.
@@ -52,7 +56,7 @@ def fit(
     Raises:
         InputError: no such law, target or holdout; no row to fit; fewer runs than parameters; a constant target; a
             domain that never varies; only one mixture; a law with scale for a table without; a negative seed; a
-            stack where the holdout has only one fold.
+            stack where the holdout has only one fold; no law can be fitted.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; give a seed of 0 or more")
@@ -60,28 +64,45 @@ def fit(
         raise InputError(f"bootstrap is {bootstrap}; give at least 2")
     dataset, laws, notes = catalogue.candidate_laws(fit_rows(table), law, targets)
     split = cross_validation.make_split(dataset, holdout, seed)
+    named_stack = law.startswith("stack(")
+    if named_stack and len(split.kept_FxR) < 2:
+        raise InputError(f"'{law}' needs two folds for its weights, and holdout '{holdout}' has one; name one law")
     total = len(laws) + uncertainty.bootstrap_fits(bootstrap, split, len(dataset.targets))
-    with Progress() if progress else nullcontext() as bar:
+    candidates, failures = [], {}
+    # Values that are not finite make a law fail; warnings would say the same less clearly.
+    with Progress() if progress else nullcontext() as bar, np.errstate(all="ignore"):
         advance = partial(bar.advance, bar.add_task("fitting", total=total)) if bar else lambda fits: None
-        candidates = []
         for family in laws:
-            candidates.append(cross_validation.cross_validate(family, dataset, split, seed))
+            try:
+                candidates.append(cross_validation.cross_validate(family, dataset, split, seed))
+            except FAILURES as error:
+                failures[family.name] = error
             advance(1)
-        named_stack = law.startswith("stack(")
-        stack = stacking.stack(candidates, dataset, prune=not named_stack)
-        if named_stack and stack is None:
-            raise InputError(f"'{law}' needs two folds for its weights, and holdout '{holdout}' has one; name one law")
-        candidates += [stack] if stack else []
-        ranking, chosen, reason = cross_validation.rank(candidates, dataset, holdout)
-        if named_stack:
-            chosen, reason = stack, f"you chose '{stack.law.name}' by name"
-        theta_SxTxP, oof_bootstrap_VxTxR = uncertainty.bootstrap_refits(chosen, dataset, bootstrap, seed, advance)
-        mixture_oof_TxR = cross_validation.mixture_oof_predictions(chosen, dataset, seed)
+        chosen = None
+        while chosen is None:
+            stackable = not any(name.startswith("stack(") for name in failures)
+            stack = stacking.stack(candidates, dataset, prune=not named_stack) if stackable else None
+            if not candidates or (named_stack and not stack):
+                raise InputError("; ".join(_failed(failures)) + f"; {REMEDY}")
+            ranking, chosen, reason = cross_validation.rank(candidates + ([stack] if stack else []), dataset, holdout)
+            if named_stack:
+                chosen, reason = stack, f"you chose '{stack.law.name}' by name"
+            try:
+                theta_SxTxP, oof_bootstrap_VxTxR = uncertainty.bootstrap_refits(
+                    chosen, dataset, bootstrap, seed, advance
+                )
+                mixture_oof_TxR = cross_validation.mixture_oof_predictions(chosen, dataset, seed)
+                slopes_2xT = uncertainty.slopes(chosen.law, chosen.theta_TxP, dataset.points)
+                fitting.check_finite(slopes_2xT)
+            except FAILURES as error:
+                failures[chosen.law.name] = error
+                candidates, chosen = [c for c in candidates if c is not chosen], None
+    notes += [f"not compared: {failed}" for failed in _failed(failures)]
     noise_T, noise_dof = dataset.seed_noise()
-    slopes_2xT = uncertainty.slopes(chosen.law, chosen.theta_TxP, dataset.points)
     distance_TxR = uncertainty.oof_extrapolation(slopes_2xT, dataset.points, split)
     rate = uncertainty.fit_error_rate(chosen, dataset, oof_bootstrap_VxTxR, distance_TxR)
     outward = dataset.scale.outward
+    notes += diagnostics.extreme_runs(chosen, dataset)
     return LawFit(
         family=chosen.law,
         theta_TxP=chosen.theta_TxP,
@@ -101,3 +122,7 @@ def fit(
         seed=seed,
         notes=notes,
     )
+
+
+def _failed(failures: dict[str, Exception]) -> list[str]:
+    return [f"law '{name}' cannot be fitted to this table ({error})" for name, error in failures.items()]

@@ -181,11 +181,17 @@ class Candidate:
 
 
 def cross_validate(law: Law, dataset: Dataset, split: Split, seed: int) -> Candidate:
-    """Fits a law to all rows, then without each fold, starting from the fit to all."""
+    """Fits a law to all rows, then without each fold, starting from the fit to all.
+
+    Raises:
+        ArithmeticError, ValueError: the numbers of the table are such that the law cannot be fitted.
+    """
     law, y_TxR = law.bound(dataset.points), dataset.y_scaled_TxR
     theta_TxP, sigma_T = fitting.fit_points(law, dataset.points, y_TxR, seed)
     theta_TxFxP = fitting.leave_out(law, dataset.points, y_TxR, split.kept_FxR, sigma_T, theta_TxP)
-    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, oof_predictions(law, theta_TxFxP, split, dataset))
+    oof_pred_TxR = oof_predictions(law, theta_TxFxP, split, dataset)
+    fitting.check_finite(theta_TxP, sigma_T, theta_TxFxP, oof_pred_TxR[:, split.tested_R])
+    return Candidate(law, theta_TxP, sigma_T, theta_TxFxP, split, oof_pred_TxR)
 
 
 def oof_predictions(law: Law, theta_BxFxP: np.ndarray, split: Split, dataset: Dataset) -> np.ndarray:

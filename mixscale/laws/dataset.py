@@ -1,4 +1,4 @@
-"""From tables to checked and scaled arrays: `Dataset`, the rows that a law is fitted to, and the points of a query.
+"""From tables to checked and scaled arrays: `Dataset`, the rows that a law is fitted to.
 
 It chooses the rows that can be fitted together (role, status, one size or many). Of a law it knows only whether it
 uses scale, the mixture and unique tokens; it knows no parameters and no predictions.
@@ -6,19 +6,16 @@ uses scale, the mixture and unique tokens; it knows no parameters and no predict
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError, listed
-from mixscale.laws.families import UNLIMITED, Law, Points
-from mixscale.mixture import ROUNDING, unknown_domain
-from mixscale.mixture_file import table_weights
+from mixscale.laws.families import UNLIMITED, Points
 from mixscale.objective import sign_of
-from mixscale.run_table import RunTable, off_simplex
-from mixscale.table_file import numeric
+from mixscale.run_table import RunTable
 
 USED = 1e-9  # weight above which a mixture uses a domain
 SCALES = {"n_params": "size", "n_tokens": "token count"}
@@ -56,6 +53,7 @@ class Dataset:
     run_R: np.ndarray  # number of the run
     scale: Scale
     notes: tuple[str, ...]  # sentences on the rows and targets that were left out
+    run_names: tuple[str, ...] = ()  # by the number of the run; not saved with a fit
 
     @property
     def distinct(self) -> int:
@@ -162,7 +160,7 @@ def build_dataset(
     run_R = rows.frame.groupby("run", sort=False).ngroup().to_numpy()
     y_TxR = np.stack([rows.losses(c) for c in columns])
     for column, y_R in zip(columns, y_TxR, strict=True):
-        if np.ptp(y_R) <= 1e-9 * max(1.0, float(np.abs(y_R).max())):
+        if np.ptp(y_R) <= 1e-9 * float(np.abs(y_R).max()):
             raise InputError(f"target '{column}' is {y_R[0]:.6g} in every row to fit; leave out a constant target")
     n_R, n0 = _scaled(rows, "n_params") if sizes else (None, 1.0)
     d_R, d0 = _scaled(rows, "n_tokens") if uses_scale or uses_unique else (None, 1.0)
@@ -178,6 +176,7 @@ def build_dataset(
         run_R,
         Scale(offset_T, unit_T, n0, d0),
         tuple(notes),
+        tuple(rows.frame["run"].unique()),
     )
 
 
@@ -287,10 +286,11 @@ def _row_unique(rows: RunTable, d0: float) -> np.ndarray:
             f"run '{rows.frame['run'].iloc[row]}' has {columns[k]} = {u_RxK[row, k]:g}; a domain that is used needs "
             "unique tokens above zero"
         )
-    return _scaled_unique(u_RxK, d0)
+    return scaled_unique(u_RxK, d0)
 
 
-def _scaled_unique(u_RxK: np.ndarray, d0: float) -> np.ndarray:
+def scaled_unique(u_RxK: np.ndarray, d0: float) -> np.ndarray:
+    """Unique tokens over the unit of d; what is missing or huge is no limit."""
     return np.where(u_RxK > 0, np.minimum(u_RxK / d0, UNLIMITED), UNLIMITED)
 
 
@@ -304,96 +304,3 @@ def _units(y_TxR: np.ndarray, sign_T: np.ndarray) -> tuple[np.ndarray, np.ndarra
     positive_T = low_T > 0
     offset_T = np.where(positive_T, 0.0, low_T - span_T)
     return sign_T * offset_T, sign_T * np.where(positive_T, np.median(y_TxR, axis=1), span_T)
-
-
-def query_points(
-    law: Law, dataset: Dataset, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None
-) -> Points:
-    """Checked query points of a law that is fitted to these rows.
-
-    Args:
-        n_params, n_tokens: a number or shape (Q,); needed by laws with scale. A law with repeats and without scale
-            uses n_tokens too, by default the table's mean.
-        unique_tokens: of each domain, by name or of shape (K,) or (Q, K); used by laws with repeats. The default of
-            a domain (no name, or NaN) is its amount in the table, or no limit if runs had different amounts.
-
-    Raises:
-        InputError: weights are off the simplex, or above zero for a domain that no fitted row used; the law uses
-            a scale that is not given; a number of tokens is not positive.
-    """
-    h_QxK = _on_simplex(np.atleast_2d(np.asarray(h_QxK, dtype=np.float64)), dataset.domains)
-    if law.uses_mixture and len(unknown := np.argwhere((h_QxK > USED) & dataset.never_used_K)):
-        q, k = unknown[0]
-        raise InputError(
-            f"mixture {q} has {h_QxK[q, k]:g} of '{dataset.domains[k]}', which no fitted run used, so its effect is "
-            "unknown; set it to 0, or add runs that use it"
-        )
-    n_Q = d_Q = None
-    if law.uses_scale:
-        n_Q = _query_scale(law.name, n_params, "n_params", dataset.scale.n, len(h_QxK))
-    if law.uses_scale or (law.uses_unique and n_tokens is not None):
-        d_Q = _query_scale(law.name, n_tokens, "n_tokens", dataset.scale.d, len(h_QxK))
-    return Points.of(h_QxK, n_Q, d_Q, _query_unique(unique_tokens, dataset, h_QxK) if law.uses_unique else None)
-
-
-def query_columns(law: Law, domains: tuple[str, ...], frame: pd.DataFrame) -> tuple:
-    """From a table: mixtures, shape (Q, K), and n_params, n_tokens and unique tokens, None if not given.
-
-    Raises:
-        InputError: the domains of the table and the fit differ, there is no row, or a value is not a number.
-    """
-    h_QxK = table_weights(frame, "the table of mixtures", domains).to_numpy()
-    n_params, n_tokens = (
-        numeric(frame[c]).to_numpy(dtype=np.float64) if used and c in frame else None
-        for c, used in (("n_params", law.uses_scale), ("n_tokens", law.uses_scale or law.uses_unique))
-    )
-    u_QxK = None
-    if law.uses_unique:  # an empty cell is no limit, a missing column is unknown
-        names = (f"unique_tokens/{d}" for d in domains)
-        columns = [numeric(frame[c]).fillna(np.inf) if c in frame else np.full(len(frame), np.nan) for c in names]
-        u_QxK = np.column_stack(columns)
-    return h_QxK, n_params, n_tokens, u_QxK
-
-
-def _on_simplex(h_QxK: np.ndarray, domains: tuple[str, ...]) -> np.ndarray:
-    """The mixtures, normalized where the sum differs from one by rounding."""
-    if h_QxK.shape[1] != len(domains):
-        raise InputError(
-            f"a mixture has {h_QxK.shape[1]} weights; the fit has {len(domains)} domains ({', '.join(domains)})"
-        )
-    if len(bad := np.argwhere(~(np.isfinite(h_QxK) & (h_QxK >= 0)))):
-        q, k = bad[0]
-        raise InputError(f"mixture {q} has {h_QxK[q, k]:g} of '{domains[k]}'; weights are non-negative")
-    sums_Q = h_QxK.sum(axis=1)
-    off_Q = np.abs(sums_Q - 1)
-    if (off_Q > ROUNDING).any():
-        q = int(off_Q.argmax())
-        raise off_simplex(f"mixture {q}", domains, h_QxK[q])
-    return np.where(off_Q > 1e-6, 1 / sums_Q, 1.0)[:, None] * h_QxK
-
-
-def _query_scale(law: str, value, name: str, centre: float, count: int) -> np.ndarray:
-    """Sizes or token counts over their geometric mean in the table, shape (Q,)."""
-    if value is None:
-        raise InputError(f"law '{law}' uses scale, so a prediction needs '{name}'")
-    v_Q = np.broadcast_to(np.asarray(value, dtype=np.float64), (count,))
-    if len(bad := v_Q[~(np.isfinite(v_Q) & (v_Q > 0))]):
-        raise InputError(f"'{name}' is {bad[0]}; it must be positive")
-    return v_Q / centre
-
-
-def _query_unique(value, dataset: Dataset, h_QxK: np.ndarray) -> np.ndarray:
-    """Unique tokens over the unit of d, shape (Q, K); NaN becomes the amount that every fitted run had, if it did."""
-    domains, u_RxK = dataset.domains, dataset.points.u_RxK
-    value = {} if value is None else value
-    if isinstance(value, Mapping):
-        if unknown := [d for d in value if d not in domains]:
-            raise unknown_domain("the number of unique tokens", unknown[0], domains)
-        value = [value.get(d, np.nan) for d in domains]
-    u_QxK = np.broadcast_to(np.asarray(value, dtype=np.float64), h_QxK.shape)
-    if len(bad := np.argwhere((u_QxK <= 0) & (h_QxK > 0))):
-        q, k = bad[0]
-        raise InputError(f"unique tokens of '{domains[k]}' are {u_QxK[q, k]:g}; they must be positive")
-    same_K = np.ptp(u_RxK, axis=0) <= 1e-9 * u_RxK.max(axis=0)
-    default_K = np.where(same_K, u_RxK[0], UNLIMITED)
-    return np.where(np.isnan(u_QxK), default_K, _scaled_unique(u_QxK, dataset.scale.d))

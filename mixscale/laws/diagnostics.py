@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from mixscale.laws import fitting, gp
+from mixscale.laws.cross_validation import Candidate, hull_weights
 from mixscale.laws.dataset import Dataset
 from mixscale.laws.families import Law
-from mixscale.laws.least_squares import HUBER
+from mixscale.laws.least_squares import HUBER, MAD_TO_STD
 from mixscale.laws.stacking import Stack
 
 SAME_BASIN = 1.0  # starts whose costs differ by less ended in one basin: the data hardly distinguish them
@@ -31,6 +32,14 @@ MAX_DECREMENT, MAX_COST_GAP = 0.5, 1.0  # costs above which a fit has not conver
 MAX_CONDITION = 1e13  # above it float64 sums of squares cannot separate the parameters
 MAX_OUTLIERS = 0.1  # share of the rows; normal errors give 0.007, more where few rows determine the noise
 MAX_NOISE = 0.5  # share of noise in the variance
+# A prediction without the row is extremely wrong by so many robust standard deviations of the other rows and so many
+# spreads of the target: in tables of several sizes or token counts, whose extremes extrapolate far, and in others. In
+# the latter also if both residuals, with and without the row, are so much larger than usual and the error is such a
+# share of the spread. The published tables of the benchmark reach 2.2 and 0.9 spreads, and 17 residuals.
+EXTREME_DEVIATIONS, EXTREME_SPREADS = 10.0, (3.0, 1.5)
+EXTREME_RESIDUALS, EXTREME_SHARE = 25.0, 0.5
+MIN_SPREAD = 0.01  # least spread of a scaled target
+MANY = 100  # rows among which one does not change the spread
 LISTED = 3  # longest list of names in a warning
 NO_WARNINGS = "no warnings: the fit has converged, no start reached a lower minimum, and all parameters are identified"
 
@@ -87,6 +96,63 @@ class Diagnostics:
 def diagnose(law: Law, dataset: Dataset, theta_TxP: np.ndarray, sigma_T: np.ndarray, seed: int) -> Diagnostics:
     """Diagnostics of a law fitted to these rows with this relative noise and seed."""
     return Diagnostics(tuple(_findings(law, dataset, theta_TxP, sigma_T, seed)), dataset.domains)
+
+
+def extreme_runs(chosen: Candidate, dataset: Dataset) -> list[str]:
+    """A sentence on each run whose value is so far from what the others say that it may decide a fit."""
+    y_TxR, split = dataset.y_scaled_TxR, chosen.split
+    fitted_TxR = fitting.evaluate(chosen.law, chosen.theta_TxP, dataset.points)
+    oof_TxR = np.where(split.tested_R, chosen.oof_pred_TxR, fitted_TxR)
+    error_TxR, residual_TxR = np.abs(y_TxR - oof_TxR), np.abs(y_TxR - fitted_TxR)
+    spread_TxR = np.maximum(np.stack([_spread_of_others(y_R) for y_R in y_TxR]), MIN_SPREAD)
+    one_level = bool(dataset.level_R.max() == 0)
+    if not (error_TxR > (EXTREME_SHARE if one_level else EXTREME_SPREADS[0]) * spread_TxR).any():
+        return []
+    # An isolated mixture is hard to predict from the others, so there the fit with it has to miss it too.
+    first_G = np.unique(dataset.group_R, return_index=True)[1]
+    weight_R = hull_weights(dataset.points.h_RxK[first_G], np.arange(len(first_G)))[dataset.group_R]
+    share_TxR = np.maximum(weight_R * error_TxR, np.minimum(error_TxR, residual_TxR)) / spread_TxR
+    usual_TxR = _usual_errors(chosen, dataset, residual_TxR)
+    extreme_TxR = (error_TxR > EXTREME_DEVIATIONS * usual_TxR) & (share_TxR > EXTREME_SPREADS[one_level])
+    if one_level:
+        both_TxR = np.sqrt(error_TxR) * np.sqrt(residual_TxR)
+        usual_Tx1 = MAD_TO_STD * np.median(both_TxR, axis=1, keepdims=True)
+        extreme_TxR |= (both_TxR > EXTREME_RESIDUALS * usual_Tx1) & (share_TxR > EXTREME_SHARE)
+    share_TxR, outward_TxR, sentences = np.where(extreme_TxR, share_TxR, 0.0), dataset.scale.outward(oof_TxR), {}
+    for at in np.argsort(-share_TxR, axis=None)[: np.count_nonzero(share_TxR)]:
+        t, r = np.unravel_index(at, share_TxR.shape)
+        run = dataset.run_R[r]
+        rest_N = y_TxR[t, ~np.isin(dataset.run_R, [*sentences, run])]
+        # A prediction far outside the other values is wrong because of a run that is already named.
+        if len(rest_N) and np.abs(rest_N - oof_TxR[t, r]).max() < 1.5 * np.ptp(rest_N):
+            sentences.setdefault(
+                run,
+                f"run '{dataset.run_names[run]}' has {dataset.columns[t]} = {dataset.y_TxR[t, r]:.4g}, but the law "
+                f"expects about {outward_TxR[t, r]:.4g} from the other runs; such a run can decide a fit, so check "
+                "its value and its weights, or drop it",
+            )
+    more = len(sentences) - LISTED
+    return list(sentences.values())[:LISTED] + ([f"{more} more runs are as far from the law"] if more > 0 else [])
+
+
+def _usual_errors(chosen: Candidate, dataset: Dataset, residual_TxR: np.ndarray) -> np.ndarray:
+    """Robust standard deviation of the residuals of the fit without the row's fold, shape (T, R).
+
+    A run that decides the fit makes all other residuals large, but not those of a fit without it.
+    """
+    y_TxR, split = dataset.y_scaled_TxR, chosen.split
+    targets, folds, params = chosen.theta_TxFxP.shape
+    pred_BxR = fitting.evaluate(chosen.law, chosen.theta_TxFxP.reshape(-1, params), dataset.points)
+    error_TxFxR = np.abs(y_TxR[:, None] - pred_BxR.reshape(targets, folds, -1))
+    usual_TxF = np.nanmedian(np.where(split.kept_FxR > 0, error_TxFxR, np.nan), axis=-1)
+    whole_Tx1 = np.median(residual_TxR, axis=1, keepdims=True)
+    return MAD_TO_STD * np.where(split.tested_R, usual_TxF[:, split.fold_R], whole_Tx1)
+
+
+def _spread_of_others(y_R: np.ndarray) -> np.ndarray:
+    """Distance between the 10 % and 90 % quantiles of the other rows, shape (R,)."""
+    others = [np.delete(y_R, r) for r in range(len(y_R))] if len(y_R) < MANY else [y_R]
+    return np.resize([np.ptp(np.quantile(y_N, [0.1, 0.9])) for y_N in others], len(y_R))
 
 
 @functools.singledispatch

@@ -19,6 +19,7 @@ from mixscale.laws.least_squares import HUBER, MAD_TO_STD, ROW_MULTIPLE, TOLERAN
 
 STARTS = 6
 FINISH_STEPS = 40  # maximum number of SciPy's steps
+LARGEST = 1e100  # largest scaled loss or parameter
 AT_BOUND = 1e-5  # distance from a bound, in widths of the prior, that counts as on it
 # In `basins`: the tolerance, the gain of a search below which it has converged, and the maximum of searches.
 BASIN_TOLERANCE, CONVERGED, MAX_SEARCHES = 1e-10, 0.3, 4
@@ -68,6 +69,12 @@ def solve_folds(
 def fold_starts(law: Law, points: Points, y_TxR, kept_FxR, theta_TxP: np.ndarray) -> np.ndarray:
     """Where `leave_out` starts, shape (T, F, P): for a formula the fit to all rows."""
     return np.repeat(theta_TxP[:, None], len(kept_FxR), axis=1)
+
+
+def check_finite(*arrays: np.ndarray) -> None:
+    """Raises FloatingPointError if a value is not finite or so large that its square may not be."""
+    if not all((np.abs(array) < LARGEST).all() for array in arrays):
+        raise FloatingPointError("its fit has values that are not finite")
 
 
 def leave_out(

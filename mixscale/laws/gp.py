@@ -30,6 +30,10 @@ LEARNED_ON = 256
 ITERATIONS = (60, 12)  # of the search for length scales: from the prior, and without a fold from the fit to all rows
 MAX_RUNS = 1000  # the cost of a process grows with their cube
 JITTER = 1e-8
+MAX_CONDITION = 1e12  # of the kernel with its noise: largest ratio of the process's variance to that of the noise
+WIDEST = 6.0  # hyperparameters stay within so many widths of their prior
+MIN_LENGTH = 1e-4  # least centre of the prior of length scales, for mixtures that hardly differ
+MAX_LOG = 100.0  # largest log of a scaled loss, so that a prediction far outside the table stays finite
 STEP = 1e-4  # of finite differences in log hyperparameters
 HEAD = 3  # parameters before the length scales: mean of the log loss, log variances of the process and of the noise
 
@@ -72,7 +76,8 @@ class Process:
         k = x.h_RxK.shape[-1]
         scale_K = jnp.exp(-theta_P[HEAD : HEAD + k])
         kernel_QxR = _matern(_features(x.h_RxK) * scale_K, _features(self.anchors_RxK) * scale_K, jnp)[0]
-        return jnp.exp(theta_P[0] + jnp.exp(theta_P[1]) * kernel_QxR @ theta_P[HEAD + k :])
+        log_Q = theta_P[0] + jnp.exp(theta_P[1]) * kernel_QxR @ theta_P[HEAD + k :]
+        return jnp.exp(jnp.clip(log_Q, -MAX_LOG, MAX_LOG))
 
 
 @fitting.evaluate.register
@@ -82,7 +87,8 @@ def _(law: Process, theta_BxP: np.ndarray, points: Points) -> np.ndarray:
     loss_BxQ = np.empty((len(theta_BxP), points.count))
     for amplitude, _, length_K, rows_N in _grouped(theta_BxP[:, 1 : HEAD + k]):
         kernel_QxR = amplitude * _kernel(length_K, points.h_RxK, law.anchors_RxK)
-        loss_BxQ[rows_N] = np.exp(theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ kernel_QxR.T)
+        log_NxQ = theta_BxP[rows_N, :1] + theta_BxP[rows_N, HEAD + k :] @ kernel_QxR.T
+        loss_BxQ[rows_N] = np.exp(np.clip(log_NxQ, -MAX_LOG, MAX_LOG))
     return loss_BxQ
 
 
@@ -110,7 +116,7 @@ def _(
             rows_N = of_B[which_B.reshape(-1) == fold]
             log_NxR = np.log(y_BxR[rows_N][:, kept_R])
             mean_Nx1 = log_NxR.mean(axis=1, keepdims=True)
-            matrix_RxR = kernel_RxR[np.ix_(kept_R, kept_R)] + (noise + JITTER) * np.eye(kept_R.sum())
+            matrix_RxR = kernel_RxR[np.ix_(kept_R, kept_R)] + _nugget(amplitude, noise) * np.eye(kept_R.sum())
             with threadpool_limits(1):
                 weight_RxN = linalg.cho_solve(linalg.cho_factor(matrix_RxR, lower=True), (log_NxR - mean_Nx1).T)
             tail_NxR = np.zeros((len(rows_N), points.count))
@@ -167,6 +173,16 @@ def _hyper(log_H: np.ndarray) -> tuple[float, float, np.ndarray]:
     return float(np.exp(log_H[0])), float(np.exp(log_H[1])), np.exp(log_H[2:])
 
 
+def _nugget(amplitude: float, noise: float) -> float:
+    """What is added to the diagonal of the kernel."""
+    return max(noise + JITTER, amplitude / MAX_CONDITION)
+
+
+def _within(log_H: np.ndarray, mean_H: np.ndarray, std_H: np.ndarray) -> np.ndarray:
+    """Log hyperparameters within their bounds."""
+    return np.clip(log_H, mean_H - WIDEST * std_H, mean_H + WIDEST * std_H)
+
+
 def _grouped(log_BxH: np.ndarray):
     """Distinct hyperparameters, each with the rows that have them."""
     unique_GxH, of_B = np.unique(log_BxH, axis=0, return_inverse=True)
@@ -193,7 +209,7 @@ def _matern(x_QxK, x_RxK, xp):
 def _prior(feature_NxK: np.ndarray, log_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre and width of a weak prior of the log hyperparameters, shapes (H,), (H,)."""
     variance = max(float(log_N.var()), 1e-12)
-    length = np.log(5 * feature_NxK.std(axis=0).mean())
+    length = np.log(5 * max(feature_NxK.std(axis=0).mean(), MIN_LENGTH))
     k = feature_NxK.shape[1]
     return np.r_[np.log(variance), np.log(0.03 * variance), np.full(k, length)], np.r_[2.0, 2.0, np.full(k, 1.5)]
 
@@ -207,7 +223,8 @@ def _learned(points: Points, y_TxR: np.ndarray, rows_F: list, start_TxH: np.ndar
         prior_2xH = _prior(feature_NxK, log_N)
         cost = functools.partial(_evidence, feature_NxK, log_N - log_N.mean(), *prior_2xH)
         start_H = prior_2xH[0] if start_TxH is None else start_TxH[t]
-        return optimize.minimize(cost, start_H, jac=True, method="L-BFGS-B", options={"maxiter": iterations}).x
+        found = optimize.minimize(cost, start_H, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+        return _within(found.x, *prior_2xH)
 
     # One thread per core: a single small matrix gains nothing from more.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -217,11 +234,12 @@ def _learned(points: Points, y_TxR: np.ndarray, rows_F: list, start_TxH: np.ndar
 
 def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.ndarray]:
     """Negative log marginal likelihood and prior, and the gradient (Rasmussen and Williams 2006, equation 5.9)."""
-    (amplitude, noise, length_K), count = _hyper(log_H), len(centred_N)
+    inside_H = _within(log_H, mean_H, std_H)
+    (amplitude, noise, length_K), count = _hyper(inside_H), len(centred_N)
     x_NxK = feature_NxK / length_K
     kernel_NxN, slope_NxN = _matern(x_NxK, x_NxK, np)
     matrix_NxN = amplitude * kernel_NxN
-    matrix_NxN[np.diag_indices(count)] += noise + JITTER
+    matrix_NxN[np.diag_indices(count)] += _nugget(amplitude, noise)
     factor_NxN, failed = linalg.lapack.dpotrf(matrix_NxN, lower=1)
     if failed:
         return 1e10, np.zeros_like(log_H)
@@ -236,7 +254,9 @@ def _evidence(feature_NxK, centred_N, mean_H, std_H, log_H) -> tuple[float, np.n
     of_noise = 0.5 * noise * np.trace(residual_NxN)
     offset_H = (log_H - mean_H) / std_H
     value = 0.5 * centred_N @ weight_N + np.log(np.diag(factor_NxN)).sum() + 0.5 * offset_H @ offset_H
-    return value, np.r_[of_amplitude, of_noise, of_length_K] + offset_H / std_H
+    # Beyond a bound only the prior changes, which leads back.
+    likelihood_H = np.where(inside_H == log_H, np.r_[of_amplitude, of_noise, of_length_K], 0.0)
+    return value, likelihood_H + offset_H / std_H
 
 
 GP = LAWS.register("gp")(Process())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,10 @@ from mixscale.io import atomic_write, check_format, ensure_dir
 from mixscale.laws import fitting, uncertainty
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.cross_validation import hull_weights
-from mixscale.laws.dataset import Dataset, Scale, query_columns, query_points
+from mixscale.laws.dataset import Dataset, Scale
 from mixscale.laws.diagnostics import Diagnostics, diagnose
 from mixscale.laws.families import Law, Points
+from mixscale.laws.query import build_query, query_columns
 from mixscale.laws.skill import MIN_MIXTURES, Skill
 from mixscale.laws.uncertainty import DEFAULT_INTERVAL, INTERVALS, LEVEL
 from mixscale.objective import sign_of, target_weights
@@ -110,8 +112,8 @@ class LawFit:
         return self._by_name(bounds_2xTxN.transpose(1, 2, 0), lambda bounds_2: tuple(map(float, bounds_2)))
 
     def points(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> Points:
-        """Checked query points, as `dataset.query_points`."""
-        return query_points(self.family, self.dataset, h_QxK, n_params, n_tokens, unique_tokens)
+        """Checked query points, as `query.build_query`; raises InputError also if one cannot be predicted."""
+        return build_query(self.family, self.dataset, h_QxK, n_params, n_tokens, unique_tokens).checked()
 
     def predict(self, h_QxK: np.ndarray, n_params=None, n_tokens=None, unique_tokens=None) -> np.ndarray:
         """Losses of Q mixtures, shape (Q, T)."""
@@ -161,22 +163,45 @@ class LawFit:
         """Checked weights in the order of `targets`, as `mixscale.objective.target_weights`, shape (T,)."""
         return target_weights(self.targets, self.dataset.columns, weights)
 
-    def predict_table(self, frame: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+    def predict_table(
+        self, frame: pd.DataFrame, level: float = LEVEL, problems: Mapping[int, str] | None = None
+    ) -> pd.DataFrame:
         """A table with `mix/<domain>`, and `pred/<t>`, `lo/<t>` and `hi/<t>` of each target for its rows.
 
         `n_params`, `n_tokens` and `unique_tokens/<domain>` are used where the law needs them. An empty cell of unique
-        tokens is no limit; a domain without that column has its amount in the fitted table.
+        tokens is no limit; a domain without that column has its amount in the fitted table. A row that cannot be
+        predicted (`query.build_query`) has missing values and the reason in a column `note`, and a warning gives
+        their number.
+
+        Args:
+            problems: why rows cannot be predicted, by number, if that is known.
 
         Raises:
-            InputError: the domains of the table and the fit differ, a needed column is missing, a value is not a
-                number, weights are off the simplex, or the level is not between 0 and 1.
+            InputError: a domain of the fit or a needed column is missing, a value is not a number, no row can be
+                predicted, or the level is not between 0 and 1.
         """
-        h_QxK, *scale = query_columns(self.family, self.domains, frame)
-        predicted_QxT = self.predict(h_QxK, *scale)
-        lo_QxT, hi_QxT = self.interval(h_QxK, level, *scale)
-        kinds = {"pred": predicted_QxT, "lo": lo_QxT, "hi": hi_QxT}
-        names = enumerate(self.targets)
-        return frame.assign(**{f"{kind}/{name}": y_QxT[:, t] for t, name in names for kind, y_QxT in kinds.items()})
+        uncertainty.check_level(level)
+        columns, unknown = query_columns(self.family, self.domains, frame)
+        query = build_query(self.family, self.dataset, *columns)
+        problems = query.problems | unknown | dict(problems or {})
+        fine_N = np.setdiff1d(np.arange(len(frame)), list(problems))
+        value_3xTxQ = np.full((3, len(self.targets), len(frame)), np.nan)
+        if len(fine_N):
+            points = query.points.rows(fine_N) if problems else query.points
+            loss_TxN, half_TxN = self._calibrated("half_width", np.eye(len(self.targets)), points, level)
+            value_3xTxQ[..., fine_N] = loss_TxN, loss_TxN - half_TxN, loss_TxN + half_TxN
+        for q in fine_N[~np.isfinite(value_3xTxQ[..., fine_N]).all(axis=(0, 1))]:
+            problems[q], value_3xTxQ[..., q] = f"mixture {q}: the prediction of the law is not finite", np.nan
+        if len(problems) == len(frame):
+            raise InputError(f"none of {len(frame)} rows can be predicted: {problems[min(problems)]}")
+        names = [f"{kind}/{name}" for name in self.targets for kind in ("pred", "lo", "hi")]
+        predicted = frame.assign(**dict(zip(names, value_3xTxQ.swapaxes(0, 1).reshape(len(names), -1), strict=True)))
+        if not problems:
+            return predicted
+        first = problems[min(problems)]
+        warnings.warn(f"{len(problems)} of {len(frame)} rows cannot be predicted: {first}", stacklevel=2)
+        note_Q = predicted["note"].tolist() if "note" in predicted else [None] * len(frame)
+        return predicted.assign(note=[problems.get(q, note) for q, note in enumerate(note_Q)])
 
     def at_rows(self, h_K: np.ndarray) -> np.ndarray:
         """Losses of one mixture at the size, tokens and unique tokens of every fitted row, shape (R, T)."""

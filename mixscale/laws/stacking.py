@@ -85,9 +85,9 @@ def stack(candidates: list[Candidate], dataset: Dataset, prune: bool = True) -> 
     Args:
         prune: leave out candidates of little weight.
     """
-    split = candidates[0].split
-    if len(candidates) < 2 or len(split.kept_FxR) < 2:
+    if len(candidates) < 2 or len(candidates[0].split.kept_FxR) < 2:
         return None
+    split = candidates[0].split
     kept_M = useful(*oof_errors(candidates, dataset, split.tested_R)) if prune else np.arange(len(candidates))
     if len(kept_M) < 2:
         return None

@@ -97,6 +97,7 @@ def bootstrap_refits(
     draws = _oof_draws(bootstrap, len(kept_FxR))
     oof_theta_BxFxP = refit(draws, kept_FxR, chosen.theta_TxFxP)
     oof_bootstrap_BxR = oof_predictions(chosen.law, oof_theta_BxFxP, chosen.split, dataset)
+    fitting.check_finite(theta_SxTxP, oof_bootstrap_BxR[:, chosen.split.tested_R])
     return theta_SxTxP, oof_bootstrap_BxR.reshape(draws, targets, rows)
 
 

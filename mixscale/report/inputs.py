@@ -17,7 +17,8 @@ import pandas as pd
 
 from mixscale.errors import InputError
 from mixscale.laws import LawFit
-from mixscale.laws.dataset import USED, query_columns
+from mixscale.laws.dataset import USED
+from mixscale.laws.query import query_columns
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture, mixture_index
 from mixscale.objective import BoundObjective
@@ -216,7 +217,7 @@ class Inputs:
         scale = {c: rows[c].to_numpy(float) for c in SCALE if c in rows and rows[c].notna().all()}
         if self.fit.family.uses_unique:
             wanted = [f"{kind}/{d}" for kind in ("mix", "unique_tokens") for d in self.domains]
-            columns = query_columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
+            columns, _ = query_columns(self.fit.family, self.domains, rows[[c for c in wanted if c in rows]])
             scale["unique_tokens"] = columns[-1]
         return scale
 
