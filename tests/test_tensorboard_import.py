@@ -222,9 +222,13 @@ def test_names_in_configs_are_their_text(tmp_path):
 
 
 def test_files_that_are_no_event_files_are_noted(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "events.out.tfevents.9").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match="no scalar in .* is a target.*not an event file"):
+        importers.tensorboard(tmp_path)
     write(tmp_path / "a", *evaluated(100))
-    (tmp_path / "a" / "events.out.tfevents.9").write_text("version https://git-lfs.github.com/spec/v1")
     table = importers.tensorboard(tmp_path, Columns(mix=TAGS.mix, loss=TAGS.loss))
+    assert list(table.frame["run"]) == ["a"]
     assert any("tfevents.9 is not an event file" in note for note in table.notes)
 
 

@@ -94,6 +94,7 @@ def read(files: list[Path]) -> Logged:
             values = logged.scalars.setdefault(tag, {})
             logged.rivals += len(before) > len(earlier) and values.get(step, value) != value
             values[step], before[n] = value, step
+    logged.scalars = {tag: values for tag, values in logged.scalars.items() if values}
     return logged
 
 

@@ -171,7 +171,9 @@ def _read_config(path: Path) -> Mapping:
         raise InputError(f"config '{path}' cannot be read: {error}") from error
     values = (parse_json if path.suffix == ".json" else parse_yaml)(text, f"config '{path}'")
     if not isinstance(values, Mapping):
-        raise InputError(f"config '{path}' holds a {type(values).__name__}; it must hold names and values")
+        raise InputError(
+            f"config '{path}' holds {'nothing' if values is None else f'a {type(values).__name__}'}; it must hold names and values"
+        )
     return values
 
 
