@@ -128,7 +128,8 @@ def _with_hparams(found: Mapping[Path, Logged], targets: list[str], notes: list[
         last = max(step for values in run.scalars.values() for step in values)
         for tag in own:
             run.scalars.setdefault(tag, {last: logged.scalars[tag][max(logged.scalars[tag])]})
-        joined.append(runs.pop(folder) and folder)
+        del runs[folder]
+        joined.append(folder)
     if joined:
         notes.append(
             f"{len(joined)} folders of hyperparameters belong to the run above them, whose own scalars count: "
@@ -171,9 +172,8 @@ def _read_config(path: Path) -> Mapping:
         raise InputError(f"config '{path}' cannot be read: {error}") from error
     values = (parse_json if path.suffix == ".json" else parse_yaml)(text, f"config '{path}'")
     if not isinstance(values, Mapping):
-        raise InputError(
-            f"config '{path}' holds {'nothing' if values is None else f'a {type(values).__name__}'}; it must hold names and values"
-        )
+        held = "nothing" if values is None else f"a {type(values).__name__}"
+        raise InputError(f"config '{path}' holds {held}; it must hold names and values")
     return values
 
 
