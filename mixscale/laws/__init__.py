@@ -21,7 +21,6 @@ from mixscale.laws.result import LawFit
 from mixscale.run_table import RunTable
 
 FAILURES = (ArithmeticError, ValueError)  # what numerical code raises; LinAlgError is a ValueError
-REMEDY = "look for extreme values in the table, or choose another law"
 
 __all__ = ["LAWS", "LawFit", "fit"]
 
@@ -83,7 +82,12 @@ def fit(
             stackable = not any(name.startswith("stack(") for name in failures)
             stack = stacking.stack(candidates, dataset, prune=not named_stack) if stackable else None
             if not candidates or (named_stack and not stack):
-                raise InputError("; ".join(_failed(failures)) + f"; {REMEDY}")
+                t = np.ptp(np.log(dataset.y_scaled_TxR), axis=1).argmax()
+                low, high = dataset.y_TxR[t].min(), dataset.y_TxR[t].max()
+                raise InputError(
+                    f"{'; '.join(_failed(failures))}; look for extreme values, such as in {dataset.columns[t]}, which "
+                    f"ranges from {low:.4g} to {high:.4g}, or choose another law"
+                )
             ranking, chosen, reason = cross_validation.rank(candidates + ([stack] if stack else []), dataset, holdout)
             if named_stack:
                 chosen, reason = stack, f"you chose '{stack.law.name}' by name"
