@@ -108,10 +108,10 @@ def extreme_runs(chosen: Candidate, dataset: Dataset) -> list[str]:
     one_level = bool(dataset.level_R.max() == 0)
     if not (error_TxR > (EXTREME_SHARE if one_level else EXTREME_SPREADS[0]) * spread_TxR).any():
         return []
-    # An isolated mixture is hard to predict from the others, so there the fit with it has to miss it too.
+    # An isolated mixture is hard to predict from the others, so there the fit with it has to miss it by twice as much.
     first_G = np.unique(dataset.group_R, return_index=True)[1]
     weight_R = hull_weights(dataset.points.h_RxK[first_G], np.arange(len(first_G)))[dataset.group_R]
-    share_TxR = np.maximum(weight_R * error_TxR, np.minimum(error_TxR, residual_TxR)) / spread_TxR
+    share_TxR = np.maximum(weight_R * error_TxR, np.minimum(error_TxR, residual_TxR) / 2) / spread_TxR
     usual_TxR = _usual_errors(chosen, dataset, residual_TxR)
     extreme_TxR = (error_TxR > EXTREME_DEVIATIONS * usual_TxR) & (share_TxR > EXTREME_SPREADS[one_level])
     if one_level:
