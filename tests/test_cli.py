@@ -120,6 +120,7 @@ POSITIONAL = dict.fromkeys(ON_CONFIG, "CONFIG") | {
     "export": "OPTIMUM",
     "report": "DIR",
     "export-model": "RUN",
+    "generate": "RUN",
     "import csv": "TABLE",
     "import wandb": "EXPORT",
     "import tensorboard": "LOGS",

@@ -29,7 +29,7 @@ WITH_CONFIG = {
 }
 COMMANDS = (
     *WITH_CONFIG, "status", "collect", "import", "laws", "fit", "predict", "optimize", "design", "export", "report",
-    "export-model",
+    "export-model", "generate",
 )  # fmt: skip
 CONFIG_LINES = "\n".join(f"  {f'{name:<7} CONFIG':<25} {about}" for name, (*_, about) in WITH_CONFIG.items())
 HELP = f"""mixscale finds the ratio in which to mix training data before the expensive run starts.
@@ -54,6 +54,7 @@ From a table of runs. RUNS is a sweep's folder, or a CSV or Parquet file with co
 
 From a trained run:
   export-model RUN --out D  write safetensors and tokenizer for Hugging Face's transformers
+  generate RUN --prompt P   continue a text; RUN may also be a Hugging Face folder
 
 `mixscale COMMAND --help` explains a command."""
 INTERRUPTED = 130

@@ -1,4 +1,7 @@
-"""Commands on a sweep's folder, a table or a fit; only `export_model` loads the training half. Docstrings are help."""
+"""Commands on a sweep's folder, a table or a fit. Docstrings are help.
+
+Only `export_model` and `generate` load the training half.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,41 @@ def export_model(run: Run, /, out: Path, step: int | None = None, store: Path | 
     check_output(out, "folder")
     number = export(run, out, step, store)
     print(f"checkpoint {number} of {run} saved to {out}; load it with AutoModelForCausalLM.from_pretrained('{out}')")
+
+
+def generate(
+    run: Run,
+    /,
+    prompt: tuple[str, ...],
+    tokens: int = 100,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+    stop: bool = True,
+    store: Path | None = None,
+) -> None:
+    """Continues prompts with a trained run, or with a Hugging Face model in the Llama or Qwen3 layout.
+
+    For example:
+      mixscale generate runs/quickstart/runs/ID --prompt "It was a" "def main" --tokens 50
+
+    Args:
+        run: folder of the run, DIR/runs/ID, or of a Hugging Face model, such as export-model writes.
+        prompt: beginnings of texts; several are continued together.
+        tokens: longest continuation, in tokens; a text also ends where the model's context is full.
+        temperature: 0 always takes the most probable token; below 1 prefers probable tokens, above 1 improbable ones.
+        top_p: sample only from the most probable tokens that together have this probability; 1 for all tokens.
+        seed: the same seed gives the same text.
+        stop: end a text at the end-of-document token.
+        store: folder of the token store, if it is not in the cache that the run names.
+    """
+    from mixscale.training.continuation import continue_texts
+
+    found = continue_texts(run, prompt, tokens, temperature, top_p, seed, stop, store)
+    for number, text in enumerate(found, 1):
+        why = f"; {text.limit}" if text.limit else ""
+        print(f"--- prompt {number} ---\n{text.prompt}")
+        print(f"--- continuation {number} ({text.tokens} tokens{why}) ---\n{text.text}\n")
 
 
 def fit(

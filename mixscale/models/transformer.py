@@ -12,6 +12,7 @@ width; logits are scaled by 1/width. Scales are relative to `BASE_WIDTH`, at whi
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,12 @@ class Attention(nnx.Module):
         self.key_norm = RMSNorm(L, self.C) if config.qk_norm else None
 
     def __call__(self, x_BxTxD: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+        q_BxTxHxC, k_BxTxGxC, v_BxTxGxC = self.heads(x_BxTxD)
+        y_BxTxHxC = attend(rotate(q_BxTxHxC, table), rotate(k_BxTxGxC, table), v_BxTxGxC, self.compute.attention)
+        return project(y_BxTxHxC.reshape(x_BxTxD.shape), self.out[...], self.compute)
+
+    def heads(self, x_BxTxD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries (B, T, H, C), keys and values (B, T, G, C), not rotated yet."""
         B, T, D = x_BxTxD.shape
         H, G, C, M = self.H, self.G, self.C, self.H // self.G
         # One product for the three, joined within each key-value head so that heads can be spread over devices.
@@ -139,8 +146,7 @@ class Attention(nnx.Module):
         q = q.reshape(B, T, H, C)
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
-        y_BxTxHxC = attend(rotate(q, table), rotate(k, table), v_BxTxGxC, self.compute.attention)
-        return project(y_BxTxHxC.reshape(B, T, D), self.out[...], self.compute)
+        return q, k, v_BxTxGxC
 
 
 class SwiGLU(nnx.Module):
@@ -202,11 +208,18 @@ class Transformer(nnx.Module):
         return replace(self.compute, loss_chunk=kernels.chunk_of(self.compute.loss_chunk, rows, T, V))
 
     def _last(self, ids_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The last hidden state (B, T, D) and the table (V, D), whose product is the logits."""
+        return self.last(self._through(self.embedded(ids_BxT)))
+
+    def embedded(self, ids_BxT: jax.Array) -> jax.Array:
+        """The input of the first block (B, T, D)."""
         # Gathered over the width before the lookup, as every weight is before its product.
         embed_VxD = self.compute.constrain(self.embed[...], ("vocab", None))
         x_BxTxD = (embed_VxD[ids_BxT] / EMBEDDING_STD).astype(activation_dtype(self.compute.dtype))
-        x_BxTxD = self._through(self.compute.constrain(x_BxTxD, ("batch", "length", None)))
+        return self.compute.constrain(x_BxTxD, ("batch", "length", None))
+
+    def last(self, x_BxTxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """From the output of the last block, the hidden state (B, T, D) and the table (V, D) whose product is the
+        logits."""
         h_BxTxD = self.norm(x_BxTxD) * (BASE_WIDTH / self.config.d_model)
         return h_BxTxD, (self.embed if self.unembed is None else self.unembed)[...]
 
@@ -227,3 +240,11 @@ class Transformer(nnx.Module):
         for layer in zip(*map(jnp.unstack, leaves), strict=True):
             x_BxTxD, _ = block(x_BxTxD, jax.tree.unflatten(tree, layer))
         return x_BxTxD
+
+
+def with_weights(config: Model, params: dict[str, Any]) -> Transformer:
+    """The model of one run with the weights in a nested dict."""
+    vocab = len(params["embed"])
+    graph, state = nnx.split(nnx.eval_shape(lambda: Transformer(config, vocab, nnx.Rngs(0))))
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graph, state)

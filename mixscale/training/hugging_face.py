@@ -22,7 +22,7 @@ from mixscale.io import atomic_write, check_format
 from mixscale.models import Compute
 from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, NORM_EPS, hidden_width
 from mixscale.training.checkpoint import Checkpoints
-from mixscale.training.pretrained import CONFIG, NAMES, WEIGHTS
+from mixscale.training.pretrained import CONFIG, NAMES, WEIGHTS, Loaded
 from mixscale.training.run import FORMAT
 from mixscale.training.step import Program, State
 from mixscale.training.tasks import LanguageModelling
@@ -36,22 +36,29 @@ def export_model(run: Path, out: Path, checkpoint: int | None = None, store: Pat
     """
     from safetensors.numpy import save_file
 
-    described = _described(run)
-    model, optimizer = Model(**described["run"]["model"]), Optimizer(**described["run"]["optimizer"])
-    tokens = _opened(store or Path(described["experiment"]["corpus"]["cache"]) / described["run"]["store"], described)
-    params, number = weights(run, model, optimizer, tokens, checkpoint)
-    end = tokens.tokenizer.eod
+    found, number = open_run(run, checkpoint, store)
+    tokenizer, end = found.tokenizer, found.tokenizer.eod
     with atomic_write(out / WEIGHTS) as temporary:
-        save_file(layout(model, params), temporary, metadata={"format": "pt", "run": described["id"]})
+        metadata = {"format": "pt", "run": run.resolve().name}
+        save_file(layout(found.model, found.params), temporary, metadata=metadata)
     configs = {
-        "config": config(model, tokens.vocab_size, tokens.context, end),
+        "config": config(found.model, tokenizer.vocab_size, found.context, end),
         "generation_config": {"bos_token_id": end, "eos_token_id": end},
     }
     for name, value in configs.items():
         with atomic_write(out / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
-    write_tokenizer(tokens.tokenizer, out, tokens.context)
+    write_tokenizer(tokenizer, out, found.context)
     return number
+
+
+def open_run(run: Path, checkpoint: int | None, store: Path | None) -> tuple[Loaded, int]:
+    """The model of a run's folder and the number of its checkpoint, with arguments and errors of `export_model`."""
+    described = _described(run)
+    model, optimizer = Model(**described["run"]["model"]), Optimizer(**described["run"]["optimizer"])
+    tokens = _opened(store or Path(described["experiment"]["corpus"]["cache"]) / described["run"]["store"], described)
+    params, number = weights(run, model, optimizer, tokens, checkpoint)
+    return Loaded(model, params, tokens.tokenizer, tokens.context, tokens.tokenizer.eod), number
 
 
 def weights(

@@ -10,12 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from mixscale.cli import main
 from mixscale.config import Corpus, Experiment, Model, Optimizer, Tokenizer, to_json
 from mixscale.data import TokenStore, build_store
-from mixscale.models import Compute, Transformer
+from mixscale.models import Compute
+from mixscale.models.transformer import with_weights
 from mixscale.training.checkpoint import Checkpoints
 from mixscale.training.pretrained import load
 from mixscale.training.run import FORMAT
@@ -55,10 +55,8 @@ def trained(model: Model, store: TokenStore, experiment: Experiment, folder: Pat
     return state
 
 
-def logits(model: Model, vocab: int, params, ids_BxT: np.ndarray) -> np.ndarray:
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(model, vocab, nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(abstract, jax.tree.map(lambda x: x[0], params))
-    return np.asarray(jax.jit(lambda state: nnx.merge(graph, state)(ids_BxT))(abstract))
+def logits(model: Model, params, ids_BxT: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.jit(lambda params: with_weights(model, params)(ids_BxT))(params))
 
 
 def published_logits(folder: Path, ids_BxT: np.ndarray) -> np.ndarray:
@@ -116,7 +114,8 @@ def exported(request, small, store, tmp_path, capsys) -> tuple[Path, np.ndarray,
     assert "checkpoint 7" in capsys.readouterr().out
     ids_BxT = np.random.default_rng(1).integers(0, store.vocab_size, (3, store.context))
     # The average of the weights, if there is one, was evaluated and so is exported.
-    ours = logits(model, store.vocab_size, state.opt.average if ema else state.params, ids_BxT)
+    params = jax.tree.map(lambda x: x[0], state.opt.average if ema else state.params)
+    ours = logits(model, params, ids_BxT)
     assert ours.std() > 0.1
     return tmp_path / "out", ids_BxT, ours
 
@@ -130,8 +129,7 @@ def test_an_export_is_imported_with_our_logits(exported):
     folder, ids_BxT, ours = exported
     found = load(folder)
     assert (found.context, found.begin) == (ids_BxT.shape[1], found.tokenizer.eod)
-    params = jax.tree.map(lambda x: x[None], found.params)
-    np.testing.assert_allclose(logits(found.model, found.tokenizer.vocab_size, params, ids_BxT), ours, atol=1e-5)
+    np.testing.assert_allclose(logits(found.model, found.params, ids_BxT), ours, atol=1e-5)
 
 
 def test_transformers_gives_our_logits(exported):

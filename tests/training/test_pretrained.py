@@ -21,6 +21,7 @@ from mixscale.errors import InputError
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
 from mixscale.models import Transformer
+from mixscale.models.transformer import with_weights
 from mixscale.sweeps.plan import plan
 from mixscale.training import Progress, Run, Trainer, train_population, train_run
 from mixscale.training.hugging_face import config, layout
@@ -49,10 +50,7 @@ def saved(folder: Path, model: Model, store: TokenStore, **changed) -> Path:
 
 def logits(folder: Path, ids_BxT: np.ndarray) -> np.ndarray:
     found = load(folder)
-    build = lambda: Transformer(found.model, found.tokenizer.vocab_size, nnx.Rngs(0))  # noqa: E731
-    graph, state = nnx.split(nnx.eval_shape(build))
-    nnx.replace_by_pure_dict(state, found.params)
-    return np.asarray(nnx.merge(graph, state)(ids_BxT))
+    return np.asarray(with_weights(found.model, found.params)(ids_BxT))
 
 
 @pytest.fixture
