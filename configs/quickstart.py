@@ -1,6 +1,6 @@
 """Which mixture of six kinds of text for a small model that writes code and its documentation, and knows the rest?
 
-Small models on embedded text, for two CPU cores and a quarter of an hour:
+Small models on embedded text, for two CPU cores and ten minutes:
 
     mixscale run configs/quickstart.py
 """

@@ -41,7 +41,7 @@ class Constraints(Validated, section="constraints"):
     groups: dict[str, Group] = setting(factory=dict)  # bounds on sums of weights, or fixed proportions, by name
     available: dict[str, float] = setting(factory=dict, least=0)
     """unique tokens of a domain; caps its weight at epochs × available / n_tokens"""
-    epochs: float | dict[str, float] = setting(EPOCHS, above=0)
+    epochs: float | dict[str, float] = setting(EPOCHS, above=0, finite=False)
     """how often available tokens may be repeated, for all domains or by domain; infinity for no cap"""
     keep: dict[str, float] | tuple[str, ...] = setting(factory=dict, least=0)
     """targets that must not become worse than at the current mixture, with a tolerance in the target's unit"""
@@ -51,9 +51,10 @@ class Constraints(Validated, section="constraints"):
     kl_weight: float = setting(0.0, least=0)  # penalty in the objective per nat of KL(mixture || prior)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.keep, Mapping) and not isinstance(self.keep, str):
+        if isinstance(self.keep, list | tuple | set):
             object.__setattr__(self, "keep", dict.fromkeys(self.keep, 0.0))
-        object.__setattr__(self, "prior", None if self.prior is None else dict(self.prior) or None)
+        if isinstance(self.prior, Mapping):
+            object.__setattr__(self, "prior", dict(self.prior) or None)
         super().__post_init__()
 
     def check(self) -> None:
@@ -222,7 +223,7 @@ def bounds(
 
 def as_array(weights: Mapping[str, float], domains: Sequence[str], what: str) -> np.ndarray:
     """A mixture in the order of `domains`; errors begin with `what`."""
-    for domain in weights:
+    for domain in weights if isinstance(weights, Mapping) else ():
         _index(domain, domains, what)
     try:
         return Mixture(weights).array(domains)

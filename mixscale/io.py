@@ -15,6 +15,8 @@ from mixscale.errors import InputError
 
 RUNS_CSV, RUNS_PARQUET = "runs.csv", "runs.parquet"
 FIT_FOLDER, OPTIMUM_FILE, PARETO_FILE = "fit", "optimum.json", "pareto.csv"
+OPTIMUM_FORMAT = 1  # of an optimum's file
+SWEEP_FORMAT = 1  # of every JSON file of a sweep; change it when one of them changes its meaning
 DIAGNOSTICS_FILE = "diagnostics.csv"
 RESULT_FILE, SUMMARY_FILE, REPORT_FILE = "result.json", "summary.txt", "report.html"
 

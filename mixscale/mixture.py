@@ -114,6 +114,8 @@ class Mixture(Mapping[str, float]):
 
 def _checked(weights: Mapping[str, float]) -> dict[str, float]:
     """The weights as floats by name; raises InputError if they are not weights."""
+    if not isinstance(weights, Mapping):
+        raise InputError(f"a mixture is {weights!r}; give weights by domain, such as {{'web': 0.7, 'code': 0.3}}")
     if not weights:
         raise InputError("a mixture needs at least one domain")
     try:

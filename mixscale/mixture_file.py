@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mixscale.errors import InputError
+from mixscale.io import OPTIMUM_FORMAT, check_format
 from mixscale.mixture import Mixture
 from mixscale.table_file import numeric, read_frame
 
@@ -120,6 +121,10 @@ def _json_weights(file: Path) -> dict[str, float]:
         content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_unique)
         if isinstance(content, dict):
             nested = content.get("mixture")
+            if isinstance(nested, dict):
+                check_format(
+                    content.get("format"), OPTIMUM_FORMAT, f"optimum '{file}'", "run `mixscale optimize` again"
+                )
             return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"'{file}' is not a mixture: {error}") from error

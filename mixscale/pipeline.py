@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from mixscale import laws, optimization, report
+from mixscale import launch, laws, optimization, report
 from mixscale.config import Experiment
 from mixscale.constraints import Linear
 from mixscale.data import TokenStore
@@ -30,11 +30,21 @@ from mixscale.sweeps.plan import Planned, largest, plan, plan_verification, save
 console = Console()
 
 
+def show_plan(experiment: Experiment) -> None:
+    """Prints every run of the design with its cost."""
+    check(experiment)
+    launch.show_plan(experiment)
+
+
+def sweep(experiment: Experiment) -> None:
+    """Trains the runs of the design that have not ended, and writes the run table."""
+    check(experiment)
+    launch.sweep(experiment)
+
+
 def run_all(experiment: Experiment) -> None:
     """From text to a verified mixture and a report."""
-    linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
-    polytope(linear, len(experiment.corpus.domains))  # raises InputError if constraints contradict each other
-    parameters = law_parameters(experiment)
+    parameters = check(experiment)
     with _step("corpus"):
         store = build_corpus(experiment)
     with _step("sweep"):
@@ -57,8 +67,14 @@ def run_all(experiment: Experiment) -> None:
     console.print(f"[bold]open {page}[/bold]")
 
 
-def law_parameters(experiment: Experiment) -> int:
-    """The number of parameters of the experiment's law, 0 if it is chosen later; InputError if it is unknown."""
+def check(experiment: Experiment) -> int:
+    """Checks what only fails after the sweep: whether constraints contradict each other, and whether the law exists.
+
+    Returns:
+        the number of parameters of the experiment's law, 0 if it is chosen later.
+    """
+    linear = [c for c in experiment.expand_constraints() if isinstance(c, Linear)]
+    polytope(linear, len(experiment.corpus.domains))
     if experiment.law == "auto":
         return 0
     law = get_law(experiment.law)

@@ -22,6 +22,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")  # ways in which a file may write a missing value
 # Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option.
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+LFS_POINTER = b"version https://git-lfs"
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "|": "|"}
 INSPECTED_LINES = 100  # lines among which the header is looked for
 WHOLE = ("seed", "step", "n_params", "n_params_total", "n_tokens")
@@ -47,6 +48,11 @@ def read_frame(path: str | Path, text: Collection[str] = ("run",)) -> pd.DataFra
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"table '{path}' has suffix '{path.suffix}'; it must be one of {', '.join(SUFFIXES)}")
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise InputError(
+                    f"table '{path}' is a Git LFS pointer, not the file; run `git lfs pull` in its folder"
+                )
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
             check_unique(list(frame.columns), f"table '{path}'")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import operator
 import types
 import typing
@@ -37,12 +38,16 @@ def setting(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
+    finite: bool = True,
     factory: Any = dataclasses.MISSING,
 ) -> Any:
-    """A field whose numbers, also those inside a tuple or a dict, lie in a range; it includes `least` and `most`."""
+    """A field whose numbers, also those inside a tuple or a dict, lie in a range; it includes `least` and `most`.
+
+    All numbers must be finite, also in fields without a range, unless `finite` is false.
+    """
     limits = {"least": least, "above": above, "most": most, "below": below}
     limits = {name: end for name, end in limits.items() if end is not None}
-    return dataclasses.field(default=default, default_factory=factory, metadata={"limits": limits})
+    return dataclasses.field(default=default, default_factory=factory, metadata={"limits": limits, "finite": finite})
 
 
 class Validated:
@@ -70,8 +75,7 @@ class Validated:
             checked = _converted(value, field.hint, field.where)
             if checked is not value:
                 object.__setattr__(self, name, checked)
-            if field.limits:
-                _check_range(checked, field.limits, field.where)
+            _check_range(checked, field)
         self.check()
 
     def check(self) -> None:
@@ -81,6 +85,7 @@ class Validated:
 class _Field(NamedTuple):
     hint: Any
     limits: dict[str, float]
+    finite: bool
     where: str
     required: bool
 
@@ -93,6 +98,7 @@ def _fields(cls: type[Validated]) -> dict[str, _Field]:
         f.name: _Field(
             hints[f.name],
             f.metadata.get("limits", {}),
+            f.metadata.get("finite", True),
             f"{cls.section}.{f.name}" if cls.section else f.name,
             f.default is nothing and f.default_factory is nothing,
         )
@@ -156,15 +162,18 @@ def _described(hint: Any) -> str:
     return NAMES.get(hint) or f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}(...)"
 
 
-def _check_range(value: Any, limits: dict[str, float], where: str) -> None:
+def _check_range(value: Any, field: _Field, where: str = "") -> None:
+    where = where or field.where
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _check_range(item, limits, f"{where} of '{key}'")
+            _check_range(item, field, f"{where} of '{key}'")
     elif isinstance(value, tuple):
         for item in value:
-            _check_range(item, limits, where)
+            _check_range(item, field, where)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        wrong = [name for name, end in limits.items() if not LIMITS[name][1](value, end)]  # NaN is outside any range
-        if wrong:
-            wanted = " and ".join(f"{LIMITS[name][0]} {end:g}" for name, end in limits.items())
+        # NaN is outside any range.
+        if not all(LIMITS[name][1](value, end) for name, end in field.limits.items()):
+            wanted = " and ".join(f"{LIMITS[name][0]} {end:g}" for name, end in field.limits.items())
             raise InputError(f"{where} is {value}; it must be {wanted}")
+        if field.finite and not math.isfinite(value):
+            raise InputError(f"{where} is {value}; it must be finite")

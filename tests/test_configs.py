@@ -33,6 +33,7 @@ from mixscale.config import (
     to_json,
 )
 from mixscale.errors import InputError
+from mixscale.mixture import Mixture
 from mixscale.models import count_parameters
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -136,3 +137,21 @@ def test_ten_thousand_configs_take_little_time():
 if __name__ == "__main__":
     for config in CONFIGS:
         golden(config).write_text(resolved(config), "utf-8")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Constraints(prior=0.5),
+        lambda: Constraints(prior=[0.5, 0.5]),
+        lambda: Constraints(keep=3),
+        lambda: Constraints(max_kl=float("inf"), prior={"a": 1.0}),
+        lambda: Objective(weights={"a": float("inf")}),
+        lambda: Objective(kind="guardrails", guardrails={"a": float("inf")}),
+        lambda: Optimizer(learning_rate=float("nan")),
+        lambda: Mixture(3),
+    ],
+)
+def test_wrong_types_and_infinite_numbers_are_input_errors(make):
+    with pytest.raises(InputError):
+        make()

@@ -46,7 +46,9 @@ def test_nothing_is_no_mixture_and_a_mixture_is_itself():
 
 
 def test_an_optimum_file_is_read_as_its_mixture(tmp_path):
-    assert as_mixture(write(tmp_path / "o.json", {"value": 3.0, "mixture": WEIGHTS}), "x") == Mixture(WEIGHTS)
+    assert as_mixture(write(tmp_path / "o.json", {"format": 1, "value": 3.0, "mixture": WEIGHTS}), "x") == Mixture(
+        WEIGHTS
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,9 @@ def test_weights_of_a_table_are_looked_up_by_name():
 def test_rounded_weights_of_a_table_are_normalized(tmp_path):
     file = write(tmp_path / "m.csv", {"web": 0.333, "code": 0.333, "wiki": 0.333})
     np.testing.assert_allclose(read_mixtures(file, "x")[0].array(), 1 / 3)
+
+
+@pytest.mark.parametrize("number", [{}, {"format": 0}, {"format": 9}])
+def test_an_optimum_of_another_format_is_refused(tmp_path, number):
+    with pytest.raises(InputError, match="optimize"):
+        as_mixture(write(tmp_path / "o.json", {**number, "mixture": WEIGHTS}), "x")

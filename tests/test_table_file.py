@@ -97,3 +97,10 @@ def test_a_column_that_occurs_twice_is_refused_everywhere(tmp_path, column):
             read(tmp_path / "a.csv")
     with pytest.raises(InputError, match=column):
         RunTable(twice)
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])
+def test_a_git_lfs_pointer_is_named(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        RunTable.read(tmp_path / name)

@@ -21,11 +21,11 @@ WITH_CONFIG = {
     "corpus": ("launch", "build_corpus", "tokenize the text; print domains, documents, unique tokens, tokenizer"),
     "mixtures": ("launch", "show_mixtures", "print the baseline mixtures: natural, uniform, temperature, UniMax ..."),
     "plan": (
-        "launch",
+        "pipeline",
         "show_plan",
         "print runs with mixture, N, D, FLOPs, epochs, time and memory; train nothing",
     ),
-    "sweep": ("launch", "sweep", "train the runs; rerun the same command to resume"),
+    "sweep": ("pipeline", "sweep", "train the runs; rerun the same command to resume"),
 }
 COMMANDS = (
     *WITH_CONFIG, "status", "collect", "import", "laws", "fit", "predict", "optimize", "design", "export", "report",
@@ -73,6 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "Progress is saved; rerun the same command to resume" if resumes else "No file was half-written"
         print(f"\nInterrupted. {again}", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "mixscale"):
+            raise
+        print(
+            f"error: `mixscale {words[0]}` needs the package '{package}', which is not installed; "
+            "`pip install 'mixscale[train]'` installs what training needs",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:
         # The reader (head, less) has closed the pipe; without this Python would report it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

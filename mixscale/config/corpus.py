@@ -199,7 +199,7 @@ class Corpus(Validated, section="corpus"):
     """largest share of unreadable records of a source; they are counted and skipped; a larger share is an error"""
     max_lost_text: float = setting(0.01, least=0.0, most=1.0)
     """largest share of a domain's characters that the tokenizer may drop or replace by its unknown token; a larger
-    share is an error. Spaces, case and accents do not count"""
+    share is an error. Spaces, case and accents do not count; line breaks and tabs do"""
     max_record_bytes: int = setting(2**25, least=1)  # largest record (line, row, text file); a larger one is damaged
     workers: int = setting(0, least=0)  # processes; 0: one per core for a large corpus, else only this one
     cache: str = ".cache/mixscale"  # folder of the token stores, one subfolder for each content hash

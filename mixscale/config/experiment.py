@@ -77,7 +77,9 @@ class Experiment(Validated):
         columns = [f"loss/{d}" for d in domains]
         current_K = as_array(self.current, domains, "current") if self.current else None
         costs_T = None if current_K is None else np.zeros(len(domains))
-        return self.constraints.expand(domains, self.train.tokens, current_K, (), domains, columns, costs_T)
+        # Available tokens are those of the target run, so caps on weights follow from its tokens.
+        n_tokens = self.train.like_tokens or self.train.tokens
+        return self.constraints.expand(domains, n_tokens, current_K, (), domains, columns, costs_T)
 
     def _check_seeds(self) -> None:
         """Replicates and verification need seeds of their own: runs with the same seed are the same run."""

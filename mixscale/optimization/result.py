@@ -17,7 +17,7 @@ import numpy as np
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError
 from mixscale.formatting import environment
-from mixscale.io import atomic_write, check_format, json_default
+from mixscale.io import OPTIMUM_FORMAT, atomic_write, check_format, json_default
 from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
 from mixscale.laws.uncertainty import LEVEL
@@ -26,7 +26,6 @@ from mixscale.objective import Objective
 from mixscale.optimization.dual_values import POINT, SolvedConstraint
 from mixscale.optimization.problem import Problem, build_problem
 
-FORMAT = 1  # of the file that `Optimum.save` writes
 SAME = 1e-6  # tolerance for the predictions saved with an optimum, relative to them or, if they are small, to 1
 AGAIN = "run `mixscale optimize` again"
 
@@ -134,7 +133,7 @@ class Optimum:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically, without the fit; InputError if `path` is a folder or lies below a file."""
-        about: dict[str, Any] = {"format": FORMAT}
+        about: dict[str, Any] = {"format": OPTIMUM_FORMAT}
         about |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "problem"}
         about |= {"skill": self.skill.to_json(), "constraints": self.constraints.to_json()}
         with atomic_write(path) as file:
@@ -147,7 +146,7 @@ class Optimum:
             about = json.loads(Path(path).read_text())
             if not isinstance(about, dict) or "mixture" not in about:
                 raise InputError(f"'{path}' is not an optimum; run `mixscale optimize` to make one")
-            check_format(about.pop("format", None), FORMAT, f"optimum '{path}'", AGAIN)
+            check_format(about.pop("format", None), OPTIMUM_FORMAT, f"optimum '{path}'", AGAIN)
             for name in ("mixture", "unconstrained", "current"):
                 about[name] = None if about[name] is None else Mixture(about[name])
             for name in ("mean", "gain", "expected_regret", "violated_by_current", "notes"):

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
+from mixscale.io import SWEEP_FORMAT, check_format
 from mixscale.laws import LawFit
 from mixscale.laws.dataset import USED
 from mixscale.laws.query import query_columns
@@ -124,6 +125,8 @@ class Inputs:
         """
         frame = self.table.final().complete().frame.copy()
         frame["role"] = _filled(frame, "role", "fit")
+        # The mean mixture of a staged run is not the mixture that the law and the other runs are about.
+        frame = frame[frame["role"] != "staged"].reset_index(drop=True)
         frame["origin"] = _filled(frame, "origin", "")
         unknown = pd.Series(-1.0 - np.arange(len(frame)), index=frame.index)
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
@@ -299,6 +302,10 @@ def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
 
 def _json(path: Path) -> Any:
     try:
-        return (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
+        found = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
     except ValueError as error:
         raise InputError(f"'{path}' is not JSON: {error}") from error
+    if found:
+        number = found.get("format") if isinstance(found, dict) else None
+        check_format(number, SWEEP_FORMAT, f"'{path}'", "train the sweep in a new folder: give another --name")
+    return found

@@ -27,14 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from mixscale.config import Experiment, to_json
 from mixscale.errors import InputError
-from mixscale.io import RUNS_CSV, RUNS_PARQUET, atomic_write, check_format
+from mixscale.io import RUNS_CSV, RUNS_PARQUET, SWEEP_FORMAT, atomic_write, check_format
 
 if TYPE_CHECKING:
     from mixscale.data import TokenStore
     from mixscale.run_table import RunTable
 
-FORMAT = 1  # of every JSON file of a sweep; change it when one of them changes its meaning
-LABELS = ("run", "size", "role", "origin")  # columns of the RunTable that come from the manifest
+MANIFEST_COLUMNS = ("run", "size", "role", "origin")  # columns of the RunTable that come from the manifest
 
 Rows = list[dict[str, Any]]  # measurements of one run: columns of the RunTable without the labels
 
@@ -42,7 +41,7 @@ Rows = list[dict[str, Any]]  # measurements of one run: columns of the RunTable 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes `value` and the format number, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT} | to_json(dict(value)), indent=1) + "\n")
+        temporary.write_text(json.dumps({"format": SWEEP_FORMAT} | to_json(dict(value)), indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     found = json.loads(path.read_text())
     number = found.pop("format", None) if isinstance(found, dict) else None
-    check_format(number, FORMAT, f"'{path}'", "train the sweep in a new folder: give another --name or --output")
+    check_format(number, SWEEP_FORMAT, f"'{path}'", "train the sweep in a new folder: give another --name or --output")
     return found
 
 
@@ -125,13 +124,13 @@ def collect(directory: Path) -> RunTable:
     rows = []
     for planned in read_manifests(directory):
         if ended(directory, planned["run"]):
-            labels = {name: planned[name] for name in LABELS}
+            labels = {name: planned[name] for name in MANIFEST_COLUMNS}
             rows += [{**row, **labels} for row in read_rows(directory, planned["run"])]
     if not rows:
         raise InputError(f"no run in '{directory}' has ended yet; train them with `mixscale sweep CONFIG`")
     frame = pd.DataFrame(rows)
-    middle = [c for c in frame.columns if c not in (*LABELS, "seconds")]
-    table = RunTable(frame[[*LABELS, *middle, "seconds"]])
+    middle = [c for c in frame.columns if c not in (*MANIFEST_COLUMNS, "seconds")]
+    table = RunTable(frame[[*MANIFEST_COLUMNS, *middle, "seconds"]])
     table.write(directory / RUNS_CSV)
     table.write(directory / RUNS_PARQUET)
     return table

@@ -22,7 +22,7 @@ from mixscale.mixtures import baselines
 from mixscale.mixtures.designs import draw, rounded
 from mixscale.mixtures.schedule import Constant, Schedule, Staged
 from mixscale.models import count_parameters, flops_per_token
-from mixscale.sweeps.directory import LABELS, read_json, write_json
+from mixscale.sweeps.directory import MANIFEST_COLUMNS, read_json, write_json
 from mixscale.training.pretrained import is_hugging_face, load_parent
 from mixscale.training.run import Run, segments, steps_of
 
@@ -121,7 +121,8 @@ def save_plan(directory: Path, name: str, planned: list[Planned], store: TokenSt
     ]
     before = read_json(path)["runs"] if path.exists() else runs
     write_json(path, {"runs": runs})
-    return [[run[name] for name in LABELS] for run in before] != [[run[name] for name in LABELS] for run in runs]
+    known, new = ([[run[name] for name in MANIFEST_COLUMNS] for run in of] for of in (before, runs))
+    return known != new
 
 
 def flops(run: Run, store: TokenStore) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mixscale.training import Progress
 
 ATTEMPTS = 3  # failures in a row without progress after which a run is given up
-NOTE_SECONDS = 5.0  # between two writes of a run's progress
+PROGRESS_SECONDS = 5.0  # between two writes of a run's progress
 
 
 class Stage(StrEnum):
@@ -208,6 +208,6 @@ class ProgressWriter:
         else:
             progress = replace(progress, done=message.done, tokens=progress.tokens + message.tokens, at=now)
         self._progress[message.run] = progress
-        if now - self._written.get(message.run, 0.0) >= NOTE_SECONDS:
+        if now - self._written.get(message.run, 0.0) >= PROGRESS_SECONDS:
             self._written[message.run] = now
             progress.write(run_directory(self._directory, message.run))

@@ -102,6 +102,7 @@ def test_a_vmapped_population_equals_its_runs():
         assert_close(jax.tree.map(lambda x, r=r: x[r], gradients), gradient, 1e-5)
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("mesh", [(4, 2), (1, 2)])
 def test_sharding_keeps_the_loss_and_never_gathers_weights(reference, mesh):
     """Batch over four devices, heads, hidden units and vocabulary over two."""

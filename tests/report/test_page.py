@@ -23,7 +23,7 @@ VOID = {"meta", "img", "br"}
 
 @pytest.fixture(scope="module")
 def written(planted):
-    (planted.folder / "experiment.json").write_text(json.dumps({"name": "quick <b>start</b>", "seed": 0}))
+    (planted.folder / "experiment.json").write_text(json.dumps({"format": 1, "name": "quick <b>start</b>", "seed": 0}))
     return report.write(planted.folder)
 
 

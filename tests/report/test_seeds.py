@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.report import Inputs, analyse, load
-from mixscale.report.comparison import new_seeds
+from mixscale.report.comparison import new_seeds, seed_noise
 from mixscale.report.statistics import UNKNOWN, NewSeeds, Noise
 from mixscale.run_table import RunTable
 
@@ -93,3 +94,12 @@ def test_intervals_of_verification_runs_include_seed_noise(planted):
     frame = inputs.table.frame.assign(seed=inputs.table.frame["seed"].replace(dict.fromkeys(planted.seeds, 0)))
     known = analyse(Inputs(RunTable(frame), inputs.fit, inputs.optimum)).candidates["optimum"].objective
     assert known.of_run == known.of_mean == known.interval
+
+
+def test_staged_runs_do_not_count_as_runs_of_their_mean_mixture(planted):
+    inputs = load(planted.folder)
+    fitted = planted.frame[planted.frame["role"] == "fit"].head(2)
+    losses = [column for column in fitted if column.startswith("loss/")]
+    staged = fitted.assign(run=["s0", "s1"], role="staged", seed=77, **{c: fitted[c] + 1.0 for c in losses})
+    table = RunTable(pd.concat([planted.frame, staged], ignore_index=True))
+    assert seed_noise(dataclasses.replace(inputs, table=table)) == seed_noise(inputs)

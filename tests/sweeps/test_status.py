@@ -64,10 +64,10 @@ def test_speed_excludes_the_first_dispatch_which_compiles(half_done, monkeypatch
     with claimed(run_directory(directory, run)):
         for done in (8, 12, 16, 20):
             writer(Progress(run, done, 40, 1000))
-            clock[0] += run_state.NOTE_SECONDS
+            clock[0] += run_state.PROGRESS_SECONDS
         (found,) = run_states(directory, [run])
     assert found.stage is Stage.RUNNING
-    assert found.progress.steps_per_second == pytest.approx(4 / run_state.NOTE_SECONDS)
+    assert found.progress.steps_per_second == pytest.approx(4 / run_state.PROGRESS_SECONDS)
     assert found.progress.tokens == 3000
 
 
