@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from mixscale.documents import named_weights, parse_json
 from mixscale.errors import InputError
 from mixscale.io import OPTIMUM_FORMAT, check_format
 from mixscale.mixture import Mixture
@@ -107,26 +106,18 @@ def _pairs(words: Sequence[str]) -> dict[str, float]:
     return dict(zip(names, weights, strict=True))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which each name may occur once."""
-    names = [name for name, _ in pairs]
-    if repeated := next((n for n in names if names.count(n) > 1), None):
-        raise ValueError(f"'{repeated}' occurs twice")
-    return dict(pairs)
-
-
 def _json_weights(file: Path) -> dict[str, float]:
     """Weights by domain, or those under `mixture` of an optimum."""
     try:
-        content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_unique)
-        if isinstance(content, dict):
-            nested = content.get("mixture")
-            if isinstance(nested, dict):
-                check_format(
-                    content.get("format"), OPTIMUM_FORMAT, f"optimum '{file}'", "run `mixscale optimize` again"
-                )
-            return {str(d): float(w) for d, w in (nested if isinstance(nested, dict) else content).items()}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        written = parse_json(file.read_text("utf-8-sig"), "the file")
+        content = named_weights(written, "the file")
+        if content:
+            nested = named_weights(content.get("mixture"), "mixture")
+            if nested is not None:
+                remedy = "run `mixscale optimize` again"
+                check_format(content.get("format"), OPTIMUM_FORMAT, f"optimum '{file}'", remedy)
+            return {str(d): float(w) for d, w in (content if nested is None else nested).items()}
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"'{file}' is not a mixture: {error}") from error
     example = '{"web": 0.7, "code": 0.3}'
     raise InputError(f"'{file}' is not a mixture; write weights by domain, such as {example}")

@@ -157,9 +157,10 @@ def test_the_page_has_no_empty_table_of_removed_documents(written):
 def test_a_corpus_of_another_layout_is_refused(written, tmp_path):
     folder = tmp_path / "old"
     shutil.copytree(written.parent, folder, ignore=shutil.ignore_patterns("figures"))
-    (folder / "corpus.json").write_text(json.dumps([{"domain": "a"}]))
-    with pytest.raises(InputError, match=r"corpus\.json' has no list 'domains'"):
-        report.load(folder)
+    for content in ([{"domain": "a"}], {"domains": []}, {"format": 0, "domains": []}, {"format": 1}):
+        (folder / "corpus.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"corpus\.json"):
+            report.load(folder)
 
 
 @pytest.fixture(scope="module")
