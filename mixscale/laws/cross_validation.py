@@ -124,6 +124,12 @@ def _crossed(larger: Split, by_mixture: Split) -> Split:
     folds = len(by_mixture.kept_FxR)
     kept_FxR = (larger.kept_FxR[:, None] * by_mixture.kept_FxR).reshape(-1, len(larger.fold_R))
     fold_R = np.where(larger.tested_R, larger.fold_R * folds + by_mixture.fold_R, -1)
+    fold_R[~kept_FxR.any(axis=1)[fold_R]] = -1  # nothing is left to fit
+    if not (fold_R >= 0).any():
+        raise InputError(
+            "predictions at a larger n_params of unseen mixtures cannot be tested: no row has another mixture and a "
+            "smaller size; hold out mixtures instead (--holdout mixtures)"
+        )
     testing_F, fold_N = np.unique(fold_R[fold_R >= 0], return_inverse=True)
     fold_R[fold_R >= 0] = fold_N
     return Split(kept_FxR[testing_F], fold_R, by_mixture.count_R)

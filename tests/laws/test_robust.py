@@ -8,6 +8,7 @@ from mixscale import laws, predict
 from mixscale.cli import main
 from mixscale.errors import InputError
 from mixscale.laws import cross_validation, gp, uncertainty
+from mixscale.laws.dataset import build_dataset
 from mixscale.run_table import RunTable
 
 from .conftest import DOMAINS, planted_table
@@ -172,3 +173,12 @@ def test_run_with_weights_of_another_mixture_is_named(noisy_table):
     frame.loc[at, ["mix/code", "mix/web"]] = frame.loc[at, ["mix/web", "mix/code"]].to_list()
     [note] = [note for note in laws.fit(RunTable(frame), "effective", bootstrap=2).notes if "expects about" in note]
     assert f"run 'r{at}' has loss/" in note
+
+
+def test_folds_that_leave_nothing_to_fit_are_left_out():
+    frame = planted_table("effective-scale", runs=5).frame.query("n_tokens == 1e8")
+    rows = frame[(frame["mix/web"] == 1) | (frame["n_params"] == frame["n_params"].max())]
+    split = cross_validation.make_split(build_dataset(RunTable(rows), True, None), "both", 0)
+    assert split.kept_FxR.any(axis=1).all()
+    assert (split.fold_R[rows["mix/web"] == 1] < 0).all()
+    assert (split.fold_R[rows["mix/web"] < 1] >= 0).all()
