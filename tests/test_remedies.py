@@ -22,7 +22,7 @@ FOREIGN = {  # options of other programs, in documents and exports
     "all", "deselect", "docs", "only", "again", "quick", "methods", "out", "folder", "megabytes", "runs", "partition",
     "time",
     "signal", "logdir", "optimizer", "widths", "learning-rates", "help", "version", "blend", "data-path", "long",
-    "data-args-path", "OPTION", "option.NAME", "option", "FIELD", "file-format", "head", "no",
+    "data-args-path", "OPTION", "option.NAME", "option", "FIELD", "file-format", "head", "no", "ultra",
     "xla-gpu-deterministic-ops", "xla-cpu-multi-thread-eigen",
 }  # fmt: skip
 
