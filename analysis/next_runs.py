@@ -32,6 +32,7 @@ from mixscale.laws.families import LAWS, Points
 from mixscale.laws.result import LawFit
 from mixscale.mixtures.acquisition import law_prior, next_runs
 from mixscale.mixtures.designs import optimal_subset
+from mixscale.plots.runs import objective
 from mixscale.run_table import RunTable
 
 
@@ -89,7 +90,7 @@ def olmix(data: Path) -> RunTable:
     """The mean of its 110 metrics as the only target."""
     folder = data / "olmix_dclm"
     table = importers.olmix(folder / "dclm_ratios.csv", folder / "dclm_metrics.csv")
-    mean_R = table.frame[list(table.targets)].mean(axis=1)
+    _, mean_R = objective(table)
     return RunTable(table.frame.drop(columns=list(table.targets)).assign(**{"loss/mean": mean_R}))
 
 
@@ -175,8 +176,7 @@ def first_runs(h_RxK: np.ndarray, count: int, rng: np.random.Generator) -> np.nd
 def step(study: Study, fit: LawFit, table: RunTable, rest: np.ndarray, way: str, rng) -> tuple[dict, np.ndarray]:
     """What one fit is worth, and the batch that follows it."""
     h_RxK = table.mixtures_RxK
-    predicted_R = fit.predict(h_RxK).mean(axis=1)
-    true_R = table.frame[list(table.targets)].mean(axis=1).to_numpy()
+    predicted_R, (_, true_R) = fit.mean_objective().mean(fit.predict(h_RxK)), objective(table)
     after = next_runs(fit, min(study.batch, len(rest)), candidates=h_RxK[rest], among=h_RxK)
     tenth_R = np.argsort(true_R)[: len(true_R) // 10]
     row = {

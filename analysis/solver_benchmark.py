@@ -98,7 +98,7 @@ class Slsqp:
 
     def __init__(self, problem: Problem):
         self.problem, fit = problem, problem.fit
-        weight_T, unit_T = problem.objective.weight_T, problem.unit_T
+        value, unit_T = problem.objective.value, problem.unit_T
         n, d, unique_K = problem.points.n_R, problem.points.d_R, problem.points.u_RxK
 
         def costs(h_K, theta_TxP):
@@ -106,7 +106,7 @@ class Slsqp:
             return jax.vmap(lambda theta_P: fit.family.f(theta_P, points)[0])(theta_TxP) * unit_T + problem.offset_T
 
         self.costs = jax.jit(costs)
-        self.value = jax.jit(jax.value_and_grad(lambda h_K, theta_TxP: weight_T @ costs(h_K, theta_TxP)))
+        self.value = jax.jit(jax.value_and_grad(lambda h_K, theta_TxP: value(costs(h_K, theta_TxP))))
         self.target = jax.jit(
             jax.value_and_grad(lambda h_K, theta_TxP, index: costs(h_K, theta_TxP)[index]), static_argnums=2
         )

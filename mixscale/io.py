@@ -14,11 +14,16 @@ from typing import Any, Literal
 from mixscale.errors import InputError
 
 RUNS_CSV, RUNS_PARQUET = "runs.csv", "runs.parquet"
-FIT_FOLDER, OPTIMUM_FILE, PARETO_FILE = "fit", "optimum.json", "pareto.csv"
-OPTIMUM_FORMAT = 1  # of an optimum's file
+FIT_FOLDER, OPTIMUM_FILE = "fit", "optimum.json"
+OPTIMUM_FORMAT = 2  # of an optimum's file
 SWEEP_FORMAT = 1  # of every JSON file of a sweep; change it when one of them changes its meaning
 DIAGNOSTICS_FILE = "diagnostics.csv"
 RESULT_FILE, SUMMARY_FILE, REPORT_FILE = "result.json", "summary.txt", "report.html"
+
+
+def front_file(optimum: Path) -> Path:
+    """The Pareto front that belongs to an optimum: pareto.csv for optimum.json, OTHER.pareto.csv for OTHER.json."""
+    return optimum.with_name("pareto.csv" if optimum.name == OPTIMUM_FILE else f"{optimum.stem}.pareto.csv")
 
 
 class Status(StrEnum):

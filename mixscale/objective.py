@@ -1,8 +1,8 @@
 """`Objective`: the number that a mixture minimizes; computed only here. Knows neither laws nor solvers.
 
 You write an `Objective`; `Objective.bind` joins it to the targets of a table or fit. The `BoundObjective` computes its
-value, interval, name and best mixture of a grid, and its rows for a solver. A target times its sign is a *cost*: lower
-is better, also for a score. `optimization.Problem` adds what costs are measured from.
+value, mean, interval, name and best mixture of a grid, and its rows for a solver. A target times its sign is a *cost*:
+lower is better, also for a score. `optimization.Problem` adds what costs are measured from.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mixscale.validation import Validated, setting
 
 Kind = Literal["mean", "worst", "guardrails"]
 Robust = Literal["point", "mean", "quantile", "worst"]
+Array = np.ndarray | float
 LEVEL = 0.9
 
 
@@ -64,27 +65,29 @@ class Objective(Validated, section="objective"):
         """Costs are relative to the current mixture, to each target's own best, or to zero (None)."""
         return "current" if self.kind == "guardrails" else self.relative_to
 
-    def bind(
-        self, targets: Sequence[str], columns: Sequence[str], noise_T: np.ndarray | None = None
-    ) -> BoundObjective:
+    def bind(self, columns: Sequence[str], noise_T: Array = 0.0, kl_weight: float = 0.0) -> BoundObjective:
         """The objective over these targets.
 
         Args:
-            targets: bare names (`code`). columns: with their prefix (`loss/code`), which gives the sign.
-            noise_T: seed noise of each target, for guardrails.
+            columns: names of the targets with their prefix (`loss/code`), which gives the sign.
+            noise_T: seed noise of each target, for guardrails. kl_weight: of the divergence from a prior.
 
         Raises:
             InputError: a weight or guardrail names another target.
         """
+        targets = [c.split("/", 1)[-1] for c in columns]
         slope_T = np.zeros(len(targets))
         for name, slope in self.guardrails.items():
             slope_T[target_index(name, targets, columns, "objective.guardrails: ")] += slope
         weights: Mapping[str, float] = self.weights
         if not weights and self.guardrails and not slope_T.all():
             weights = {target: 1.0 for target, slope in zip(targets, slope_T, strict=True) if not slope}
-        noise_T = np.zeros(len(targets)) if noise_T is None else np.asarray(noise_T, dtype=np.float64)
-        weight_T, sign_T = target_weights(targets, columns, weights), np.array([sign_of(c) for c in columns])
-        return BoundObjective(self, tuple(targets), sign_T, weight_T, slope_T, noise_T)
+        weight_T = np.zeros(len(targets))
+        for name, weight in weights.items():
+            weight_T[target_index(name, targets, columns)] += weight
+        weight_T = weight_T / weight_T.sum() if weights else np.full(len(targets), 1 / len(targets))
+        sign_T, noise_T = np.array([sign_of(c) for c in columns]), np.zeros(len(targets)) + noise_T
+        return BoundObjective(self, tuple(targets), sign_T, weight_T, slope_T, noise_T, kl_weight)
 
     def tail(self, count: int) -> float:
         """Number of worst scenarios, of `count`, that determine the value; fractional for a quantile."""
@@ -98,18 +101,12 @@ class Objective(Validated, section="objective"):
             return tail_mean(value_SxQ, self.tail(count or len(value_SxQ)))
         return value_SxQ.mean(axis=0)
 
-    def describe(self) -> str:
-        """A phrase such as 'the weighted mean over targets'."""
-        inner = {
-            "mean": "the weighted mean over targets" if self.weights else "the mean over targets",
-            "worst": "the worst target",
-            "guardrails": "the mean over targets relative to the current mixture, with guardrails",
-        }[self.kind]
-        since = {"current": " relative to the current mixture", "best": " relative to its own best"}
-        inner += since.get(self.relative_to or "", "") if self.kind == "worst" else ""
-        return inner + {
-            "point": "", "mean": ", mean over the bootstrap laws", "worst": ", for the worst bootstrap law",
-            "quantile": f", mean over the worst {1 - self.level:.0%} of the bootstrap laws (CVaR)",
+    @property
+    def robust_suffix(self) -> str:
+        """What follows the name of the objective that is solved for; empty for the fitted law."""
+        return {
+            "point": "", "mean": ", averaged over the bootstrap laws", "worst": ", for the worst bootstrap law",
+            "quantile": f", averaged over the worst {1 - self.level:.0%} of the bootstrap laws",
         }[self.robust]  # fmt: skip
 
 
@@ -143,6 +140,7 @@ class BoundObjective:
     weight_T: np.ndarray  # sums to one
     slope_T: np.ndarray  # slope_T, noise_T: of the guardrails
     noise_T: np.ndarray
+    kl_weight: float = 0.0  # of the divergence from the prior, a penalty
 
     @property
     def weights(self) -> dict[str, float]:
@@ -154,21 +152,32 @@ class BoundObjective:
         return not np.allclose(self.weight_T, self.weight_T[0])
 
     @property
-    def plain(self) -> bool:
-        """Whether it is the mean over targets of equal weight."""
-        return self.objective.kind == "mean" and not self.weighted
+    def name(self) -> str:
+        """Name of its value on an axis or in a table, without `Objective.robust_suffix`."""
+        above = {None: "", "current": " above current", "best": " above its own best"}[self.objective.reference]
+        if self.objective.kind == "worst":
+            worst = "worst loss" if self.losses_only else "worst target (scores negated)"
+            return f"{'weighted ' * self.weighted}{worst}{above}"
+        return f"{self.mean_name}{above}{', with guardrails' if self.objective.kind == 'guardrails' else ''}"
 
     @property
-    def name(self) -> str:
-        """Name of its value on an axis or in a table."""
-        kind, losses_only = self.objective.kind, (self.sign_T > 0).all()
-        if kind == "worst":
-            since = {None: "", "current": " above current", "best": " above its own best"}[self.objective.reference]
-            name = f"worst {'loss' if losses_only else 'target (scores negated)'}{since}"
-        else:
-            name = "mean loss" if losses_only else "mean objective (scores negated)"
-        name = f"weighted {name}" if self.weighted else name
-        return f"{name} above current, with guardrails" if kind == "guardrails" else name
+    def mean_name(self) -> str:
+        """Name of `mean`."""
+        mean = "mean loss" if self.losses_only else "mean objective (scores negated)"
+        return f"{'weighted ' * self.weighted}{mean}"
+
+    @property
+    def losses_only(self) -> bool:
+        return bool((self.sign_T > 0).all())
+
+    @cached_property
+    def coef_T(self) -> np.ndarray:
+        """Coefficients of `mean`: the weights, negative for a score."""
+        return self.sign_T * self.weight_T
+
+    def mean(self, y_RxT: np.ndarray) -> np.ndarray:
+        """Weighted mean of measured or predicted losses, scores negated: the leading axes, (R,)."""
+        return y_RxT @ self.coef_T
 
     @cached_property
     def counted_T(self) -> np.ndarray:
@@ -179,17 +188,20 @@ class BoundObjective:
     def _factor_T(self) -> np.ndarray:
         return self.weight_T[self.counted_T] / self.weight_T[self.counted_T].mean()
 
-    def value(self, cost_SxQxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
-        """Value of each scenario's costs: the leading axes, (S, Q)."""
-        rise_SxQxT = cost_SxQxT - reference
+    def value(self, cost_SxQxT: np.ndarray, reference: Array = 0.0, divergence_Q: Array = 0.0) -> np.ndarray:
+        """Value of each scenario's costs, with the penalty for a divergence: the leading axes, (S, Q)."""
+        rise_SxQxT, value_SxQ = cost_SxQxT - reference, self.penalty(divergence_Q)
         if self.objective.kind == "worst":
-            return (self._factor_T * rise_SxQxT[..., self.counted_T]).max(axis=-1)
-        value_SxQ = rise_SxQxT @ self.weight_T
+            return (self._factor_T * rise_SxQxT[..., self.counted_T]).max(axis=-1) + value_SxQ
         if self.objective.kind == "guardrails":
-            value_SxQ = value_SxQ + np.maximum(rise_SxQxT - self.noise_T, 0.0) @ self.slope_T
-        return value_SxQ
+            value_SxQ = np.maximum(rise_SxQxT - self.noise_T, 0.0) @ self.slope_T + value_SxQ
+        return rise_SxQxT @ self.weight_T + value_SxQ
 
-    def observed(self, y_RxT: np.ndarray, reference: np.ndarray | float = 0.0) -> np.ndarray:
+    def penalty(self, divergence_Q: Array) -> Array:
+        """What a divergence from the prior adds to the value."""
+        return self.kl_weight * divergence_Q
+
+    def observed(self, y_RxT: np.ndarray, reference: Array = 0.0) -> np.ndarray:
         """Value of measured or predicted losses, shape (R,); a target without weight may be NaN."""
         idle_T = (self.weight_T == 0) & (self.slope_T == 0)
         return self.value(np.where(idle_T, 0.0, y_RxT * self.sign_T), np.where(idle_T, 0.0, reference))
@@ -207,7 +219,7 @@ class BoundObjective:
         low_QxT: np.ndarray,
         high_QxT: np.ndarray,
         level: float,
-        reference: np.ndarray | float = 0.0,
+        reference: Array = 0.0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Value of predicted losses and its interval for a new run: (value, low, high), each (Q,).
 
@@ -279,17 +291,3 @@ def target_index(name: str, targets: Sequence[str], columns: Sequence[str], wher
     if bare not in targets:
         raise InputError(f"{where}target '{name}' was not fitted{did_you_mean(name, targets)}")
     return list(targets).index(bare)
-
-
-def target_weights(targets: Sequence[str], columns: Sequence[str], weights: Mapping[str, float] | None) -> np.ndarray:
-    """Normalized weights of the targets, (T,), all equal if none is given; InputError if they are not weights."""
-    if not weights:
-        return np.full(len(targets), 1 / len(targets))
-    weight_T = np.zeros(len(targets))
-    for name, value in weights.items():
-        if not (np.isfinite(value) and value >= 0):
-            raise InputError(f"target '{name}' has weight {value}; weights of targets are finite and non-negative")
-        weight_T[target_index(name, targets, columns)] += value
-    if weight_T.sum() == 0:
-        raise InputError("all weights of targets are zero; at least one must be positive")
-    return weight_T / weight_T.sum()

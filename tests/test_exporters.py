@@ -9,6 +9,7 @@ import yaml
 from mixscale.cli import main
 from mixscale.errors import InputError
 from mixscale.interop import exporters
+from mixscale.io import OPTIMUM_FORMAT
 from mixscale.mixture import Mixture
 
 RNG = np.random.default_rng(3)
@@ -107,7 +108,7 @@ def test_trainers_that_draw_examples_get_the_same_shares_of_tokens():
 
 
 def test_plain_files_keep_domains_of_weight_zero_and_can_be_read(tmp_path, capsys):
-    (tmp_path / "optimum.json").write_text(json.dumps({"format": 1, "mixture": dict(MIXTURE)}))
+    (tmp_path / "optimum.json").write_text(json.dumps({"format": OPTIMUM_FORMAT, "mixture": dict(MIXTURE)}))
     assert main(["export", str(tmp_path / "optimum.json"), "--to", "json", "--out", str(tmp_path / "m.json")]) == 0
     capsys.readouterr()
     assert main(["export", str(tmp_path / "m.json"), "--to", "yaml"]) == 0

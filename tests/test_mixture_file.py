@@ -9,6 +9,7 @@ import pytest
 from mixscale.cli import main
 from mixscale.config import Design
 from mixscale.errors import InputError
+from mixscale.io import OPTIMUM_FORMAT
 from mixscale.mixture import Mixture
 from mixscale.mixture_file import as_mixture, read_mixtures, table_weights
 from mixscale.mixtures.designs import draw
@@ -46,9 +47,8 @@ def test_nothing_is_no_mixture_and_a_mixture_is_itself():
 
 
 def test_an_optimum_file_is_read_as_its_mixture(tmp_path):
-    assert as_mixture(write(tmp_path / "o.json", {"format": 1, "value": 3.0, "mixture": WEIGHTS}), "x") == Mixture(
-        WEIGHTS
-    )
+    optimum = {"format": OPTIMUM_FORMAT, "value": 3.0, "mixture": WEIGHTS}
+    assert as_mixture(write(tmp_path / "o.json", optimum), "x") == Mixture(WEIGHTS)
 
 
 @pytest.mark.parametrize(

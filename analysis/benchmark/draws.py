@@ -19,7 +19,7 @@ PART = 100_000
 
 
 def against_draws(fit: LawFit, constraints: Constraints, current: dict[str, float], n_tokens: float) -> dict:
-    """By how much the optimum's goal lies below that of the best draw, as the negative `excess`; draws as `trials`."""
+    """The optimum's objective minus that of the best draw as `excess`, and the number of draws as `trials`."""
     began = time.perf_counter()
     best = optimize(fit, constraints=constraints, current=current, n_tokens=n_tokens)
     current_K = np.array([current[domain] for domain in fit.domains])

@@ -191,7 +191,7 @@ def timings(found: pd.DataFrame) -> pd.DataFrame:
     if len(rows) == 0:
         return pd.DataFrame()
     frame = rows.pivot_table(index="split", columns="part", values="seconds", sort=False)
-    names = {"split": "question", "first": "seconds, with compilation", "again": "seconds, again"}
+    names = {"split": "task", "first": "seconds, with compilation", "again": "seconds, again"}
     return frame.reset_index().rename(columns=names)
 
 
@@ -202,7 +202,7 @@ def draws(found: pd.DataFrame) -> pd.DataFrame:
     names = {
         "split": "optimum under",
         "trials": "draws that keep them",
-        "excess": "its goal minus that of the best draw",
+        "excess": "its objective minus that of the best draw",
     }
     return rows[list(names)].rename(columns=names)
 

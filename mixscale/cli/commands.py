@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from mixscale.constraints import Constraints
 from mixscale.errors import InputError, listed
 from mixscale.interop.exporters import EXPORTERS
-from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, PARETO_FILE, RUNS_CSV, atomic_write, check_output
+from mixscale.io import DIAGNOSTICS_FILE, OPTIMUM_FILE, RUNS_CSV, atomic_write, check_output, front_file
 from mixscale.objective import Objective
 
 Runs = Annotated[Positional[Path], arg(metavar="RUNS")]
@@ -165,10 +165,11 @@ def fit(
     fitted.save(out)
     print(f"{fitted.summary()}\n\nfit saved to {out}")
     if diagnose:
-        found = fitted.diagnostics()
-        found.table().to_csv(out / DIAGNOSTICS_FILE, index=False)
-        (out / DIAGNOSTICS_FILE).with_suffix(".txt").write_text(found.summary() + "\n", encoding="utf-8")
-        print(f"\n{found.summary()}\ndiagnostics saved to {out / DIAGNOSTICS_FILE}")
+        found, file = fitted.diagnostics(), out / DIAGNOSTICS_FILE
+        with atomic_write(file) as table, atomic_write(file.with_suffix(".txt")) as text:
+            found.table().to_csv(table, index=False)
+            text.write_text(found.summary() + "\n", encoding="utf-8")
+        print(f"\n{found.summary()}\ndiagnostics saved to {file}")
 
 
 def laws() -> None:
@@ -232,7 +233,8 @@ def optimize(
     Args:
         fit: folder written by `mixscale fit`.
         current: the mixture in use: `--current web 0.5 code 0.5`, or a JSON or CSV file.
-        pareto: two targets; writes their Pareto front to pareto.csv, next to the optimum.
+        pareto: two targets; writes their Pareto front next to the optimum, to pareto.csv or, for --out NAME.json, to
+            NAME.pareto.csv.
         points: number of mixtures on the Pareto front.
         n_params: N of the target run, if the law uses it.
         n_tokens: D of the target run, if the law uses it or available tokens are given.
@@ -251,12 +253,13 @@ def optimize(
     solved.save(path)
     print(f"{solved.summary()}\n\noptimum saved to {path}")
     # The front of an earlier problem does not belong to this optimum.
-    path.with_name(PARETO_FILE).unlink(missing_ok=True)
+    (file := front_file(path)).unlink(missing_ok=True)
     if pareto:
         front = optimization.pareto(fitted, *pareto, constraints, points, **scale)
-        front.to_csv(path.with_name(PARETO_FILE), index=False)
+        with atomic_write(file) as temporary:
+            front.to_csv(temporary, index=False)
         print(f"\n{front.to_string(index=False, float_format=lambda v: f'{v:.4f}')}")
-        print(f"\nPareto front of {pareto[0]} (first) and {pareto[1]} (second) saved to {path.with_name(PARETO_FILE)}")
+        print(f"\nPareto front of {pareto[0]} (first) and {pareto[1]} (second) saved to {file}")
 
 
 def design(

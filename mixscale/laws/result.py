@@ -30,7 +30,7 @@ from mixscale.laws.families import Law, Points
 from mixscale.laws.query import build_query, query_columns
 from mixscale.laws.skill import MIN_MIXTURES, Skill
 from mixscale.laws.uncertainty import DEFAULT_INTERVAL, INTERVALS, LEVEL
-from mixscale.objective import sign_of, target_weights
+from mixscale.objective import BoundObjective, Objective
 
 ARRAYS = (
     "theta_TxP", "sigma_T", "theta_SxTxP", "oof_pred_TxR", "oof_bootstrap_VxTxR", "oof_extrapolation_TxR", "slopes_2xT"
@@ -76,11 +76,6 @@ class LawFit:
     @property
     def targets(self) -> tuple[str, ...]:
         return self.dataset.targets
-
-    @property
-    def signs_T(self) -> np.ndarray:
-        """1 where lower is better, -1 for a score: the factor of each target in an objective, shape (T,)."""
-        return np.array([sign_of(c) for c in self.dataset.columns])
 
     @property
     def uses_scale(self) -> bool:
@@ -144,9 +139,9 @@ class LawFit:
         its interval, and others do.
 
         Args:
-            weights: of the targets, as in `target_weights`. scale: n_params, n_tokens and unique_tokens.
+            weights: of the targets, as in `mean_objective`. scale: n_params, n_tokens and unique_tokens.
         """
-        weight_T = self.signs_T * self.target_weights(weights)
+        weight_T = self.mean_objective(weights).coef_T
         (mean_Q,), (half_Q,) = self._calibrated("half_width", weight_T[None], self.points(h_QxK, **scale), level)
         return mean_Q, mean_Q - half_Q, mean_Q + half_Q
 
@@ -157,11 +152,11 @@ class LawFit:
         """
         points, each_TxT = self.points(h_1xK, **scale), np.eye(len(self.targets))
         _, factor_Tx1 = self._calibrated("widening", each_TxT, points, level)
-        return max(1.0, float(self.target_weights(weights) @ factor_Tx1[:, 0]))
+        return max(1.0, float(self.mean_objective(weights).weight_T @ factor_Tx1[:, 0]))
 
-    def target_weights(self, weights: Mapping[str, float] | None) -> np.ndarray:
-        """Checked weights in the order of `targets`, as `mixscale.objective.target_weights`, shape (T,)."""
-        return target_weights(self.targets, self.dataset.columns, weights)
+    def mean_objective(self, weights: Mapping[str, float] | None = None) -> BoundObjective:
+        """The mean of the targets with these weights, all equal if none is given; InputError if one is unknown."""
+        return Objective(dict(weights or {})).bind(self.dataset.columns)
 
     def predict_table(
         self, frame: pd.DataFrame, level: float = LEVEL, problems: Mapping[int, str] | None = None
@@ -221,7 +216,7 @@ class LawFit:
         oof_pred_TxR = self.oof_pred_TxR if self.mixture_oof_TxR is None else self.mixture_oof_TxR
         tested_R = np.isfinite(oof_pred_TxR).all(axis=0)
         centre_RxT = self.at_rows(np.unique(dataset.points.h_RxK, axis=0).mean(axis=0))
-        of = objective or (lambda y_RxT: y_RxT @ (self.signs_T / len(self.targets)))
+        of = objective or self.mean_objective().mean
         y_R, oof_R, centre_R = (of(y_RxT)[tested_R] for y_RxT in (dataset.y_TxR.T, oof_pred_TxR.T, centre_RxT))
         first_G = np.unique(dataset.group_R, return_index=True)[1]
         count_G = hull_weights(dataset.points.h_RxK[first_G], np.arange(len(first_G)))

@@ -26,6 +26,7 @@ from mixscale.mixture import Mixture
 from mixscale.mixtures.candidates import around, corners, distinct, near_hull, within
 from mixscale.mixtures.designs import Prior, rounded, smooth_covariance
 from mixscale.mixtures.information import Uncertainty, choose
+from mixscale.objective import BoundObjective
 
 FLOPS = 6.0  # for each parameter and token, forward and backward (Kaplan et al. 2020)
 OFFERED = 400  # size that sets how many mixtures are generated, if no candidates are given
@@ -44,7 +45,7 @@ MIN_RESIDUAL = 0.2  # smallest share of the variance of held-out residuals due t
 class Query:
     """Of the optimum: the objective, its bounds, and size and tokens for a law with scale."""
 
-    weight_T: np.ndarray  # of the targets, negative for a score
+    objective: BoundObjective  # the mean of the targets
     low_K: np.ndarray
     high_K: np.ndarray
     n_params: float | None
@@ -58,11 +59,11 @@ class Query:
         for name, value in (("n_params", n_params), ("n_tokens", n_tokens)):
             if fit.uses_scale and value is None:
                 raise InputError(f"law '{fit.law}' uses scale; give {name} of the target run")
-        return cls(fit.signs_T * fit.target_weights(weights), low_K, high_K, n_params, n_tokens)
+        return cls(fit.mean_objective(weights), low_K, high_K, n_params, n_tokens)
 
-    def objective(self, fit: LawFit, h_QxK: np.ndarray) -> np.ndarray:
+    def values(self, fit: LawFit, h_QxK: np.ndarray) -> np.ndarray:
         """Objective of each mixture by each draw, shape (S, Q)."""
-        return fit.draws(h_QxK, self.n_params, self.n_tokens) @ self.weight_T
+        return self.objective.mean(fit.draws(h_QxK, self.n_params, self.n_tokens))
 
 
 def next_runs(
@@ -163,7 +164,7 @@ def optimum_samples(fit: LawFit, query: Query, among, rng) -> tuple[np.ndarray, 
     """Mixtures that may be the optimum, the present one first, and the share of draws that prefer each."""
     if among is not None:
         h_QxK = distinct(np.atleast_2d(np.asarray(among, dtype=np.float64)), 9)
-        value_SxQ, spread = query.objective(fit, h_QxK), len(h_QxK)
+        value_SxQ, spread = query.values(fit, h_QxK), len(h_QxK)
     else:
         h_QxK, value_SxQ, spread = _searched(fit, query, rng)
     # Runners-up count as well: if all draws agree on the best, it is compared with them.
@@ -184,7 +185,7 @@ def _searched(fit: LawFit, query: Query, rng) -> tuple[np.ndarray, np.ndarray, i
     trained_RxK = within(distinct(fit.dataset.points.h_RxK), low_K, high_K)
     corner_QxK = corners(middle_K, low_K, high_K, rng)
     h_QxK = np.concatenate([corner_QxK, trained_RxK, around(middle_K, low_K, high_K, 2 * CHILDREN, rng)])
-    value_SxQ, spread = query.objective(fit, h_QxK), len(h_QxK)
+    value_SxQ, spread = query.values(fit, h_QxK), len(h_QxK)
     for generation in range(SEARCH_ROUNDS):
         parents_PxK = h_QxK[value_SxQ.argmin(axis=1)]
         pair_2xB = rng.integers(len(parents_PxK), size=(2, CHILDREN))
@@ -194,7 +195,7 @@ def _searched(fit: LawFit, query: Query, rng) -> tuple[np.ndarray, np.ndarray, i
         child_BxK *= np.exp(2.0**-generation * rng.standard_normal(child_BxK.shape))
         child_BxK = within(child_BxK / child_BxK.sum(axis=1, keepdims=True), low_K, high_K)
         h_QxK = np.concatenate([h_QxK, child_BxK])
-        value_SxQ = np.concatenate([value_SxQ, query.objective(fit, child_BxK)], axis=1)
+        value_SxQ = np.concatenate([value_SxQ, query.values(fit, child_BxK)], axis=1)
     return h_QxK, value_SxQ, spread
 
 
@@ -206,13 +207,13 @@ def differences(fit: LawFit, query: Query, optimum_QxK, share_Q, h_NxK, n_N, d_N
     Args:
         share_Q: weight of each difference, summing to one. n_N, d_N: size and tokens of each candidate.
     """
-    counts_T = query.weight_T != 0
+    counts_T = query.objective.counted_T
     value_MxSxQ = _spread(fit, counts_T, optimum_QxK, query.n_params, query.n_tokens)
     value_MxSxQ = value_MxSxQ - value_MxSxQ[:, :, :1]
     run_MxSxN = _spread(fit, counts_T, h_NxK, n_N, d_N)
     noise_M, misfit_M = (value_T[counts_T] for value_T in _errors(fit))
     misfit_Mx1x1 = misfit_M[:, None, None] ** 2
-    scale_MxQ = np.abs(query.weight_T[counts_T])[:, None] * np.sqrt(share_Q)
+    scale_MxQ = query.objective.weight_T[counts_T][:, None] * np.sqrt(share_Q)
 
     smooth_QxQ, smooth_QxN = _misfit(fit, optimum_QxK, optimum_QxK), _misfit(fit, optimum_QxK, h_NxK)
     cross_MxQxN = value_MxSxQ.transpose(0, 2, 1) @ run_MxSxN + misfit_Mx1x1 * (smooth_QxN - smooth_QxN[0])

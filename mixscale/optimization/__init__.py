@@ -173,6 +173,7 @@ def _optimum(problem: Problem, main: Solution, draws: Solution, own: Solution, f
         convex=bool(fit.family.convex and main.converged_B[0]),
         law=fit.law,
         weights=weights,
+        columns=fit.dataset.columns,
         objective=problem.spec,
         constraints=problem.constraints,
         value=float(main.value_B[0]),

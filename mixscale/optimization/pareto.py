@@ -37,7 +37,7 @@ def pareto(
 
     Returns:
         a row a mixture, from the best for `first` to the best for `second`: `first` and `second` (lower is better),
-        each with `_lo` and `_hi` if it is a mean; `first_goal` and `second_goal`, their names; `mix/<domain>`.
+        each with `_lo` and `_hi` if it is a mean; their names, `first_objective` and `second_objective`; `mix/<d>`.
 
     Raises:
         InputError: as `optimize`; an objective over bootstrap laws or relative to a mixture; fewer than two points;
@@ -48,7 +48,7 @@ def pareto(
                          "objectives; use max_kl instead")  # fmt: skip
     if points < 2:
         raise InputError(f"points is {points}; a Pareto front needs at least 2")
-    both = [Objective({g: 1.0}) if isinstance(g, str) else g for g in (first, second)]
+    both = [Objective({o: 1.0}) if isinstance(o, str) else o for o in (first, second)]
     if any(o.robust != "point" or o.reference for o in both):
         raise InputError("a Pareto front uses only the fitted law; leave out robust, relative_to and guardrails")
     problems = [build_problem(fit, objective, constraints, current, n_params, n_tokens) for objective in both]
@@ -56,15 +56,15 @@ def pareto(
     ends_2xK = np.concatenate([_best(problem, None, rng) for problem in problems])
     limit_B = np.linspace(*problems[1].values(fit.theta_TxP[None], ends_2xK)[0], points)
     h_BxK = _best(problems[0], problems[1].objective_at_most(limit_B), rng)
-    columns, goals = {}, {}
+    columns, names = {}, {}
     for name, problem in zip(("first", "second"), problems, strict=True):
         columns[name] = problem.values(fit.theta_TxP[None], h_BxK)[0]
         if problem.spec.kind == "mean":
             _, columns[f"{name}_lo"], columns[f"{name}_hi"] = problem.predicted(h_BxK, LEVEL, **problem.scale)
         counted = [t for t, w in problem.spec.weights.items() if w > 0]
-        goals[f"{name}_goal"] = counted[0] if len(counted) == 1 else problem.spec.describe()
+        names[f"{name}_objective"] = counted[0] if len(counted) == 1 else problem.objective.name
     mixtures = {f"mix/{d}": h_B for d, h_B in zip(fit.domains, h_BxK.T, strict=True)}
-    return pd.DataFrame(columns | goals | mixtures)
+    return pd.DataFrame(columns | names | mixtures)
 
 
 def _best(problem: Problem, limits: LossLimits | None, rng: np.random.Generator) -> np.ndarray:

@@ -68,7 +68,7 @@ class Problem:
         fit = self.fit
         sigma_T = fit.sigma_T * self.unit_T
         noise_T = [s if fit.noise[t] is None else fit.noise[t] for t, s in zip(fit.targets, sigma_T, strict=True)]
-        return self.spec.bind(fit.targets, fit.dataset.columns, np.array(noise_T, dtype=np.float64))
+        return self.spec.bind(fit.dataset.columns, np.array(noise_T), self.constraints.kl_weight)
 
     @cached_property
     def unit_T(self) -> np.ndarray:
@@ -147,13 +147,14 @@ class Problem:
     def values(self, theta_SxTxP: np.ndarray, h_QxK: np.ndarray) -> np.ndarray:
         """The objective, with the penalty, by each scenario alone, shape (S, Q)."""
         reference_Sx1xT = self.reference(theta_SxTxP)[:, None]
-        return self.objective.value(self.costs(theta_SxTxP, h_QxK), reference_Sx1xT) + self.penalty(h_QxK)
+        return self.objective.value(self.costs(theta_SxTxP, h_QxK), reference_Sx1xT, self.divergence(h_QxK))
 
-    def penalty(self, h_QxK: np.ndarray) -> np.ndarray:
-        if not self.constraints.kl_weight:
+    def divergence(self, h_QxK: np.ndarray) -> np.ndarray:
+        """Divergence from the prior, shape (Q,); zero if the objective has no penalty for it."""
+        if not self.objective.kl_weight:
             return np.zeros(len(h_QxK))
         outside_Q = (h_QxK[:, self.prior_K == 0] > 0).any(axis=1)
-        return self.constraints.kl_weight * np.where(outside_Q, np.inf, kl_divergence(h_QxK, self.prior_K))
+        return np.where(outside_Q, np.inf, kl_divergence(h_QxK, self.prior_K))
 
     def _reference_rows(self, losses: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
         """The reference, or None for zero, where `losses` (R, T) are the predictions for a mixture."""
@@ -255,8 +256,8 @@ class Problem:
             limit_BxN[:, i] = max(c.limit, INTERIOR)
             parameter_MxK[self.curves.index(c.curve)] = c.parameter_K
         coef_F = np.r_[np.zeros(m), rows.coef_F / size, np.zeros(len(used_U))]
-        if self.constraints.kl_weight:
-            coef_F[self.curves.index(kl_divergence)] = self.constraints.kl_weight / size
+        if self.objective.kl_weight:
+            coef_F[self.curves.index(kl_divergence)] = self.objective.kl_weight / size
             parameter_MxK[self.curves.index(kl_divergence)] = self.prior_K
         elastic = int(len(share_NxF) > 0)
         v, e = body.equal_QxX.shape[1] - k, len(rows.coef_E)

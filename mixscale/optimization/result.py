@@ -22,7 +22,7 @@ from mixscale.laws.result import LawFit
 from mixscale.laws.skill import Skill
 from mixscale.laws.uncertainty import LEVEL
 from mixscale.mixture import Mixture
-from mixscale.objective import Objective
+from mixscale.objective import BoundObjective, Objective
 from mixscale.optimization.dual_values import POINT, SolvedConstraint
 from mixscale.optimization.problem import Problem, build_problem
 
@@ -52,6 +52,7 @@ class Optimum:
     convex: bool  # whether the law is convex and the problem was solved, so that this is the global optimum
     law: str
     weights: dict[str, float]  # of the targets, summing to one
+    columns: tuple[str, ...]  # names of the targets with `loss/` or `score/`
     objective: Objective
     constraints: Constraints
     value: float  # the objective at the optimum
@@ -71,6 +72,11 @@ class Optimum:
     reference: dict[str, Mixture] = dataclasses.field(default_factory=dict)
     """for each target the mixture of its lowest value, if the objective is relative to that"""
     problem: Problem | None = None  # None in an optimum that was loaded, see `of`
+
+    @property
+    def bound_objective(self) -> BoundObjective:
+        """The objective over the targets; only `problem` knows their noise and the penalty."""
+        return self.objective.bind(self.columns)
 
     @property
     def justified(self) -> bool | None:
@@ -129,7 +135,7 @@ class Optimum:
     def _repr_html_(self) -> str:
         from mixscale.formatting import notebook_html
 
-        return notebook_html("optimum", self)
+        return notebook_html("optimum", self, level=LEVEL)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically, without the fit; InputError if `path` is a folder or lies below a file."""
@@ -149,7 +155,7 @@ class Optimum:
             check_format(about.pop("format", None), OPTIMUM_FORMAT, f"optimum '{path}'", AGAIN)
             for name in ("mixture", "unconstrained", "current"):
                 about[name] = None if about[name] is None else Mixture(about[name])
-            for name in ("mean", "gain", "expected_regret", "violated_by_current", "notes"):
+            for name in ("mean", "gain", "expected_regret", "violated_by_current", "notes", "columns"):
                 about[name] = None if about[name] is None else tuple(about[name])
             for name in ("predicted", "interval"):
                 about[name] = {key: tuple(values) for key, values in about[name].items()}

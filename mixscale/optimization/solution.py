@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from mixscale.constraints import kl_divergence
 from mixscale.optimization.polytope import Rows, contradiction
 from mixscale.optimization.problem import Layout, LossLimits, Problem
 from mixscale.optimization.solver import BatchedProblem, SolverResult, losses, minimize, slopes, stack, unstack
@@ -259,6 +260,6 @@ def _values(job: Job, f_BxF: np.ndarray) -> np.ndarray:
     reference_BxSxT = np.repeat(job.reference_BxSxT, len(job.starts_QxK), axis=0)
     _, s, t = reference_BxSxT.shape
     cost_BxSxT = f_BxF[:, m : m + s * t].reshape(-1, s, t) * problem.unit_T + problem.offset_T
-    value_BxS = problem.objective.value(cost_BxSxT, reference_BxSxT)
-    penalty_B = f_BxF[:, :m] @ job.arrays[0].coef_F[0, :m] * problem.size
-    return problem.spec.over_scenarios(value_BxS.T, job.count) + penalty_B
+    kl = [problem.curves.index(kl_divergence)] if problem.objective.kl_weight else []
+    value_BxS = problem.objective.value(cost_BxSxT, reference_BxSxT, f_BxF[:, kl].sum(axis=1, keepdims=True))
+    return problem.spec.over_scenarios(value_BxS.T, job.count)

@@ -40,12 +40,11 @@ def predicted_observed(fit: LawFit, weights: Mapping[str, float] | None = None) 
     Args:
         weights: of the targets in the objective; equal by default.
     """
-    weight_T = fit.signs_T * fit.target_weights(weights)
-    rows_NxT = np.vstack([weight_T, np.eye(len(fit.targets))]) if len(fit.targets) > 1 else np.eye(1)
-    tested_R = np.isfinite(fit.oof_pred_TxR).all(axis=0)
-    observed, predicted = ((rows_NxT @ values)[:, tested_R].T for values in (fit.dataset.y_TxR, fit.oof_pred_TxR))
-    name = style.objective_name(weights, len(fit.targets)).removesuffix(" of the targets")
-    names = [name, *fit.targets] if len(fit.targets) > 1 else list(fit.targets)
+    of, tested_R, names = fit.mean_objective(weights), np.isfinite(fit.oof_pred_TxR).all(axis=0), list(fit.targets)
+    observed, predicted = (y_TxR[:, tested_R].T for y_TxR in (fit.dataset.y_TxR, fit.oof_pred_TxR))
+    if len(names) > 1:
+        observed, predicted = (np.column_stack([of.mean(y_RxT), y_RxT]) for y_RxT in (observed, predicted))
+        names = [of.name, *names]
     return agreement({"left_out": Points(observed, *[predicted] * 3)}, names)
 
 

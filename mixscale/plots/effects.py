@@ -114,11 +114,12 @@ def proportion(
     centre_K = h_RxK.mean(axis=0) if at is None else np.array([at.get(d, 0.0) for d in fit.domains])
     count, many = len(fit.domains), len(h_RxK) > 1000
     columns = min(5 if count > 8 else 4, count)
+    of = fit.mean_objective(weights)
     faint = {"color": style.FAINT, "alpha": float(np.clip(12 / np.sqrt(len(h_RxK)), 0.25, 0.8))}
     fig = style.picture(0.8 + -(-count // columns) * (1.35 if columns == 5 else 1.7))
     for k, axes in enumerate(style.panels(fig, count, columns)):
         own = fit.domains[k] in fit.targets
-        one_T = np.array(fit.targets) == fit.domains[k] if own else fit.signs_T * fit.target_weights(weights)
+        one_T = np.array(fit.targets) == fit.domains[k] if own else of.coef_T
         weight_Q = min(1.0, max(1.05 * h_RxK[:, k].max(), 0.05)) * np.linspace(0, 1, 101) ** 2  # finer where it bends
         h_QxK = along(centre_K, k, weight_Q)
         ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -133,7 +134,7 @@ def proportion(
         axes.locator_params(nbins=4)
         axes.tick_params(labelsize=6.5)
     fig.supxlabel("weight of the domain in the mixture", fontsize=8)
-    mean = "" if set(fit.domains) <= set(fit.targets) else " (or mean loss)"
+    mean = "" if set(fit.domains) <= set(fit.targets) else f" (or {of.name})"
     fig.supylabel(f"loss on the domain{mean}", fontsize=8)
     where = f" at N = {amount(scale['n_params'])}, D = {amount(scale['n_tokens'])}" if scale else ""
     looks = {
@@ -170,7 +171,8 @@ def interaction(fit: LawFit, known_K: np.ndarray | None = None, **scale) -> Pict
     fig = style.picture(1.8 + 0.3 * count_t)
     axes = fig.subplots()
     largest = float(np.abs(change_TxU).max()) or 1.0
-    worse_TxU, losses_only = change_TxU * fit.signs_T[:, None], (fit.signs_T > 0).all()
+    of = fit.mean_objective()
+    worse_TxU, losses_only = change_TxU * of.sign_T[:, None], of.losses_only
     image = axes.imshow(worse_TxU, cmap="PuOr_r", norm=TwoSlopeNorm(0, -largest, largest), aspect="auto")
     for (t, u), value in np.ndenumerate(change_TxU):
         text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
@@ -216,7 +218,8 @@ def ternary(
     loss_QxT = fit.predict(h_QxK, **scale)
     shown = [(np.eye(len(fit.targets))[t], name) for t, name in enumerate(fit.targets)][:7]
     if len(shown) > 1:
-        shown.append((fit.signs_T * fit.target_weights(weights), style.objective_name(weights, len(fit.targets))))
+        of = fit.mean_objective(weights)
+        shown.append((of.coef_T, of.name))
     columns = 2 if len(shown) == 4 else min(len(shown), 3)
     side = style.WIDTH / max(columns, 2)
     fig = style.picture(-(-len(shown) // columns) * (0.85 * side + 0.4) + 0.3)

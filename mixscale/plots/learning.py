@@ -80,7 +80,7 @@ def learning(
                     fitted = laws.fit(part, name, bootstrap=2)
                 except InputError:
                     continue
-                predicted_R = fitted.predict(test.mixtures_RxK) @ (fitted.signs_T * fitted.target_weights(weights))
+                predicted_R = fitted.mean_objective(weights).mean(fitted.predict(test.mixtures_RxK))
                 rho, mae = spearman(observed_R, predicted_R), float(np.abs(observed_R - predicted_R).mean())
                 found.append({"law": name, "runs": int(count), "repeat": repeat, "rho": rho, "mae": mae})
     return pd.DataFrame(found)

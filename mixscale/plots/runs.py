@@ -57,7 +57,7 @@ def objective(table: RunTable, weights: Mapping[str, float] | None = None) -> tu
     """Name and value (R,) of the mean of the targets with a weight, or else of the losses, or of all targets."""
     columns = [table.column_of(t) for t in weights] if weights else []
     columns = columns or [t for t in table.targets if t.startswith("loss/")] or list(table.targets)
-    bound = Objective(dict(weights or {})).bind([c.split("/", 1)[-1] for c in columns], columns)
+    bound = Objective(dict(weights or {})).bind(columns)
     return bound.name, bound.observed(table.frame[columns].to_numpy(float))
 
 
@@ -138,7 +138,7 @@ def ranks(table: RunTable, weights: Mapping[str, float] | None = None) -> Pictur
     points = {"color": style.HELD_OUT, "markersize": 3.5, "alpha": 0.6, "markeredgewidth": 0}
     left.plot(x, y, "o", **points)
     style.corner(left, f"ρ = {rho_SxS[small, large]:.3f}\n{len(x)} mixtures")
-    left.set(xlabel=f"mean of the targets at {names[small]}", ylabel=f"at {names[large]}", box_aspect=1)
+    left.set(xlabel=f"{objective(table, weights)[0]} at {names[small]}", ylabel=f"at {names[large]}", box_aspect=1)
     left.locator_params(nbins=5)
     if len(names) == 2:
         right.plot([1, len(x)], [1, len(x)], color=style.FAINT, linewidth=0.8)

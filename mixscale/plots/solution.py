@@ -129,7 +129,7 @@ def front(
     """
     if table is None:
         return None
-    names = [str(table[f"{which}_goal"].iloc[0]) for which in ("first", "second")]
+    names = [str(table[f"{which}_objective"].iloc[0]) for which in ("first", "second")]
     sign_2 = [-1.0 if name in scores else 1.0 for name in names]
     first, second = (table[which].to_numpy() * sign for which, sign in zip(("first", "second"), sign_2, strict=True))
     fig = style.picture(3.7)

@@ -181,13 +181,6 @@ def label_decades(axis: Axis, written: Callable[[float], str] = "{:g}".format) -
     axis.set_tick_params(which="major", labelsize=7)
 
 
-def objective_name(weights: Mapping[str, float] | None, targets: int) -> str:
-    """`weighted mean of the targets` if the weights differ, else `mean of the targets`."""
-    given = list((weights or {}).values())
-    unequal = bool(given) and (len(given) < targets or not np.allclose(given, given[0]))
-    return f"{'weighted ' if unequal else ''}mean of the targets"
-
-
 def short(name: str, longest: int = 22) -> str:
     """`name` on one line, truncated."""
     line = " ".join(name.split())

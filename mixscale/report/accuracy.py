@@ -58,7 +58,9 @@ def held_out(inputs: Inputs, noise: Mapping[str, Noise | None], new: Mapping[str
         _score(observed[:, i], *(side[:, i] for side in predicted), noise=noise[c])
         for i, c in enumerate(inputs.columns)
     )
-    plain_R = (predicted[0][:, 1:] * inputs.objective.sign_T).mean(axis=1)
+    mean, plain = inputs.fit.mean_objective(), None
+    if mean.name != inputs.objective.name:
+        plain = _score(rows["plain"].to_numpy(), mean.mean(predicted[0][:, 1:]), noise=noise["plain"])
     error_R = predicted[0][:, 0] - observed[:, 0]
     fitted = inputs.predictable[inputs.predictable["role"] == "fit"]
     seeds = set(rows["seed"])
@@ -66,7 +68,7 @@ def held_out(inputs: Inputs, noise: Mapping[str, Noise | None], new: Mapping[str
     return HeldOut(
         objective=objective,
         targets=dict(zip(inputs.targets, targets, strict=True)),
-        plain=None if inputs.objective.plain else _score(rows["plain"].to_numpy(), plain_R, noise=noise["plain"]),
+        plain=plain,
         runs=len(rows),
         mixtures=len(set(inputs.groups_R(rows))),
         ranks_met=None if rank is None or len(rows) < MIN_RUNS else rank >= MIN_SPEARMAN,

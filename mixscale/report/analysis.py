@@ -179,6 +179,7 @@ def analyse(inputs: Inputs) -> Analysis:
     given = {"n_params": best.n_params, "n_tokens": best.n_tokens}
     solved_for = {name: float(v) for name, v in given.items() if v is not None and fit.uses_scale}
     order = sorted(best.mixture, key=lambda d: -best.mixture[d])
+    penalty_1 = inputs.objective.penalty(best.problem.divergence(best.mixture.array()[None]))
     return Analysis(
         law=fit.law,
         unit="nats per token" if all(t.startswith("loss/") for t in inputs.targets) else "",  # of the objective
@@ -211,7 +212,7 @@ def analyse(inputs: Inputs) -> Analysis:
         unfinished={str(s): list(rows.index) for s, rows in unfinished.groupby(unfinished)},
         unpredictable=dict(inputs.unpredictable),
         solution=best,
-        kl_penalty=float(best.problem.penalty(best.mixture.array()[None])[0]) if best.constraints.kl_weight else None,
+        kl_penalty=float(penalty_1[0]) if best.constraints.kl_weight else None,
         is_convex=fit.family.convex,
         solved_for=solved_for,
         solved_elsewhere=any(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.io import SWEEP_FORMAT, check_format
+from mixscale.io import OPTIMUM_FILE, SWEEP_FORMAT, check_format, front_file
 from mixscale.laws import LawFit
 from mixscale.laws.dataset import USED
 from mixscale.laws.query import query_columns
@@ -64,14 +64,14 @@ class Inputs:
             raise InputError(f"pareto.csv {problem}; run `mixscale optimize --pareto` again, or remove the file")
 
     def _front_problem(self, front: pd.DataFrame) -> str | None:
-        needed = ["first", "second", "first_goal", "second_goal", *(f"mix/{d}" for d in self.domains)]
+        needed = ["first", "second", "first_objective", "second_objective", *(f"mix/{d}" for d in self.domains)]
         if missing := [c for c in needed if c not in front]:
             return f"has no column '{missing[0]}'"
         costs = dict(zip(self.fit.targets, self.costs(self.mixtures_RxK(front)).T, strict=True))
         for which in ("first", "second"):
-            goal = front[f"{which}_goal"].iloc[0]
-            if goal in costs and not np.allclose(front[which], costs[goal], atol=1e-6):
-                return f"was drawn from another fit or for another size than the optimum (target '{goal}')"
+            target = front[f"{which}_objective"].iloc[0]
+            if target in costs and not np.allclose(front[which], costs[target], atol=1e-6):
+                return f"was drawn from another fit or for another size than the optimum (target '{target}')"
         return None
 
     def costs(self, h_QxK: np.ndarray) -> np.ndarray:
@@ -132,7 +132,7 @@ class Inputs:
         frame["seed"] = frame["seed"].fillna(unknown) if "seed" in frame else unknown
         y_RxT = frame[list(self.targets)].to_numpy(float)
         frame["objective"] = self.optimum.problem.observed(y_RxT, **self.scale_of(frame))
-        frame["plain"] = (y_RxT * self.objective.sign_T).mean(axis=1)
+        frame["plain"] = self.fit.mean_objective().mean(y_RxT)
         return frame
 
     @functools.cached_property
@@ -241,14 +241,14 @@ class Inputs:
         return pd.DataFrame(self.fit.params).rename_axis("parameter").reset_index()
 
     def front_points(self, mixtures: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-        """Both goals of the front, if they are targets, at the optimum and the current mixture."""
-        goals = [] if self.front is None else [str(self.front[f"{w}_goal"].iloc[0]) for w in ("first", "second")]
-        if not goals or not set(goals) <= set(self.fit.targets):
+        """Both objectives of the front, if they are targets, at the optimum and the current mixture."""
+        both = [] if self.front is None else [str(self.front[f"{w}_objective"].iloc[0]) for w in ("first", "second")]
+        if not both or not set(both) <= set(self.fit.targets):
             return {}
-        at, found = [self.fit.targets.index(goal) for goal in goals], {}
+        at, found = [self.fit.targets.index(target) for target in both], {}
         for name in (name for name in ("optimum", "current") if name in mixtures):
             h_1xK = np.array([[mixtures[name].get(d, 0.0) for d in self.domains]])
-            found[name] = tuple(self.fit.signs_T[at] * self.costs(h_1xK)[0, at])
+            found[name] = tuple(self.objective.sign_T[at] * self.costs(h_1xK)[0, at])
         return found
 
     def statuses(self) -> pd.Series:
@@ -270,18 +270,19 @@ def load(directory: Path) -> Inputs:
     for path, what, command in (
         ("runs.csv" if (directory / "runs.csv").exists() else "runs.parquet", "run table", "mixscale sweep CONFIG"),
         ("fit", "fitted law", f"mixscale fit {directory} --out {directory / 'fit'}"),
-        ("optimum.json", "optimum", f"mixscale optimize {directory / 'fit'}"),
+        (OPTIMUM_FILE, "optimum", f"mixscale optimize {directory / 'fit'}"),
     ):
         if not (directory / path).exists():
             raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
-    corpus, warnings, front = directory / "corpus.json", directory / "fit/diagnostics.txt", directory / "pareto.csv"
+    corpus, warnings = directory / "corpus.json", directory / "fit/diagnostics.txt"
+    front = front_file(directory / OPTIMUM_FILE)
     found = _json(corpus)
     if found and not (isinstance(found, dict) and isinstance(found.get("domains"), list)):
         raise InputError(f"'{corpus}' has no list 'domains'; `mixscale sweep CONFIG` rewrites it")
     return Inputs(
         table=RunTable.read(directory),
         fit=LawFit.load(directory / "fit"),
-        optimum=Optimum.load(directory / "optimum.json"),
+        optimum=Optimum.load(directory / OPTIMUM_FILE),
         experiment=_json(directory / "experiment.json"),
         corpus=found,
         fit_warnings=tuple(warnings.read_text(encoding="utf-8").splitlines()) if warnings.is_file() else None,

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from mixscale.errors import InputError
 from mixscale.io import Status
+from mixscale.objective import Objective
 from mixscale.sweeps.directory import read_manifests, read_rows
 from mixscale.sweeps.run_state import RunState, Stage, run_states
 
@@ -199,7 +201,7 @@ class SweepProgress:
     Args:
         planned: all runs, to count against.
         left: those that have not ended.
-        weights: of each target's loss in the objective; None: all are equal.
+        objective: of the experiment.
         console: None: standard output.
     """
 
@@ -207,10 +209,10 @@ class SweepProgress:
         self,
         planned: list[Planned],
         left: list[Planned],
-        weights: Mapping[str, float] | None = None,
+        objective: Objective = Objective(),  # noqa: B008
         console: Console | None = None,
     ):
-        self._weights = {name.removeprefix("loss/"): w for name, w in (weights or {}).items()}
+        self._spec = objective
         self._all, self._ended = len(planned), len(planned) - len(left)
         self._by_id = {p.run.id: p for p in left}
         self._pace = Pace({p.run.id: _work(p) for p in left})
@@ -272,11 +274,10 @@ class SweepProgress:
         self._print(f"[{self._ended}/{self._all}] {what}  {outcome}{spikes}  {row['seconds']:.1f} s")
 
     def _objective(self, row: dict[str, Any]) -> str:
-        """The mean loss with the objective's weights."""
-        losses = {k.removeprefix("loss/"): v for k, v in row.items() if k.startswith("loss/")}
-        if not self._weights:
-            return f"mean loss {fmean(losses.values()):.4f}"
-        return f"weighted mean loss {fmean(losses.values(), [self._weights.get(t, 0.0) for t in losses]):.4f}"
+        """The objective of a run, or the mean if the objective is relative to another mixture."""
+        losses = {column: value for column, value in row.items() if column.startswith("loss/")}
+        of, y_T = self._spec.bind(list(losses)), np.array(list(losses.values()))
+        return f"{of.mean_name} {of.mean(y_T):.4f}" if self._spec.reference else f"{of.name} {of.observed(y_T):.4f}"
 
     def _draw(self) -> None:
         speed, share = self._speed(), self._pace.share

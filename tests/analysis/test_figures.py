@@ -48,10 +48,10 @@ def texts(axes):
 
 
 def test_the_star_of_a_ternary_plot_is_at_the_planted_optimum(fitted):
-    [mean] = [a for a in figures.ternary(fitted).axes if "mean of the targets" in a.get_title("left")]
+    [mean] = [a for a in figures.ternary(fitted).axes if "mean loss" in a.get_title("left")]
     assert star(mean) == pytest.approx(BEST @ CORNERS_3x2, abs=0.08)
     weights = {"web": 0.0, "code": 1.0, "books": 0.0}
-    [code] = [a for a in figures.ternary(fitted, weights=weights).axes if "weighted mean" in a.get_title("left")]
+    [code] = [a for a in figures.ternary(fitted, weights=weights).axes if "weighted mean loss" in a.get_title("left")]
     assert star(code) == pytest.approx(CORNERS_3x2[1], abs=0.02)  # that target alone is best at its own corner
 
 
@@ -179,7 +179,7 @@ def test_the_script_draws_what_the_table_has_and_says_what_it_skips(fitted, tmp_
     assert "scale is skipped: law 'additive' has no scale" in said
 
 
-def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
+def test_the_script_follows_the_objective_of_the_optimum(fitted, tmp_path):
     planted().to_csv(tmp_path / "runs.csv", index=False)
     Figures = runpy.run_path(str(SCRIPT))["Figures"]
     assert Figures(tmp_path, tmp_path).objective is None
@@ -188,7 +188,7 @@ def test_the_script_follows_the_goal_of_the_optimum(fitted, tmp_path):
     assert [of_folder[name] for name in ("web", "code", "books")] == pytest.approx([0.25, 0.75, 0])
     assert Figures(tmp_path, tmp_path, weights={"web": 1.0}).objective == {"web": 1.0}
     titles = [figures.predicted_observed(fitted, w).axes[0].get_title("left") for w in (None, of_folder)]
-    assert titles == ["mean", "weighted mean"]
+    assert titles == ["mean loss", "weighted mean loss"]
 
 
 @pytest.mark.slow

@@ -29,9 +29,9 @@ def scored(noisy_table):
 def test_a_negated_loss_is_predicted_as_the_mirror_of_that_loss(scored):
     losses, mirrored, _ = scored
     assert mirrored.targets == losses.targets
-    np.testing.assert_array_equal(losses.signs_T, [1, 1, 1])
-    np.testing.assert_array_equal(mirrored.signs_T, [1, -1, 1])
-    sign_T = mirrored.signs_T
+    np.testing.assert_array_equal(losses.mean_objective().sign_T, [1, 1, 1])
+    np.testing.assert_array_equal(mirrored.mean_objective().sign_T, [1, -1, 1])
+    sign_T = mirrored.mean_objective().sign_T
     np.testing.assert_allclose(mirrored.predict(FRESH_QxK), losses.predict(FRESH_QxK) * sign_T, rtol=1e-9)
     np.testing.assert_allclose(mirrored.draws(FRESH_QxK), losses.draws(FRESH_QxK) * sign_T, rtol=1e-9)
     lo_QxT, hi_QxT = mirrored.interval(FRESH_QxK)
@@ -46,7 +46,7 @@ def test_a_negated_loss_is_predicted_as_the_mirror_of_that_loss(scored):
 def test_the_objective_counts_a_score_negatively(scored):
     losses, mirrored, accuracy = scored
     weights = {"loss/code": 1, "score/web": 3}
-    np.testing.assert_allclose(accuracy.target_weights(weights), [0.25, 0.75, 0])
+    np.testing.assert_allclose(accuracy.mean_objective(weights).weight_T, [0.25, 0.75, 0])
     for mean_Q, as_loss_Q in zip(
         mirrored.objective(FRESH_QxK, weights), losses.objective(FRESH_QxK, {"code": 1, "web": 3}), strict=True
     ):
@@ -78,7 +78,7 @@ def test_a_saved_fit_keeps_the_signs_of_scores(scored, tmp_path):
     accuracy = scored[2]
     accuracy.save(tmp_path)
     loaded = laws.LawFit.load(tmp_path)
-    np.testing.assert_array_equal(loaded.signs_T, [1, -1, 1])
+    np.testing.assert_array_equal(loaded.mean_objective().sign_T, [1, -1, 1])
     np.testing.assert_allclose(loaded.objective(FRESH_QxK), accuracy.objective(FRESH_QxK), rtol=1e-12)
 
 
@@ -93,4 +93,4 @@ def test_scores_are_fitted_if_named_or_if_there_are_no_losses(noisy_table):
 
 def test_the_weight_of_a_target_needs_the_right_prefix(scored):
     with pytest.raises(InputError, match="target 'loss/web' was not fitted"):
-        scored[2].target_weights({"loss/web": 1})
+        scored[2].mean_objective({"loss/web": 1})

@@ -158,7 +158,7 @@ def test_sizes_and_tokens_are_those_of_the_table_where_none_are_given(scaled):
         ({"runs": 0}, ["runs is 0", "1 or more"]),
         ({"runs": 2, "budget_flops": 1e15}, ["budget", "sizes and tokens"]),
         ({"runs": 2, "budget_flops": 1e10, "sizes": [1e6], "tokens": [1e8]}, ["1e+10", "6e+14", "cheapest"]),
-        ({"runs": 2, "sizes": [1e6, 2e6]}, ["sizes", "2", "no scale"]),
+        ({"runs": 2, "sizes": [1e6, 2e6]}, ["sizes", "2", "does not use scale"]),
         ({"runs": 2, "sizes": [-1.0]}, ["sizes", "-1", "positive"]),
         ({"runs": 2, "candidates": np.full((1, 5), 0.3)}, ["sum"]),
         ({"runs": 2, "lower": {"wib": 0.1}}, ["'wib'"]),

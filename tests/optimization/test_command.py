@@ -35,12 +35,13 @@ def test_the_command_accepts_every_constraint(folder, capsys):
     front = pd.read_csv(folder / "pareto.csv")
     assert len(front) == 3
     assert front["mix/news"].tolist() == pytest.approx([0.1] * 3)
-    assert (
-        main(
-            ["optimize", str(folder / "fit"), "--kind", "worst", "--current", "code", "1", "--relative-to", "current"]
-        )
-        == 0
-    )
-    assert "the worst target relative to the current mixture" in capsys.readouterr().out
+    worst = ["optimize", str(folder / "fit"), "--kind", "worst", "--current", "code", "1", "--relative-to", "current"]
+    assert main([*worst, "--out", str(folder / "other.json"), "--pareto", "web", "wiki", "--points", "2"]) == 0
+    assert "objective: worst loss above current\n" in capsys.readouterr().out
+    assert len(pd.read_csv(folder / "other.pareto.csv")) == 2
+    assert len(pd.read_csv(folder / "pareto.csv")) == 3  # an optimum replaces only its own front
+    assert main(worst) == 0
+    assert not (folder / "pareto.csv").exists()
+    assert (folder / "other.pareto.csv").exists()
     assert main(["optimize", str(folder / "fit"), "--fixed", "code", "0.9", "--lower", "web", "0.2"]) == 2
     assert "no mixture satisfies all of" in capsys.readouterr().err

@@ -42,9 +42,7 @@ CASES += [(Objective(kind="worst", relative_to="current"), kind) for kind in ("u
 CASES += [(Objective(robust="worst"), kind) for kind in ("lower news", "max_tv", "keep web")]
 
 
-@pytest.mark.parametrize(
-    ("objective", "name"), CASES, ids=[f"{kind}, {objective.describe()}" for objective, kind in CASES]
-)
+@pytest.mark.parametrize(("objective", "name"), CASES, ids=[f"{k}, {o.kind}, {o.robust}" for o, k in CASES])
 def test_dual_values_equal_finite_differences(fits, objective, name):
     def value(by):
         return optimize(

@@ -19,35 +19,24 @@ def draws_QxK():
     return np.random.default_rng(2).dirichlet(np.full(4, 1.5), 20_000)
 
 
-def by_hand(fit, objective, h_QxK, best_T=None):
+def by_hand(fit, objective, h_QxK):
     """The objective at mixtures, from the fit's public predictions."""
     # Of worst targets only the first resamples are averaged.
     first = 50 if objective.kind != "mean" and objective.robust in ("mean", "quantile") else 100
     loss_SxQxT = fit.predict(h_QxK)[None] if objective.robust == "point" else fit.draws(h_QxK)[:first]
-    if objective.kind == "mean":
-        value_SxQ = loss_SxQxT.mean(axis=2)
-    else:
-        now_SxT = (fit.predict(NOW_K[None]) if objective.robust == "point" else fit.draws(NOW_K[None])[:first, 0])[
-            :, None
-        ]
-        since = {None: 0.0, "current": now_SxT.reshape(len(loss_SxQxT), 1, 3), "best": best_T}[objective.relative_to]
-        value_SxQ = (loss_SxQxT - since).max(axis=2)
-    ordered = np.sort(value_SxQ, axis=0)[::-1]
-    return {
-        "point": ordered[0],
-        "mean": value_SxQ.mean(axis=0),
-        "worst": ordered[0],
-        "quantile": ordered[: first // 10].mean(axis=0),
-    }[objective.robust]
+    if objective.relative_to == "current":
+        now_K = NOW_K[None]
+        loss_SxQxT = loss_SxQxT - (fit.predict(now_K) if objective.robust == "point" else fit.draws(now_K)[:first])
+    value_SxQ = loss_SxQxT.mean(axis=2) if objective.kind == "mean" else loss_SxQxT.max(axis=2)
+    worst = {"point": 1, "mean": first, "worst": 1, "quantile": first // 10}[objective.robust]
+    return np.sort(value_SxQ, axis=0)[::-1][:worst].mean(axis=0)
 
 
 @pytest.mark.parametrize("robust", ["point", "mean", "quantile", "worst"])
 @pytest.mark.parametrize("kind", ["mean", "worst"])
 def test_the_value_is_the_objective_and_beats_random_draws(fits, draws_QxK, kind, robust):
-    objective = Objective(
-        kind=kind, robust=robust, relative_to="current" if (kind, robust) == ("worst", "mean") else None
-    )
-    fit = fits["effective"]
+    relative_to = "current" if (kind, robust) == ("worst", "mean") else None
+    fit, objective = fits["effective"], Objective(kind=kind, robust=robust, relative_to=relative_to)
     best = optimize(fit, objective=objective, current=NOW)
     assert best.value == pytest.approx(by_hand(fit, objective, best.mixture.array()[None])[0], abs=1e-7)
     assert best.value <= by_hand(fit, objective, draws_QxK).min() + 1e-7
@@ -56,12 +45,9 @@ def test_the_value_is_the_objective_and_beats_random_draws(fits, draws_QxK, kind
 
 def test_minimax_equalizes_the_targets(fits):
     fit = fits["effective"]
-    for relative_to in ("current", "best"):
-        objective = Objective(kind="worst", relative_to=relative_to)
-        best = optimize(fit, objective=objective, current=NOW)
-        since_T = fit.predict(NOW_K[None])[0] if relative_to == "current" else None
-        if since_T is None:
-            since_T = [optimize(fit, weights={t: 1}).mean[0] for t in fit.targets]
+    best_T = [optimize(fit, weights={t: 1}).mean[0] for t in fit.targets]
+    for relative_to, since_T in (("current", fit.predict(NOW_K[None])[0]), ("best", best_T)):
+        best = optimize(fit, kind="worst", relative_to=relative_to, current=NOW)
         above_T = fit.predict(best.mixture.array()[None])[0] - since_T
         np.testing.assert_allclose(above_T, best.value, atol=1e-5)
 
@@ -161,10 +147,7 @@ def test_a_front_is_monotone_and_contains_both_optima(fits):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda fit: optimize(fit, objective=Objective(kind="worst", relative_to="current")),
-            "relative to the current mixture; give",
-        ),
+        (lambda fit: optimize(fit, kind="worst", relative_to="current"), "relative to the current mixture; give"),
         (lambda fit: Objective(relative_to="best"), "objective.relative_to has no effect"),
         (lambda fit: Objective(robust="best"), "objective.robust is 'best'; it must be one of"),
         (lambda fit: Objective(level=1.5), "objective.level is 1.5"),

@@ -151,7 +151,7 @@ def test_optimum_is_saved_and_loaded(fits, tmp_path):
     for text, message in (
         ('{"mixture": 3}', "has no format number; .* run `mixscale optimize` again"),
         ('{"mixture": 3, "format": 99}', "has format 99; .* newer version"),
-        ('{"mixture": 3, "format": 1}', "is not an optimum"),
+        ('{"mixture": {"a": 1}, "format": 2}', "is not an optimum"),
         ("[1]", "is not an optimum"),
     ):
         (tmp_path / "optimum.json").write_text(text)

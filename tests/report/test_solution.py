@@ -40,6 +40,8 @@ def test_runs_are_compared_by_the_solved_objective(bound, planted):
     by_hand_R = (above_RxT * [1.5, 0.75, 0.75]).max(axis=1)
     found = analyse(bound)
     assert found.objective == "weighted worst loss above current"
+    assert "predicted weighted worst loss above current: " in bound.optimum._repr_html_()
+    assert "if a bound is raised by 0.01 of weight or 0.01 in the target's unit\n" in bound.optimum.summary()
     np.testing.assert_allclose(list(found.candidates["uniform"].objective.observed.values()), by_hand_R)
     assert found.candidates["current"].objective.predicted == pytest.approx(0, abs=1e-12)
     assert len(found.candidates["current"].objective.observed) == 3  # the natural mixture was trained
@@ -156,8 +158,8 @@ def test_a_front_of_another_fit_is_refused(inputs, planted):
     front = pd.read_csv(planted.folder / "pareto.csv")
     with pytest.raises(InputError, match=r"pareto.csv was drawn from another fit.*--pareto` again"):
         dataclasses.replace(inputs, front=front.assign(first=front["first"] + 0.1))
-    with pytest.raises(InputError, match=r"pareto.csv has no column 'first_goal'"):
-        dataclasses.replace(inputs, front=front.drop(columns="first_goal"))
+    with pytest.raises(InputError, match=r"pareto.csv has no column 'first_objective'"):
+        dataclasses.replace(inputs, front=front.drop(columns="first_objective"))
 
 
 def test_page_and_summary_show_the_whole_solution(bound, planted, tmp_path):

@@ -11,6 +11,7 @@ from rich.console import Console
 from mixscale.config import Model, Optimizer, Train
 from mixscale.mixture import Mixture
 from mixscale.mixtures.schedule import Constant
+from mixscale.objective import Objective
 from mixscale.sweeps import status
 from mixscale.sweeps.plan import Planned
 from mixscale.sweeps.status import Pace, SweepProgress, duration
@@ -38,7 +39,7 @@ def test_long_durations_have_hours_and_days():
     assert [duration(s) for s in (9.6, 61, 3600, 90_061)] == ["0:10", "1:01", "1:00:00", "1d 1:01:01"]
 
 
-def shown_of(monkeypatch, terminal: bool, weights: dict[str, float] | None = None) -> str:
+def shown_of(monkeypatch, terminal: bool, objective: Objective = Objective()) -> str:  # noqa: B008
     monkeypatch.setattr(status, "LINE_SECONDS", 0.0)
     monkeypatch.setattr(status, "SPEED_SECONDS", 0.0)
     monkeypatch.setattr(status, "DRAW_SECONDS", 0.0)
@@ -54,7 +55,7 @@ def shown_of(monkeypatch, terminal: bool, weights: dict[str, float] | None = Non
         "spikes": 2,
     }
     console = Console(file=out, force_terminal=terminal, width=70)
-    with SweepProgress(PLANNED, PLANNED[:2], weights, console) as shown:
+    with SweepProgress(PLANNED, PLANNED[:2], objective, console) as shown:
         for message in (Progress(first, 10, 100, 500), Progress(first, 20, 100, 500, mfu=0.4), row):
             shown.take(message)
     return out.getvalue()
@@ -68,9 +69,14 @@ def test_a_log_has_plain_lines(monkeypatch):
 
 
 def test_the_line_of_a_run_has_the_objective(monkeypatch):
-    lines = shown_of(monkeypatch, terminal=False, weights={"loss/code": 3.0, "web": 1.0})
-    assert "  weighted mean loss 3.5000  " in lines
-    assert "  weighted mean loss 2.0000  " in shown_of(monkeypatch, terminal=False, weights={"web": 1.0})
+    for objective, shown in (
+        (Objective({"loss/code": 3.0, "web": 1.0}), "weighted mean loss 3.5000"),
+        (Objective({"web": 1.0}), "weighted mean loss 2.0000"),
+        (Objective({"web": 2.0, "code": 2.0}), "mean loss 3.0000"),
+        (Objective(kind="worst"), "worst loss 4.0000"),
+        (Objective(kind="worst", relative_to="best"), "mean loss 3.0000"),  # the best is known only by a law
+    ):
+        assert f"  {shown}  " in shown_of(monkeypatch, False, objective)
 
 
 def test_a_terminal_has_a_bar(monkeypatch):

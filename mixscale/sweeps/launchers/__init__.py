@@ -45,7 +45,7 @@ def train_all(experiment: Experiment, store_path: Path, planned: list[Planned]) 
     for item in left:
         allow_retry(run_directory(experiment.directory, item.run.id))
     launcher = import_module(f"{__name__}.{type(experiment.launcher).__name__.lower()}")
-    with SweepProgress(planned, left, experiment.objective.weights) as progress:
+    with SweepProgress(planned, left, experiment.objective) as progress:
         launcher.launch(experiment, store_path, left, progress)
     if missing := unfinished(experiment, left):
         raise Unfinished(
