@@ -70,9 +70,7 @@ def test_tail_mean_counts_the_last_value_in_part():
 def test_weights_of_the_worst_target_scale_it(fits):
     best = optimize(fits["effective"], objective=Objective({"code": 2, "web": 1}, kind="worst"))
     loss_T = fits["effective"].predict(best.mixture.array()[None])[0]
-    assert loss_T[0] * 4 / 3 == pytest.approx(loss_T[1] * 2 / 3, abs=1e-5) or best.value == pytest.approx(
-        loss_T[0] * 4 / 3
-    )
+    assert loss_T[0] * 4 / 3 >= loss_T[1] * 2 / 3 - 1e-5
     assert best.value == pytest.approx(max(loss_T[0] * 4 / 3, loss_T[1] * 2 / 3), abs=1e-6)
 
 
@@ -115,10 +113,8 @@ def test_regret_and_gain(fits):
     same = optimize(fit, current=optimize(fit).mixture)
     assert same.justified is False
     assert "A change is not justified" in same.summary()
-    near = Mixture.normalized({d: w + 0.005 for d, w in optimize(fit).mixture.items()})
-    assert (
-        "A change is not justified" in optimize(fit, current=near).summary() or optimize(fit, current=near).gain[1] > 0
-    )
+    near = optimize(fit, current=Mixture.normalized({d: w + 0.005 for d, w in optimize(fit).mixture.items()}))
+    assert ("A change is not justified" in near.summary()) == (near.gain[1] <= 0)
 
 
 def test_a_front_is_monotone_and_contains_both_optima(fits):
