@@ -319,3 +319,9 @@ def test_an_unknown_format_gets_a_suggestion(capsys):
     assert main(["import", "--help"]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in importers.IMPORTERS)
+
+
+def test_a_pattern_that_matches_inside_of_names_gets_the_pattern_that_works(tmp_path):
+    pd.DataFrame({"run": ["a"], "config.mix.web": [1.0], "loss/web": [2.0]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"did you mean --mix 'config\.mix\.'"):
+        importers.csv(tmp_path / "a.csv", Columns(mix="mix."))

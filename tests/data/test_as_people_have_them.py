@@ -147,7 +147,7 @@ def test_arrow_is_read_as_parquet_is_and_named_elsewhere(tables, name):
     ("raw", "reason"),
     [
         (lines(*RECORDS), r"looks like JSON; read it with Jsonl\("),
-        (gzip.compress(b"PAR1"), r"is gzip data; unpack it first"),
+        (gzip.compress(b"PAR1", mtime=0), r"is gzip data; unpack it first"),
         (b"", r"is empty; leave it out"),
         (b"text\n1\n", r"is neither Parquet nor Arrow; write it again as Parquet"),
     ],

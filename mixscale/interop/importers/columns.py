@@ -169,7 +169,9 @@ def _matched(present: list[str], columns: Columns) -> dict[str, str]:
         if hit and not PLACEHOLDER.search(pattern) and all(n.startswith(f"{kind}/.") for n in hit.values()):
             hit = {c: n.replace("/.", "/", 1) for c, n in hit.items()}  # `config.mix` means `config.mix.`
         if not hit and pattern != getattr(Columns, kind):
-            raise InputError(f"no column matches --{kind} '{pattern}' (found: {listed(present)})")
+            inside = next((c[: c.index(pattern) + len(pattern)] for c in present if pattern in c), None)
+            hint = f"; did you mean --{kind} '{inside}'?" if inside else ""
+            raise InputError(f"no column matches --{kind} '{pattern}' (found: {listed(present)}){hint}")
         names |= hit
     kept = (SCORE, "stage/", "tokens/", "unique_tokens/", "epochs/")
     return names | {c: c for c in present if c not in names and (c in KNOWN or c.startswith(kept))}
