@@ -1,7 +1,7 @@
 """Run tables from what other tools write: RegMix, olmix, Weights & Biases, TensorBoard, or any wide table.
 
 Every format is a function in `IMPORTERS`, for `mixscale import FORMAT`. `columns` finds columns by name, never by
-position. `RunTable.notes` tells what was changed or left out.
+position. `RunTable.notes` lists what was changed or left out.
 """
 
 from mixscale.interop.importers.columns import Columns

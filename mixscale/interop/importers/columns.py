@@ -102,7 +102,7 @@ def directed(
 ) -> dict[str, str]:
     """`names` (old to new), with `score/...` for targets that are better when higher.
 
-    Options decide first, then, for a metric, the words of its name; a note tells what the names decided, and which
+    Options decide first, then, for a metric, the words of its name; a note lists what the names decided, and which
     of them do not say.
 
     Args:

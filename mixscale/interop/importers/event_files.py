@@ -31,7 +31,7 @@ class Logged:
     hparams: dict[str, object] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)  # files with an unreadable end, and what was left out
     cut: tuple[int, int] | None = None  # first step that a restart logged again, and the number of values it undid
-    rivals: int = 0  # values that another writer had logged for the same tag and step
+    conflicts: int = 0  # values that another writer had logged for the same tag and step
 
 
 def find(logs: Path) -> tuple[dict[Path, list[Path]], list[str]]:
@@ -92,7 +92,7 @@ def read(files: list[Path]) -> Logged:
             _cut(logged, last, step)
         if tag:
             values = logged.scalars.setdefault(tag, {})
-            logged.rivals += len(before) > len(earlier) and values.get(step, value) != value
+            logged.conflicts += len(before) > len(earlier) and values.get(step, value) != value
             values[step], before[n] = value, step
     logged.scalars = {tag: values for tag, values in logged.scalars.items() if values}
     return logged

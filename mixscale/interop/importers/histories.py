@@ -1,7 +1,7 @@
 """The measurements in the log of a run, whose targets may be logged at different steps, and may end in NaN.
 
 A log is a frame with one row for each step, in order. A blank is a value that was not logged; an infinite number
-stands for one that was logged but is not finite. Knows nothing of the tool that logged it.
+marks one that was logged but is not finite. Knows nothing of the tool that logged it.
 """
 
 from __future__ import annotations

@@ -187,9 +187,9 @@ def _notes(found: Mapping[Path, Logged]) -> list[str]:
                 f"the run in {folder} was restarted at step {step}; the {undone} values from there on that it had "
                 "logged before were dropped"
             )
-        if logged.rivals:
+        if logged.conflicts:
             notes.append(
-                f"several writers logged {logged.rivals} values of the same tags and steps in {folder}; the last "
+                f"several writers logged {logged.conflicts} values of the same tags and steps in {folder}; the last "
                 "written of each counts"
             )
     return notes
