@@ -93,6 +93,17 @@ def check_format(found: object, expected: int, what: str, remedy: str) -> None:
         )
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec"  # first bytes of what Git LFS leaves in place of a file
+
+
+def refuse_pointer(path: str | Path, head: bytes) -> None:
+    """Raises InputError if a file that begins with `head` is a pointer of Git LFS."""
+    if head.startswith(LFS_POINTER):
+        raise InputError(
+            f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository to fetch it"
+        )
+
+
 def check_output(out: Path, kind: Literal["file", "folder"]) -> None:
     """Raises InputError, before any work is done, if `out` is a folder where a file is needed, or the reverse."""
     if out.exists() and out.is_dir() != (kind == "folder"):

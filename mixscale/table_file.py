@@ -1,7 +1,7 @@
 """The one reader of table files and of numbers: .csv, .tsv and .parquet as people have them.
 
-Every command, importer and function that takes a table or numbers of a table reads them here. Knows nothing of what
-columns mean. Names of columns are the text of the file; what cannot be read in only one way is an error.
+Every command, importer and function that takes a table or numbers of a table reads them here. Of what columns mean it
+knows only which hold counts. Names of columns are the text of the file; what has two meanings is an error.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import codecs
 import csv
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
+from mixscale.io import LFS_POINTER, refuse_pointer
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 ABSENT = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "None")  # ways in which a file may write a missing value
 # Reads floats bit for bit; pandas does so by default since 3.1, and deprecates the option.
 PRECISE = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-LFS_POINTER = b"version https://git-lfs"
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "|": "|"}
+SEPARATORS = (",", ";", "\t", "|")
+csv.field_size_limit(2**31 - 1)  # a cell may hold the config of a run
 INSPECTED_LINES = 100  # lines among which the header is looked for
 WHOLE = ("seed", "step", "n_params", "n_params_total", "n_tokens")
 WHOLE_PREFIXES = ("tokens/", "unique_tokens/", "n/")  # columns of counts, in which 1,234 has a thousands separator
@@ -49,24 +50,22 @@ def read_frame(path: str | Path, text: Collection[str] = ("run",)) -> pd.DataFra
         raise InputError(f"table '{path}' has suffix '{path.suffix}'; it must be one of {', '.join(SUFFIXES)}")
     try:
         with path.open("rb") as stream:
-            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise InputError(
-                    f"table '{path}' is a Git LFS pointer, not the file; run `git lfs pull` in its folder"
-                )
+            head = stream.read(len(LFS_POINTER))
+        refuse_pointer(path, head)
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
             check_unique(list(frame.columns), f"table '{path}'")
             return frame
-        encoding = _encoding(path)
+        # UTF-16 has a byte order mark; that of UTF-8 is Excel's and may be absent.
+        encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         with path.open(encoding=encoding, newline="") as stream:
-            lines = list(itertools.islice(stream, INSPECTED_LINES))
-        skipped, separator = _layout(lines)
-        columns = next(csv.reader(lines[skipped:], delimiter=separator), [])
-        check_unique(columns, f"table '{path}'")
+            skipped, separator = _layout(list(itertools.islice(stream, INSPECTED_LINES)))
+            stream.seek(0)
+            columns = _checked_header(path, itertools.islice(stream, skipped, None), separator)
         absent = {c: ABSENT for c in columns if c and c not in text}
         return pd.read_csv(
             path, **PRECISE, sep=separator, skiprows=skipped, encoding=encoding, dtype=dict.fromkeys(text, str),
-            keep_default_na=False, na_values=absent, index_col=False,
+            keep_default_na=False, na_values=absent, index_col=False, usecols=range(len(columns)),
         )  # fmt: skip
     except InputError:
         raise
@@ -78,9 +77,25 @@ def read_frame(path: str | Path, text: Collection[str] = ("run",)) -> pd.DataFra
 
 def check_unique(columns: Sequence, what: str) -> None:
     """Raises InputError if a name occurs twice among the columns of `what`."""
-    named = [str(c) for c in columns if str(c)]
-    if repeated := next((c for c in named if named.count(c) > 1), None):
-        raise InputError(f"{what} has column '{repeated}' twice; give each column its own name")
+    known: set[str] = set()
+    for name in filter(None, map(str, columns)):
+        if name in known:
+            raise InputError(f"{what} has column '{name}' twice; give each column its own name")
+        known.add(name)
+
+
+def _checked_header(path: Path, lines: Iterable[str], separator: str) -> list[str]:
+    """Names of the columns; InputError if one occurs twice or a row has more values, which pandas would drop."""
+    rows = csv.reader(lines, delimiter=separator)
+    columns = next(rows, [])
+    check_unique(columns, f"table '{path}'")
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
+            raise InputError(
+                f"row {number} of table '{path}' has {len(row)} values for {len(columns)} columns: "
+                f"{separator.join(row)[:80]}; put values that contain {separator!r} in double quotes"
+            )
+    return columns
 
 
 def numeric(values: pd.Series, converted: dict[str, str] | None = None) -> pd.Series:
@@ -159,13 +174,6 @@ def _parsed(cells: list[str], name: str) -> list[float]:
     return numbers
 
 
-def _encoding(path: Path) -> str:
-    """UTF-16 if the file begins with its byte order mark, otherwise UTF-8, with or without Excel's mark."""
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
 def _layout(lines: Sequence[str]) -> tuple[int, str]:
     """Number of lines before the header, and the separator of columns."""
     at = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -173,4 +181,4 @@ def _layout(lines: Sequence[str]) -> tuple[int, str]:
     if found := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE | re.DOTALL):
         return at + 1, found[1]
     bare = re.sub(r'"[^"]*"', "", header)
-    return at, max(SEPARATORS.values(), key=bare.count)
+    return at, max(SEPARATORS, key=bare.count)

@@ -104,3 +104,19 @@ def test_a_git_lfs_pointer_is_named(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
     with pytest.raises(InputError, match="git lfs pull"):
         RunTable.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("row", ["b,0.5,0.5,2.5,1,000", "b,0,5,0,5,2.5,7"])
+def test_a_row_with_more_values_than_columns_is_refused(tmp_path, row):
+    """As a thousands separator or a decimal comma without quotes makes it; pandas would drop the last values."""
+    for rows in ([row], ["a,0.5,0.5,2.5,1000", row], [row, "a,0.5,0.5,2.5,1000"]):
+        (tmp_path / "a.csv").write_text("\n".join(["run,mix/web,mix/code,loss/web,n_tokens", *rows]) + "\n")
+        with pytest.raises(InputError, match=rf"row {rows.index(row) + 1} .*5 columns.*double quotes"):
+            RunTable.read(tmp_path / "a.csv")
+
+
+def test_a_separator_at_the_end_of_rows_adds_no_value(tmp_path):
+    lines = ROWS.to_csv(index=False).splitlines()
+    for kept in (lines[:1], []):
+        (tmp_path / "a.csv").write_text("\n".join([line + "," * (line not in kept) for line in lines]) + "\n")
+        pd.testing.assert_frame_equal(RunTable.read(tmp_path / "a.csv").frame[list(ROWS)], ROWS, check_dtype=False)

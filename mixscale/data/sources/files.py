@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mixscale.errors import InputError, did_you_mean
+from mixscale.io import LFS_POINTER, refuse_pointer
 
 UNPACKED_BYTES = 2**26  # to which any compressed file may unpack
 MAX_EXPANSION = 200  # beyond them, the multiple of its size; text compresses about tenfold, a malicious file more
 BUFFER = 2**20
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 REFUSED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".lz4", ".pkl", ".pickle", ".npy", ".pt")
-POINTER = b"version https://git-lfs.github.com/spec"  # first bytes of what Git LFS leaves in place of a file
 # Formats by their first bytes. A zstd file may begin with a frame that is skipped, which has any first byte.
 FORMATS = {
     b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1\x15": "Parquet", b"ARROW1\0\0": "Arrow",
@@ -211,10 +211,7 @@ def opened_raw(path: str) -> Iterator[io.BufferedReader]:
     else:
         raw = io.FileIO(_local(path))
     with io.BufferedReader(raw, BUFFER) as file:
-        if file.peek(len(POINTER)).startswith(POINTER):
-            raise InputError(
-                f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository to fetch it"
-            )
+        refuse_pointer(path, file.peek(len(LFS_POINTER)))
         yield file
 
 
