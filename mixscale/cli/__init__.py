@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
 
@@ -27,10 +27,9 @@ WITH_CONFIG = {
     ),
     "sweep": ("pipeline", "sweep", "train the runs; rerun the same command to resume"),
 }
-COMMANDS = (
-    *WITH_CONFIG, "status", "collect", "import", "laws", "fit", "predict", "optimize", "design", "export", "report",
-    "export-model", "generate",
-)  # fmt: skip
+ON_RUNS = ("status", "collect", "export-model", "generate")
+ON_TABLES = ("laws", "fit", "predict", "optimize", "design", "export", "report")
+COMMANDS = (*WITH_CONFIG, *ON_RUNS, "import", *ON_TABLES)
 CONFIG_LINES = "\n".join(f"  {f'{name:<7} CONFIG':<25} {about}" for name, (*_, about) in WITH_CONFIG.items())
 HELP = f"""mixscale finds the ratio in which to mix training data before the expensive run starts.
 
@@ -140,7 +139,11 @@ def _dispatch(words: list[str]) -> int:
         experiment = arguments.load_config(name, about, rest)
         getattr(import_module(f"mixscale.{module}"), function)(experiment)
     else:
-        from mixscale.cli import commands
-
-        arguments.call(getattr(commands, name.replace("-", "_")), rest, f"mixscale {name}")
+        arguments.call(command(name), rest, f"mixscale {name}")
     return 0
+
+
+def command(name: str) -> Callable[..., None]:
+    """The function of a command in `ON_RUNS` or `ON_TABLES`."""
+    module = import_module(f"mixscale.cli.{'on_runs' if name in ON_RUNS else 'on_tables'}")
+    return getattr(module, name.replace("-", "_"))

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from mixscale.errors import InputError
-from mixscale.io import atomic_write, check_format, ensure_dir
+from mixscale.io import DIAGNOSTICS_FILE, atomic_write, check_format, ensure_dir
 from mixscale.laws import fitting, uncertainty
 from mixscale.laws.catalogue import get_law
 from mixscale.laws.cross_validation import hull_weights
@@ -37,7 +37,6 @@ ARRAYS = (
 )  # fmt: skip
 PLAIN = ("seed", "extrapolation_rate", "interval_method", "noise", "noise_dof", "reason", "notes")  # saved as JSON
 FORMAT = 1  # increase it with every change of what a fit contains
-DIAGNOSTICS = ("diagnostics.csv", "diagnostics.txt")  # files of an older fit that `save` removes
 REMEDY = "fit the table again with `mixscale fit TABLE --out FOLDER`"
 
 
@@ -299,7 +298,8 @@ class LawFit:
             np.savez(file, **arrays)
         with atomic_write(folder / "fit.json") as file:
             file.write_text(json.dumps(about, indent=1) + "\n")
-        for old in [*(folder / file for file in DIAGNOSTICS), *folder.glob("fit-????????.npz")]:
+        found = folder / DIAGNOSTICS_FILE  # of the older fit
+        for old in [found, found.with_suffix(".txt"), *folder.glob("fit-????????.npz")]:
             if old.name != name:
                 old.unlink(missing_ok=True)
 

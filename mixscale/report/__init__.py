@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from mixscale import plots
 from mixscale.formatting import environment
-from mixscale.io import atomic_write, ensure_dir
+from mixscale.io import REPORT_FILE, RESULT_FILE, SUMMARY_FILE, atomic_write, ensure_dir
 from mixscale.report.accuracy import MAX_ERROR, MIN_SPEARMAN
 from mixscale.report.analysis import Action, Analysis, analyse
 from mixscale.report.inputs import Inputs, load
@@ -42,12 +42,12 @@ def write(directory: str | Path) -> Path:
     inputs = load(folder)
     analysis = analyse(inputs)
     result = json.dumps(analysis.to_json(), indent=2, ensure_ascii=False) + "\n"
-    pages = {"result.json": result, "summary.txt": summary(analysis)}
-    pages["report.html"] = page(inputs, analysis, ensure_dir(folder / "figures"))
+    pages = {RESULT_FILE: result, SUMMARY_FILE: summary(analysis)}
+    pages[REPORT_FILE] = page(inputs, analysis, ensure_dir(folder / "figures"))
     for name, text in pages.items():
         with atomic_write(folder / name) as side:
             side.write_text(text, encoding="utf-8")
-    return folder / "report.html"
+    return folder / REPORT_FILE
 
 
 def page(inputs: Inputs, analysis: Analysis, figures: Path) -> str:

@@ -7,7 +7,6 @@ their absence. Losses are those of the last row of each complete run.
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixscale.documents import parse_json
 from mixscale.errors import InputError
-from mixscale.io import OPTIMUM_FILE, SWEEP_FORMAT, check_format, front_file
+from mixscale.io import (
+    DIAGNOSTICS_FILE,
+    FIT_FOLDER,
+    OPTIMUM_FILE,
+    RUNS_CSV,
+    RUNS_PARQUET,
+    SWEEP_FORMAT,
+    check_format,
+    front_file,
+)  # fmt: skip
 from mixscale.laws import LawFit
 from mixscale.laws.dataset import USED
 from mixscale.laws.query import query_columns
@@ -267,21 +276,22 @@ def load(directory: Path) -> Inputs:
         raise InputError(f"'{directory}' is a file; give the directory that holds runs.csv and fit")
     if not directory.is_dir():
         raise InputError(f"directory '{directory}' does not exist; `mixscale sweep CONFIG` makes it and its runs")
+    fit = directory / FIT_FOLDER
     for path, what, command in (
-        ("runs.csv" if (directory / "runs.csv").exists() else "runs.parquet", "run table", "mixscale sweep CONFIG"),
-        ("fit", "fitted law", f"mixscale fit {directory} --out {directory / 'fit'}"),
-        (OPTIMUM_FILE, "optimum", f"mixscale optimize {directory / 'fit'}"),
+        (RUNS_CSV if (directory / RUNS_CSV).exists() else RUNS_PARQUET, "run table", "mixscale sweep CONFIG"),
+        (FIT_FOLDER, "fitted law", f"mixscale fit {directory} --out {fit}"),
+        (OPTIMUM_FILE, "optimum", f"mixscale optimize {fit}"),
     ):
         if not (directory / path).exists():
             raise InputError(f"'{directory}' has no {what} ({path}); run `{command}` first")
-    corpus, warnings = directory / "corpus.json", directory / "fit/diagnostics.txt"
+    corpus, warnings = directory / "corpus.json", (fit / DIAGNOSTICS_FILE).with_suffix(".txt")
     front = front_file(directory / OPTIMUM_FILE)
     found = _json(corpus)
     if found and not (isinstance(found, dict) and isinstance(found.get("domains"), list)):
         raise InputError(f"'{corpus}' has no list 'domains'; `mixscale sweep CONFIG` rewrites it")
     return Inputs(
         table=RunTable.read(directory),
-        fit=LawFit.load(directory / "fit"),
+        fit=LawFit.load(fit),
         optimum=Optimum.load(directory / OPTIMUM_FILE),
         experiment=_json(directory / "experiment.json"),
         corpus=found,
@@ -302,10 +312,7 @@ def _filled(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
 
 
 def _json(path: Path) -> Any:
-    try:
-        found = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
-    except ValueError as error:
-        raise InputError(f"'{path}' is not JSON: {error}") from error
+    found = (parse_json(path.read_text(encoding="utf-8"), f"'{path}'") if path.is_file() else None) or {}
     if found:
         number = found.get("format") if isinstance(found, dict) else None
         check_format(number, SWEEP_FORMAT, f"'{path}'", "train the sweep in a new folder: give another --name")

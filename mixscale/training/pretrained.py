@@ -6,7 +6,6 @@ It is the inverse of the export in `hugging_face.py`. A field that our model can
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from flax import nnx
 from mixscale.config import Model
 from mixscale.config import Tokenizer as TokenizerConfig
 from mixscale.data.tokenizer import FILE, SENTENCEPIECE_FILE, Tokenizer, from_file
+from mixscale.documents import parse_json
 from mixscale.errors import InputError
 from mixscale.models import Transformer
 from mixscale.models.transformer import BASE_WIDTH, EMBEDDING_STD, NORM_EPS, hidden_width
@@ -190,7 +190,4 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+    return parse_json(path.read_text("utf-8"), str(path))

@@ -21,7 +21,7 @@ def draws_QxK():
 
 def by_hand(fit, objective, h_QxK):
     """The objective at mixtures, from the fit's public predictions."""
-    # Of worst targets only the first resamples are averaged.
+    # Of worst targets only the first bootstrap refits are averaged.
     first = 50 if objective.kind != "mean" and objective.robust in ("mean", "quantile") else 100
     loss_SxQxT = fit.predict(h_QxK)[None] if objective.robust == "point" else fit.draws(h_QxK)[:first]
     if objective.relative_to == "current":
