@@ -30,7 +30,7 @@ def predict(
         mixtures: one mixture, several, or a table with columns `mix/<domain>`. A mixture may omit domains of weight
             zero; a table may not. One that cannot be predicted has missing values and a column `note` that says why.
         n_params, n_tokens: N and D of the runs, for a law with scale; they replace columns of a table.
-        level: share of new runs inside the interval.
+        level: coverage of the interval for runs with the fitted seeds; a new seed adds its noise.
 
     Returns:
         a row for each mixture: its weights, and `pred/<target>`, `lo/<target>` and `hi/<target>` in the target's unit.

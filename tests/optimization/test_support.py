@@ -36,7 +36,7 @@ def test_skill_is_judged_by_the_objective(fits, blind):
     for objective in objectives:
         assert warning(fits["effective"], objective) is None
         assert warning(blind, objective).startswith(
-            "on 30 held-out mixtures the law ranks the objective with correlation"
+            "on 30 left-out mixtures (cross-validation) the law ranks the objective with correlation"
         )
         assert warning(blind, dataclasses.replace(objective, weights={"code": 1})) is None
 
@@ -46,7 +46,7 @@ def test_an_unsupported_optimum_starts_with_a_warning(blind, tmp_path, capsys):
     options = ["--weights", "web", "1", "--current", *(str(x) for d, w in NOW.items() for x in (d, w))]
     assert main(["optimize", str(tmp_path / "fit"), *options]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("Warning: on 30 held-out mixtures")
+    assert printed.startswith("Warning: on 30 left-out mixtures")
     assert "A change is not justified" in printed
     assert printed.count("do not act on this; train 30 more mixtures") == 1
     loaded = Optimum.load(tmp_path / "optimum.json")
