@@ -105,7 +105,8 @@ class Skill:
             return f"only {self.mixtures} mixtures could be held out to test the law, and {MIN_MIXTURES} are needed"
         if math.isnan(self.r2):
             return f"the objective is the same for the {self.mixtures} mixtures held out to test the law"
-        text = f"on {self.mixtures} left-out mixtures (cross-validation) the law ranks the objective with correlation {self.rho:.2f} and"
+        tested = f"on {self.mixtures} left-out mixtures (cross-validation)"
+        text = f"{tested} the law ranks the objective with correlation {self.rho:.2f} and"
         if self.supported:
             return f"{text} explains {self.r2:.0%} ± {self.r2_standard_error:.0%} of its variance"
         error = f"its error, {self.error:.3g}, is not significantly below {self.mean_error:.3g}, that of their mean"
